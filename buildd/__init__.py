@@ -1,0 +1,1 @@
+"""The build daemon: an XML-RPC server on each builder that builds packages with sbuild in throw-away chroots."""

@@ -1,0 +1,246 @@
+"""The builder protocol, version 1.0: the words, structs and checks that daemon and master share.
+
+It is Launchpad's wire protocol (docs/protocol.md). This module needs the standard library only, does no I/O, and is the
+one place where the words on the wire are written down. Whatever comes off the wire goes through a ``parse_*`` function
+once, at the edge; inside, a :data:`Sha1` is good because it exists.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NewType, TypedDict
+from xmlrpc.client import Binary
+
+PROTOCOL_VERSION = "1.0"
+DEFAULT_PORT = 8221
+LOG_TAIL_BYTES = 2048
+WAIT_MAX_S = 60.0
+NAME_MAX = 255  # Bytes; what Linux file systems take.
+
+
+class ProtocolError(ValueError):
+    """Something off the wire is not what the protocol allows; the message says what and why."""
+
+
+class BuilderStatus(StrEnum):
+    """What a daemon is doing."""
+
+    IDLE = "BuilderStatus.IDLE"  # No build. The master's build() moves it on.
+    BUILDING = "BuilderStatus.BUILDING"  # A build runs. Ends by itself, or by abort().
+    WAITING = "BuilderStatus.WAITING"  # The build ended; results are held until the master's clean().
+    ABORTING = "BuilderStatus.ABORTING"  # abort() was called; WAITING follows once everything has stopped.
+
+
+class BuildAnswer(StrEnum):
+    """First item of what build() answers."""
+
+    BUILDING = "BuilderStatus.BUILDING"  # Started.
+    UNKNOWN_BUILDER = "BuilderStatus.UNKNOWNBUILDER"  # No such build type here.
+    UNKNOWN_SUM = "BuilderStatus.UNKNOWNSUM"  # Chroot or a file is not in the cache.
+
+
+class BuildStatus(StrEnum):
+    """How a build ended, as WAITING reports it."""
+
+    OK = "BuildStatus.OK"  # Results are in the filemap.
+    DEPFAIL = "BuildStatus.DEPFAIL"  # Build-dependencies that nothing satisfies; `dependencies` names them.
+    GIVENBACK = "BuildStatus.GIVENBACK"  # Nobody's fault, worth another try: an archive did not answer.
+    PACKAGEFAIL = "BuildStatus.PACKAGEFAIL"  # The package itself does not build.
+    CHROOTFAIL = "BuildStatus.CHROOTFAIL"  # The chroot is broken.
+    BUILDERFAIL = "BuildStatus.BUILDERFAIL"  # The builder is broken.
+    ABORTED = "BuildStatus.ABORTED"  # Stopped by abort().
+
+
+STATUSES_WITH_FILES = frozenset({BuildStatus.OK, BuildStatus.PACKAGEFAIL, BuildStatus.DEPFAIL})
+
+Sha1 = NewType("Sha1", str)  # 40 lower-case hex digits.
+FileName = NewType("FileName", str)  # One plain path segment.
+BuildId = NewType("BuildId", str)  # One plain path segment; the master's cookie for a build.
+
+_SHA1 = re.compile(r"[0-9a-f]{40}", re.ASCII)
+_ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
+_SUITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63}(?:/[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63})?", re.ASCII)
+
+
+class StatusStruct(TypedDict, total=False):
+    """What status() answers. Keys beyond these are a build type's own, and may be ignored."""
+
+    builder_status: str  # A BuilderStatus; always there.
+    builder_version: str  # The daemon's own version.
+    build_id: str  # Unless IDLE.
+    logtail: Binary  # While BUILDING: the last LOG_TAIL_BYTES of the log.
+    stage: str  # While BUILDING, ours alone: the step that the build is in, one plain word or two.
+    build_status: str  # While WAITING: a BuildStatus.
+    filemap: dict[str, str]  # While WAITING, for STATUSES_WITH_FILES: file name to SHA-1.
+    dependencies: str  # Beside filemap: a Debian relationship, "" unless DEPFAIL.
+    reason: str  # While WAITING, ours alone: one sentence on why the build ended so.
+
+
+def parse_sha1(value: object) -> Sha1:
+    """Take 40 hex digits of either case.
+
+    :raises ProtocolError: anything else.
+    """
+    if isinstance(value, str) and _SHA1.fullmatch(value.lower()) and value.isascii():
+        return Sha1(value.lower())
+    raise ProtocolError(f"not a SHA-1 of 40 hex digits: {_shown(value)}")
+
+
+def _parse_segment(value: object, what: str) -> str:
+    """One plain path segment: not empty, no separator, no control character, not hidden, at most NAME_MAX bytes."""
+    if not isinstance(value, str):
+        raise ProtocolError(f"{what} must be a string, not {_shown(value)}")
+    if not value:
+        raise ProtocolError(f"{what} is empty")
+    if value.startswith(".") or "/" in value or "\\" in value or not value.isprintable():
+        raise ProtocolError(f"{what} must be one plain path segment, not {_shown(value)}")
+    if len(value.encode()) > NAME_MAX:
+        raise ProtocolError(f"{what} is longer than {NAME_MAX} bytes: {_shown(value)}")
+    return value
+
+
+def parse_file_name(value: object) -> FileName:
+    """Take the name of a file in a filemap.
+
+    :raises ProtocolError: it is not one plain path segment.
+    """
+    return FileName(_parse_segment(value, "file name"))
+
+
+def parse_build_id(value: object) -> BuildId:
+    """Take a build id.
+
+    :raises ProtocolError: it is not one plain path segment.
+    """
+    return BuildId(_parse_segment(value, "build id"))
+
+
+def parse_filemap(value: object) -> dict[FileName, Sha1]:
+    """Take a struct of file name to SHA-1.
+
+    :raises ProtocolError: it is no struct, or a name or a sum in it is bad.
+    """
+    if not isinstance(value, Mapping):
+        raise ProtocolError(f"filemap must be a struct, not {_shown(value)}")
+    return {parse_file_name(name): parse_sha1(sha1) for name, sha1 in value.items()}
+
+
+def parse_architecture(value: object) -> str:
+    """Take the name of a Debian architecture, such as ``amd64``.
+
+    :raises ProtocolError: it cannot be one.
+    """
+    if isinstance(value, str) and _ARCHITECTURE.fullmatch(value):
+        return value
+    raise ProtocolError(f"not an architecture: {_shown(value)}")
+
+
+def parse_suite(value: object, what: str = "suite") -> str:
+    """Take the name of a suite or a series, such as ``bookworm-updates``.
+
+    :raises ProtocolError: it cannot be one.
+    """
+    if isinstance(value, str) and _SUITE.fullmatch(value):
+        return value
+    raise ProtocolError(f"not a {what}: {_shown(value)}")
+
+
+@dataclass(frozen=True)
+class BinaryPackageArguments:
+    """The arguments of a `binarypackage` build. Units and defaults: docs/protocol.md."""
+
+    arch_tag: str
+    series: str
+    suite: str
+    arch_indep: bool = False
+    archives: tuple[str, ...] = ()  # Complete sources.list lines; none: the chroot's own.
+    trusted_keys: tuple[str, ...] = ()  # base64 of OpenPGP public keys.
+    archive_private: bool = False
+    archive_purpose: str = ""
+    ogrecomponent: str = ""
+    build_debug_symbols: bool = False
+    build_url: str = ""
+    builder_constraints: tuple[str, ...] = ()
+    fast_cleanup: bool = False
+    image_type: str = "chroot"
+
+    def to_wire(self) -> dict[str, Any]:
+        """The struct that build() takes; what has no value is left out."""
+        wire: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if value not in ("", ()):
+                wire[name] = list(value) if isinstance(value, tuple) else value
+        return wire
+
+
+def parse_binarypackage_arguments(value: object, own_architecture: str) -> BinaryPackageArguments:
+    """Take the `args` struct of a build of type `binarypackage`. Unknown keys are ignored.
+
+    :param own_architecture: what `arch_tag` is when it is absent.
+    :raises ProtocolError: a value has the wrong type or form; series or suite is missing.
+    """
+    if not isinstance(value, Mapping):
+        raise ProtocolError(f"args must be a struct, not {_shown(value)}")
+    arguments = _Struct(value)
+    image_type = arguments.text("image_type") or "chroot"
+    if image_type != "chroot":
+        raise ProtocolError(f"image_type {_shown(image_type)} is not supported here: send a chroot")
+    return BinaryPackageArguments(
+        arch_tag=parse_architecture(value.get("arch_tag") or own_architecture),
+        series=parse_suite(value.get("series"), "series"),
+        suite=parse_suite(value.get("suite")),
+        arch_indep=arguments.flag("arch_indep"),
+        archives=arguments.lines("archives"),
+        trusted_keys=arguments.lines("trusted_keys"),
+        archive_private=arguments.flag("archive_private"),
+        archive_purpose=arguments.text("archive_purpose"),
+        ogrecomponent=arguments.text("ogrecomponent"),
+        build_debug_symbols=arguments.flag("build_debug_symbols"),
+        build_url=arguments.text("build_url"),
+        builder_constraints=arguments.lines("builder_constraints"),
+        fast_cleanup=arguments.flag("fast_cleanup"),
+        image_type=image_type,
+    )
+
+
+@dataclass(frozen=True)
+class _Struct:
+    """Typed access to an argument struct; nil and an absent key are the same."""
+
+    values: Mapping[Any, object] = field(repr=False)
+
+    def flag(self, key: str) -> bool:
+        value = self.values.get(key)
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        if value in (0, 1):  # Older masters send integers.
+            return bool(value)
+        raise ProtocolError(f"{key} must be a boolean, not {_shown(value)}")
+
+    def text(self, key: str) -> str:
+        value = self.values.get(key)
+        if value is None:
+            return ""
+        if not isinstance(value, str) or not value.isprintable():
+            raise ProtocolError(f"{key} must be one line of text, not {_shown(value)}")
+        return value
+
+    def lines(self, key: str) -> tuple[str, ...]:
+        value = self.values.get(key)
+        if value is None:
+            return ()
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise ProtocolError(f"{key} must be an array of strings, not {_shown(value)}")
+        for line in value:
+            if not isinstance(line, str) or not line.replace("\n", "").isprintable():
+                raise ProtocolError(f"{key} must hold lines of text, not {_shown(line)}")
+            if "\n" in line.strip() and key != "trusted_keys":
+                raise ProtocolError(f"{key} must hold single lines, not {_shown(line)}")
+        return tuple(line.strip() for line in value)
+
+
+def _shown(value: object) -> str:
+    """A value as an error message shows it: quoted, and cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,1 @@
+"""The master of a build farm: queue, dispatch, collection, command line."""
