@@ -1,0 +1,102 @@
+"""The master's configuration: buildmaster.conf into a frozen MasterConfig.
+
+buildmaster.conf itself has every key with its default and what it means; a test holds the two together.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildmaster.settings import (
+    ConfigError,
+    key,
+    parse_count,
+    parse_duration,
+    parse_host,
+    parse_path,
+    parse_port,
+    parse_size,
+    parse_url,
+    read,
+)
+
+__all__ = ["ConfigError", "MasterConfig", "load"]
+
+SYSTEM_CONFIG = Path("/etc/debfarm/buildmaster.conf")
+SYSTEM_DIRECTORY = Path("/var/lib/debfarm-buildmaster")
+NEAR_DIRECTORY = Path("farm")
+ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
+
+
+@dataclass(frozen=True)
+class MasterConfig:
+    """What the master and its commands go by; read once, at start."""
+
+    directory: Path = key("master", "directory", parse_path, NEAR_DIRECTORY)  # noqa: RUF009
+
+    host: str = key("files", "host", parse_host, "127.0.0.1")
+    port: int = key("files", "port", parse_port, 8220)  # 0: any free one.
+    base_url: str = key("files", "base_url", parse_url, "")  # "": made of host and port.
+
+    poll_fastest_s: float = key("polling", "fastest", parse_duration, 1.0)
+    poll_slowest_s: float = key("polling", "slowest", parse_duration, 15.0)
+    database_poll_s: float = key("polling", "database", parse_duration, 0.5)
+
+    rpc_timeout_s: float = key("builders", "rpc_timeout", parse_duration, 40.0)
+    fetch_timeout_s: float = key("builders", "fetch_timeout", parse_duration, 800.0)  # One ensurepresent.
+    cancel_timeout_s: float = key("builders", "cancel_timeout", parse_duration, 180.0)
+    download_attempts: int = key("builders", "download_attempts", parse_count, 3)
+    download_silence_s: float = key("builders", "download_silence", parse_duration, 60.0)  # Without a byte.
+    file_limit_bytes: int = key("builders", "file_limit", parse_size, 10 * 1024**3)  # One result file.
+    log_limit_bytes: int = key("builders", "log_limit", parse_size, 2 * 1024**3)
+
+    def url_for_builders(self, port: int) -> str:
+        """Where builders reach the file server, without a slash at the end.
+
+        :param port: the one that the server got, which matters when `port` is 0.
+        """
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.base_url or f"http://{host}:{port}"
+
+
+def load(
+    path: Path | None = None, directory: Path | None = None, environment: Mapping[str, str] | None = None
+) -> MasterConfig:
+    """Read the configuration, and settle which farm it is about.
+
+    The file: the one given, else $BUILDMASTER_CONFIG, else /etc/debfarm/buildmaster.conf where it exists, else none.
+    The farm's directory: the one given, else $BUILDMASTER_DIR, else the file's, else ./farm or, where that is not and
+    /var/lib/debfarm-buildmaster is, that.
+
+    :raises ConfigError: naming every mistake in the file.
+    """
+    environment = os.environ if environment is None else environment
+    if path is None and environment.get("BUILDMASTER_CONFIG"):
+        path = Path(environment["BUILDMASTER_CONFIG"])
+    if path is None and SYSTEM_CONFIG.exists():
+        path = SYSTEM_CONFIG
+    config = read(MasterConfig, path)
+    mistakes = _contradictions(config)
+    if mistakes and path is not None:
+        raise ConfigError([f"{path.name}: {mistake}" for mistake in mistakes])
+    if directory is None and environment.get("BUILDMASTER_DIR"):
+        directory = Path(environment["BUILDMASTER_DIR"])
+    return dataclasses.replace(config, directory=(directory or _directory(config)).absolute())
+
+
+def _directory(config: MasterConfig) -> Path:
+    if config.directory == NEAR_DIRECTORY and not NEAR_DIRECTORY.exists() and SYSTEM_DIRECTORY.exists():
+        return SYSTEM_DIRECTORY
+    return config.directory
+
+
+def _contradictions(config: MasterConfig) -> list[str]:
+    """What is wrong between keys that are each well formed."""
+    mistakes = []
+    if config.host in ANY_ADDRESS and not config.base_url:
+        mistakes.append(f"[files] base_url: must be given, since builders cannot fetch from {config.host!r}")
+    if config.poll_fastest_s > config.poll_slowest_s:
+        mistakes.append(f"[polling] fastest: {config.poll_fastest_s:g} s is longer than slowest")
+    return mistakes

@@ -1,0 +1,72 @@
+"""buildmaster.conf, and which farm a command is about."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from buildmaster import config
+from buildmaster.config import ConfigError, MasterConfig, load
+from buildmaster.settings import read
+
+SHIPPED = Path(__file__).parents[2] / "buildmaster.conf"
+
+
+@pytest.fixture(autouse=True)
+def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine where no farm was installed."""
+    monkeypatch.setattr(config, "SYSTEM_CONFIG", tmp_path / "etc.conf")
+    monkeypatch.setattr(config, "SYSTEM_DIRECTORY", tmp_path / "var")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_shipped_file_has_every_key_with_its_default(tmp_path: Path) -> None:
+    """Uncommenting every key of the shipped file changes nothing, but for the example of a base_url."""
+    text = re.sub(r"^#(?=[a-z_]+ =)", "", SHIPPED.read_text(), flags=re.MULTILINE)
+    path = tmp_path / "buildmaster.conf"
+    path.write_text(text)
+    every = read(MasterConfig, path)
+    assert dataclasses.replace(every, base_url="") == MasterConfig()
+    for field in dataclasses.fields(MasterConfig):
+        assert f"\n{field.metadata['name']} = " in text
+    assert read(MasterConfig, SHIPPED) == MasterConfig()
+
+
+def test_bad_port(tmp_path: Path) -> None:
+    """A mistake names file, section, key and value."""
+    path = tmp_path / "buildmaster.conf"
+    path.write_text("[files]\nport = abc\n")
+    with pytest.raises(ConfigError, match=r"^buildmaster\.conf: \[files\] port: 'abc' is not a port$"):
+        load(path)
+
+
+def test_contradictions(tmp_path: Path) -> None:
+    """Keys that are well formed but do not fit each other are mistakes too."""
+    path = tmp_path / "buildmaster.conf"
+    path.write_text("[files]\nhost = 0.0.0.0\n[polling]\nfastest = 20s\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert [mistake.split(":")[1] for mistake in caught.value.mistakes] == [" [files] base_url", " [polling] fastest"]
+
+
+def test_directory_order(tmp_path: Path) -> None:
+    """The option comes before the environment, that before the file, that before the places where a farm may be."""
+    path = tmp_path / "buildmaster.conf"
+    path.write_text(f"[master]\ndirectory = {tmp_path}/file\n")
+    environment = {"BUILDMASTER_DIR": str(tmp_path / "environment"), "BUILDMASTER_CONFIG": str(path)}
+    assert load(path, tmp_path / "option", environment).directory == tmp_path / "option"
+    assert load(path, None, environment).directory == tmp_path / "environment"
+    assert load(None, None, {"BUILDMASTER_CONFIG": str(path)}).directory == tmp_path / "file"
+    assert load(None, None, {}).directory == tmp_path / "farm"
+    (tmp_path / "var").mkdir()
+    assert load(None, None, {}).directory == tmp_path / "var"
+    (tmp_path / "farm").mkdir()
+    assert load(None, None, {}).directory == tmp_path / "farm"
+
+
+def test_url_for_builders() -> None:
+    """Builders reach the file server at base_url, or at the address and the port that it really got."""
+    assert MasterConfig(port=0).url_for_builders(4711) == "http://127.0.0.1:4711"
+    assert MasterConfig(host="::1").url_for_builders(8220) == "http://[::1]:8220"
+    assert MasterConfig(base_url="https://farm.example").url_for_builders(8220) == "https://farm.example"
