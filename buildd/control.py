@@ -1,0 +1,207 @@
+"""Debian control data: .dsc and .changes files, parsed once into frozen values, over python-debian.
+
+Both kinds of file come from strangers. Names in them are plain path segments when they come out of here, sizes are
+bounded, and every file has a SHA-256. Signatures are not looked at: whoever accepts an upload does that.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from debian import deb822
+
+from buildd.protocol import FileName, ProtocolError, parse_file_name
+
+CONTROL_MAX_BYTES = 4 << 20  # The largest .dsc in Debian has 60 kB, the largest .changes 500 kB.
+_HASH_CHUNK = 1 << 20
+
+# Debian Policy 5.6.1 and 5.6.12.
+_SOURCE = re.compile(r"[a-z0-9][a-z0-9+.-]+", re.ASCII)
+_VERSION = re.compile(r"(?:[0-9]+:)?[0-9A-Za-z][0-9A-Za-z.+~:-]*", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_SHA1 = re.compile(r"[0-9a-f]{40}", re.ASCII)
+
+
+class ControlError(ValueError):
+    """A control file, or a file that it names, is not what it must be; the message says what and why."""
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file as a .dsc or .changes names it."""
+
+    name: FileName
+    size: int  # Bytes.
+    sha256: str
+    sha1: str | None
+
+
+@dataclass(frozen=True)
+class Dsc:
+    """A source package as its .dsc describes it."""
+
+    source: str
+    version: str
+    format: str
+    architectures: tuple[str, ...]  # As written: any, all, linux-any, amd64 ...
+    binaries: tuple[str, ...]
+    files: tuple[ListedFile, ...]  # Without the .dsc itself.
+    fields: Mapping[str, str]  # The other fields, by lower-case name; multi-line ones joined as written.
+
+    @property
+    def upstream_version(self) -> str:
+        """The version without its epoch, as file names have it."""
+        return self.version.partition(":")[2] or self.version
+
+    def field(self, name: str) -> str:
+        """A field's text, "" when it is absent."""
+        return self.fields.get(name.lower(), "")
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a build produced, as its .changes describes it."""
+
+    source: str
+    version: str
+    distribution: str
+    architectures: tuple[str, ...]
+    files: tuple[ListedFile, ...]  # Without the .changes itself.
+
+
+def parse_dsc(path: Path) -> Dsc:
+    """Read a .dsc, signed or not.
+
+    :raises ControlError: it is no .dsc, or names what it may not.
+    :raises OSError: it cannot be read.
+    """
+    fields = _read_paragraph(path)
+    source = _take(fields, "source", _SOURCE, path)
+    version = _take(fields, "version", _VERSION, path)
+    files = _listed_files(fields, path)
+    for file in files:
+        if not file.name.startswith(f"{source}_"):
+            raise ControlError(f"{path.name} names a file that is not of source {source}: {file.name}")
+    return Dsc(
+        source=source,
+        version=version,
+        format=fields.get("format", "1.0"),
+        architectures=tuple(fields.get("architecture", "").split()),
+        binaries=tuple(name.strip() for name in fields.get("binary", "").replace("\n", " ").split(",") if name.strip()),
+        files=files,
+        fields=fields,
+    )
+
+
+def parse_changes(path: Path) -> Changes:
+    """Read a .changes, signed or not.
+
+    :raises ControlError: it is no .changes, or names what it may not.
+    :raises OSError: it cannot be read.
+    """
+    fields = _read_paragraph(path)
+    fields["source"] = fields.get("source", "").partition(" ")[0]  # "hello (2.10-3)" in a binary rebuild.
+    return Changes(
+        source=_take(fields, "source", _SOURCE, path),
+        version=_take(fields, "version", _VERSION, path),
+        distribution=fields.get("distribution", ""),
+        architectures=tuple(fields.get("architecture", "").split()),
+        files=_listed_files(fields, path),
+    )
+
+
+def check_file(path: Path, listed: ListedFile) -> None:
+    """Compare a file's size and digests with what was promised of it. Blocks while it reads.
+
+    :raises ControlError: they differ, or it is no regular file.
+    :raises OSError: it cannot be read.
+    """
+    sha1, sha256, size = hashlib.sha1(usedforsecurity=False), hashlib.sha256(), 0
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
+        while chunk := stream.read(_HASH_CHUNK):
+            sha1.update(chunk)
+            sha256.update(chunk)
+            size += len(chunk)
+            if size > listed.size:
+                break
+    if size != listed.size:
+        more = "more than " if size > listed.size else ""
+        raise ControlError(f"{listed.name} has {more}{min(size, listed.size)} bytes, not the {listed.size} promised")
+    if sha256.hexdigest() != listed.sha256 or listed.sha1 not in (None, sha1.hexdigest()):
+        raise ControlError(f"{listed.name} does not have the digest promised: {listed.sha256}")
+
+
+def check_source(dsc_name: str, dsc: Dsc, paths: Mapping[FileName, Path]) -> None:
+    """Check that the files of a source package are all there, are what its .dsc promises, and no others.
+
+    :param paths: name to path, the .dsc among them. Blocks while it reads them.
+    :raises ControlError: a file is missing, superfluous, or not as promised.
+    """
+    promised = {file.name: file for file in dsc.files}
+    missing = promised.keys() - paths.keys()
+    extra = paths.keys() - promised.keys() - {dsc_name}
+    if missing:
+        raise ControlError(f"{dsc_name} names files that were not sent: {', '.join(sorted(missing))}")
+    if extra:
+        raise ControlError(f"{dsc_name} does not name these files: {', '.join(sorted(extra))}")
+    for name, listed in promised.items():
+        check_file(paths[name], listed)
+
+
+def _read_paragraph(path: Path) -> dict[str, str]:
+    """The first paragraph of a control file, by lower-case field name, a signature around it taken off."""
+    with path.open("rb") as stream:
+        raw = stream.read(CONTROL_MAX_BYTES + 1)
+    if len(raw) > CONTROL_MAX_BYTES:
+        raise ControlError(f"{path.name} is larger than {CONTROL_MAX_BYTES} bytes")
+    try:
+        payload = raw
+        if raw.lstrip().startswith(b"-----BEGIN PGP SIGNED MESSAGE-----"):
+            payload = b"\n".join(deb822.Deb822.split_gpg_and_payload(iter(raw.lstrip().splitlines()))[1])
+        fields = deb822.Deb822(payload.decode())
+        return {str(name).lower(): str(value) for name, value in fields.items()}
+    except (ValueError, EOFError) as exc:
+        raise ControlError(f"{path.name} is not a Debian control file: {exc}") from exc
+
+
+def _take(fields: Mapping[str, str], name: str, pattern: re.Pattern[str], path: Path) -> str:
+    value = fields.get(name, "")
+    if not value:
+        raise ControlError(f"{path.name}: {name.capitalize()} is missing")
+    if not pattern.fullmatch(value) or len(value) > 200:
+        raise ControlError(f"{path.name}: {name.capitalize()} is not valid: {value[:80]!r}")
+    return value
+
+
+def _listed_files(fields: Mapping[str, str], path: Path) -> tuple[ListedFile, ...]:
+    """The Checksums-Sha256 list, with the SHA-1 of each file where Checksums-Sha1 has it."""
+    sha1_of = {name: digest for digest, _, name in _checksums(fields, "checksums-sha1", _SHA1, path)}
+    found: dict[str, ListedFile] = {}
+    for sha256, size, name in _checksums(fields, "checksums-sha256", _SHA256, path):
+        if name in found:
+            raise ControlError(f"{path.name} names {name} twice")
+        found[name] = ListedFile(name, size, sha256, sha1_of.get(name))
+    if not found:
+        raise ControlError(f"{path.name} has no Checksums-Sha256")
+    return tuple(found.values())
+
+
+def _checksums(
+    fields: Mapping[str, str], name: str, pattern: re.Pattern[str], path: Path
+) -> list[tuple[str, int, FileName]]:
+    """Lines "digest size name" of one checksum field (Debian Policy 5.6.24)."""
+    rows = []
+    for line in filter(None, map(str.strip, fields.get(name, "").splitlines())):
+        words = line.split()
+        if len(words) != 3 or not pattern.fullmatch(words[0]) or not (words[1].isascii() and words[1].isdigit()):
+            raise ControlError(f"{path.name}: a line of {name} is not 'digest size name': {line[:80]}")
+        if len(words[1]) > 15:
+            raise ControlError(f"{path.name}: no file is as large as {words[1][:80]} bytes")
+        try:
+            rows.append((words[0], int(words[1]), parse_file_name(words[2])))
+        except ProtocolError as exc:
+            raise ControlError(f"{path.name}: {exc}") from exc
+    return rows
