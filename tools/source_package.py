@@ -1,0 +1,139 @@
+"""Source packages to build: Debian's, fetched through an apt configuration of our own, or this checkout's."""
+
+import os
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.machines_apt import Mirror, carried_over
+from tools.places import CHECKOUT, Places, beside
+
+LISTS_GOOD_FOR_S = 12 * 3600.0
+
+
+class NoSource(Exception):
+    """The source package could not be had; the message says what apt or dpkg-source said."""
+
+    def __init__(self, package: str, output: str) -> None:
+        super().__init__(f"no source package {package!r}: {output.strip() or 'no reason given'}")
+        self.package = package
+
+
+@dataclass(frozen=True)
+class PrivateApt:
+    """An apt of our own for one suite: configuration, lists and cache. The machine's is neither read nor changed."""
+
+    directory: Path
+    mirror: Mirror
+    suite: str
+
+    def fetch(self, package: str, target: Path) -> Path:
+        """The .dsc of a source package, with the files that it names beside it; signatures and digests checked by apt.
+
+        What is in the target folder already is not fetched again.
+
+        :param package: as ``apt-get source`` takes it: ``hello`` or ``hello=2.10-3``.
+        :raises NoSource: there is none, or the mirror does not answer.
+        """
+        self._configure()
+        if self._lists_are_fresh():
+            try:
+                return self._download(package, target)
+            except NoSource:  # Perhaps it is newer than our lists, or a point release has moved it.
+                pass
+        self._run(package, "update", "--error-on=any")
+        self._stamp.touch()
+        return self._download(package, target)
+
+    def _download(self, package: str, target: Path) -> Path:
+        listing = self._run(package, "source", "--download-only", "--print-uris", "--", package)
+        dscs: list[str] = re.findall(r"^'[^']*' (\S+\.dsc) \d+", listing, re.MULTILINE)
+        if len(dscs) != 1:
+            raise NoSource(package, f"apt-get names no single .dsc for it:\n{listing}")
+        target.mkdir(parents=True, exist_ok=True)
+        self._run(package, "source", "--download-only", "--", package, folder=target)
+        return target / dscs[0]
+
+    @property
+    def _stamp(self) -> Path:
+        return self.directory / "updated"
+
+    def _lists_are_fresh(self) -> bool:
+        return self._stamp.exists() and time.time() - self._stamp.stat().st_mtime < LISTS_GOOD_FOR_S
+
+    def _configure(self) -> None:
+        for name in ("lists/partial", "cache/archives/partial", "apt.conf.d"):
+            (self.directory / name).mkdir(parents=True, exist_ok=True)
+        (self.directory / "sources.list").write_text(self.mirror.line("deb-src", self.suite) + "\n")
+        (self.directory / "status").touch()
+        (self.directory / "apt.conf").write_text("\n".join([*self._settings(), ""]))
+
+    def _settings(self) -> list[str]:
+        directory = self.directory
+        return [
+            f'Dir::State "{directory}";',
+            f'Dir::State::lists "{directory}/lists";',
+            f'Dir::State::status "{directory}/status";',
+            f'Dir::Cache "{directory}/cache";',
+            f'Dir::Etc "{directory}";',  # No apt.conf.d, preferences, trusted.gpg.d or auth.conf of the machine's.
+            f'Dir::Etc::SourceList "{directory}/sources.list";',
+            'Dir::Etc::SourceParts "/dev/null";',
+            f'APT::Sandbox::User "{"root" if os.geteuid() == 0 else ""}";',  # _apt may not be able to come here.
+            'Acquire::Languages "none";',
+            *carried_over(),
+        ]
+
+    def _run(self, package: str, *arguments: str, folder: Path | None = None) -> str:
+        result = subprocess.run(
+            ["apt-get", "-q", *arguments],
+            env={**os.environ, "APT_CONFIG": str(self.directory / "apt.conf"), "LC_ALL": "C.UTF-8"},
+            cwd=folder or self.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode:
+            raise NoSource(package, result.stderr)
+        return result.stdout
+
+
+def fetch_source(package: str, suite: str, mirror: Mirror, places: Places) -> Path:
+    """The .dsc of a source package of Debian's.
+
+    :raises NoSource: it could not be fetched.
+    """
+    folder = re.sub(r"[^A-Za-z0-9.+~=-]", "_", package)
+    return PrivateApt(places.apt / suite, mirror, suite).fetch(package, places.sources / suite / folder)
+
+
+def checkout_source(places: Places) -> Path:
+    """The .dsc of this checkout's own source package: what is committed, nothing else.
+
+    :raises NoSource: this is no git checkout, or has no debian/ folder that dpkg-source takes.
+    """
+    target = places.sources / "checkout"
+    scratch = beside(places.make_scratch() / "checkout")
+    tree = scratch / "debfarm"
+    tree.mkdir(parents=True)
+    archive = ["git", "-c", f"safe.directory={CHECKOUT}", "-C", str(CHECKOUT), "archive", "--format=tar", "HEAD"]
+    try:
+        with subprocess.Popen(archive, stdout=subprocess.PIPE) as git:
+            unpacked = subprocess.run(["tar", "-C", tree, "-xf", "-"], stdin=git.stdout, check=False).returncode
+        if git.returncode or unpacked:
+            raise NoSource(".", "git archive failed")
+        packed = subprocess.run(
+            ["dpkg-source", "--build", "debfarm"], cwd=scratch, capture_output=True, text=True, check=False
+        )
+        if packed.returncode:
+            raise NoSource(".", packed.stderr)
+        target.mkdir(parents=True, exist_ok=True)
+        for file in scratch.glob("*_*"):
+            file.replace(target / file.name)
+            if file.suffix == ".dsc":
+                dsc = target / file.name
+        return dsc
+    finally:
+        subprocess.run(["rm", "-rf", "--", scratch], check=True)
