@@ -1,0 +1,213 @@
+"""Builders, as queries: add, change, count their failures, and what a scan needs to know of each."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import ColumnElement, Connection, select, update
+
+from buildd.protocol import BuildId, ProtocolError, parse_architecture, parse_file_name
+from buildmaster import builds
+from buildmaster.lifecycle import BuildState
+from buildmaster.tables import build, build_queue, builder
+
+
+class Cleanliness(StrEnum):
+    """Whether a builder may be given a build."""
+
+    CLEAN = "clean"  # Says IDLE, and nothing was sent to it since.
+    DIRTY = "dirty"  # Something was, or may have been, sent to it. The scan cleans it.
+    CLEANING = "cleaning"  # A reset goes on outside; whoever does it says when it is clean.
+
+
+class NoSuchBuilder(LookupError):
+    """There is no builder of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no builder is called {name!r}")
+        self.name = name
+
+
+class BuilderRefused(ValueError):
+    """A builder cannot be added or changed so; the message says why."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The build that a builder has, as its scan needs it."""
+
+    build_id: int
+    cookie: BuildId  # What the daemon must call it.
+    title: str
+    state: BuildState
+    failures: int
+    cancelled_at: float | None
+    stage: str
+    started_at: float
+    expected_s: float  # How long it will take, as far as we know.
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """What a scan needs to know of a builder: its row, and its job if it has one."""
+
+    id: int
+    name: str
+    url: str
+    architecture: str
+    virtualised: bool
+    enabled: bool
+    manual: bool
+    cleanliness: Cleanliness
+    failures: int
+    version: str
+    job: Job | None
+
+
+def add(
+    connection: Connection, name: str, url: str, architecture: str, now: float, *, virtualised: bool = False
+) -> int:
+    """Add a builder, enabled and not known to be clean. Returns its id.
+
+    :param url: http://HOST:PORT, with or without a slash, /rpc or /rpc/ at its end.
+    :raises BuilderRefused: the name or URL is taken, or one of them or the architecture is no such thing.
+    """
+    try:
+        parse_file_name(name)
+        parse_architecture(architecture)
+    except ProtocolError as error:
+        raise BuilderRefused(f"builder {name!r}: {error}") from error
+    url = _tidy_url(url)
+    taken = connection.execute(select(builder.c.name).where((builder.c.name == name) | (builder.c.url == url))).first()
+    if taken is not None:
+        raise BuilderRefused(f"there is a builder {taken.name!r} with this name or URL already")
+    values = {"name": name, "url": url, "architecture": architecture, "virtualised": virtualised}
+    values |= {"cleanliness": Cleanliness.DIRTY, "created_at": now}
+    return int(connection.execute(builder.insert().values(**values).returning(builder.c.id)).scalar_one())
+
+
+def _tidy_url(url: str) -> str:
+    """A builder's URL as we keep it: with one slash at its end, and no rpc."""
+    tidy = url.strip().rstrip("/").removesuffix("/rpc").rstrip("/") + "/"
+    scheme, _, rest = tidy.partition("://")
+    if scheme not in ("http", "https") or not rest.strip("/") or not tidy.isprintable() or " " in tidy:
+        raise BuilderRefused(f"a builder's URL is http://HOST:PORT/, not {url!r}")
+    return tidy
+
+
+def find(connection: Connection, name: str) -> Vitals:
+    """A builder by its name.
+
+    :raises NoSuchBuilder: there is none.
+    """
+    for vitals in _vitals(connection, builder.c.name == name):
+        return vitals
+    raise NoSuchBuilder(name)
+
+
+def enable(connection: Connection, name: str) -> None:
+    """Let a builder build again, its failures forgotten; it is cleaned first."""
+    _change(connection, name, enabled=True, disabled_reason="", failures=0, cleanliness=Cleanliness.DIRTY)
+
+
+def disable(connection: Connection, name: str, reason: str) -> None:
+    """Take a builder out of service. The build that it has is requeued by its scan."""
+    _change(connection, name, enabled=False, disabled_reason=reason)
+
+
+def set_manual(connection: Connection, name: str, manual: bool) -> None:
+    """Keep a builder from getting builds, while it is still scanned; or no longer."""
+    _change(connection, name, manual=manual)
+
+
+def _change(connection: Connection, name: str, **values: object) -> None:
+    if not connection.execute(update(builder).where(builder.c.name == name).values(**values)).rowcount:
+        raise NoSuchBuilder(name)
+
+
+def vitals(connection: Connection) -> dict[int, Vitals]:
+    """Every builder by its id: one query, for the master's snapshot."""
+    return {row.id: row for row in _vitals(connection)}
+
+
+def _vitals(connection: Connection, *conditions: ColumnElement[bool]) -> list[Vitals]:
+    jobs = build_queue.join(builds.DESCRIBED, build.c.id == build_queue.c.build_id)
+    joined = builder.outerjoin(jobs, build_queue.c.builder_id == builder.c.id)
+    query = select(*_COLUMNS).select_from(joined).where(*conditions).order_by(builder.c.name)
+    return [_vitals_of(row) for row in connection.execute(query)]
+
+
+_COLUMNS = (
+    builder.c.id,
+    builder.c.name,
+    builder.c.url,
+    builder.c.architecture.label("builder_architecture"),
+    builder.c.virtualised,
+    builder.c.enabled,
+    builder.c.manual,
+    builder.c.cleanliness,
+    builder.c.failures,
+    builder.c.version,
+    build.c.id.label("build_id"),
+    build.c.state,
+    build.c.failures.label("job_failures"),
+    build.c.started_at,
+    build_queue.c.cancelled_at,
+    build_queue.c.stage,
+    build_queue.c.expected_s,
+    *builds.DESCRIPTION,
+)
+
+
+def _vitals_of(row: builds.AnyRow) -> Vitals:
+    return Vitals(
+        id=row.id,
+        name=row.name,
+        url=row.url,
+        architecture=row.builder_architecture,
+        virtualised=row.virtualised,
+        enabled=row.enabled,
+        manual=row.manual,
+        cleanliness=Cleanliness(row.cleanliness),
+        failures=row.failures,
+        version=row.version,
+        job=None if row.build_id is None else _job_of(row),
+    )
+
+
+def _job_of(row: builds.AnyRow) -> Job:
+    return Job(
+        build_id=row.build_id,
+        cookie=builds.cookie(row.build_id),
+        title=builds.title_of(row),
+        state=BuildState(row.state),
+        failures=row.job_failures,
+        cancelled_at=row.cancelled_at,
+        stage=row.stage,
+        started_at=row.started_at,
+        expected_s=row.expected_s,
+    )
+
+
+def set_cleanliness(connection: Connection, builder_id: int, cleanliness: Cleanliness, version: str = "") -> None:
+    """Record what a scan found, and the daemon's version when it told one."""
+    values: dict[str, object] = {"cleanliness": cleanliness}
+    if version:
+        values["version"] = version
+    connection.execute(update(builder).where(builder.c.id == builder_id).values(**values))
+
+
+def count_failure(connection: Connection, builder_id: int) -> int:
+    """Count one more failure in a row against a builder, and say how many there are now."""
+    row = update(builder).where(builder.c.id == builder_id).values(failures=builder.c.failures + 1)
+    return int(connection.execute(row.returning(builder.c.failures)).scalar_one())
+
+
+def forgive(connection: Connection, builder_id: int) -> None:
+    """Set a builder's count to 0: a build ended properly there, or the build was to blame."""
+    connection.execute(update(builder).where(builder.c.id == builder_id).values(failures=0))
+
+
+def fail(connection: Connection, builder_id: int, reason: str) -> None:
+    """Take a builder out of service because it failed too often, or is not shut in."""
+    values = {"enabled": False, "disabled_reason": reason}
+    connection.execute(update(builder).where(builder.c.id == builder_id).values(**values))

@@ -1,0 +1,327 @@
+"""Builds and their queue, as queries: add, claim, record what happened, cancel, retry.
+
+:func:`record` is the one place where a build's state changes. It keeps the queue in step: a build that is queued or
+active has a row in build_queue, one that ended has none; an active one has a builder there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from sqlalchemy import Connection, Row, and_, delete, exists, func, or_, select, update
+
+from buildd.protocol import BuildId, FileName
+from buildmaster import files
+from buildmaster.lifecycle import ENDED, BuildState, Event, after
+from buildmaster.scoring import ArchivePurpose, Pocket, Urgency, score
+from buildmaster.store import StoredFile
+from buildmaster.tables import (
+    archive,
+    build,
+    build_file,
+    build_queue,
+    builder,
+    distribution,
+    series,
+    series_architecture,
+    source,
+    source_file,
+    stored_file,
+)
+
+if TYPE_CHECKING:
+    AnyRow: TypeAlias = Row[*tuple[Any, ...]]  # SQLAlchemy 2.0 has one parameter here, 2.1 one for each column.
+else:
+    AnyRow = Row
+
+EXPECTED_S = 300.0  # How long a build takes that we know nothing of.
+_SOURCE_BYTES_A_SECOND = 20_000  # A rough figure: hello's 1 MB takes a minute.
+_BACK_OFF_S = 15.0  # Pause after the first failure of a build that is queued again; doubled with each further one.
+_BACK_OFF_MAX_S = 900.0
+
+
+class NoSuchBuild(LookupError):
+    """There is no build of this number."""
+
+    def __init__(self, build_id: int) -> None:
+        super().__init__(f"there is no build {build_id}")
+        self.build_id = build_id
+
+
+class ChangedMeanwhile(Exception):
+    """Somebody else changed a build's state since it was read; the transaction is to be rolled back."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """A build's log in the store, gzipped."""
+
+    file: StoredFile
+    name: str
+
+
+# build_queue is joined from its own side: an ended build has no row there.
+DESCRIBED = (
+    build.join(source, source.c.id == build.c.source_id)
+    .join(archive, archive.c.id == source.c.archive_id)
+    .join(series_architecture, series_architecture.c.id == build.c.series_architecture_id)
+    .join(series, series.c.id == series_architecture.c.series_id)
+    .join(distribution, distribution.c.id == series.c.distribution_id)
+)
+DESCRIPTION = (
+    source.c.name.label("source_name"),
+    source.c.version.label("source_version"),
+    source.c.pocket,
+    series_architecture.c.architecture.label("architecture"),
+    series.c.name.label("series_name"),
+    distribution.c.name.label("distribution_name"),
+)
+
+
+def cookie(build_id: int) -> BuildId:
+    """What a build is called on the wire."""
+    return BuildId(f"PACKAGEBUILD-{build_id}")
+
+
+def title_of(row: AnyRow) -> str:
+    """What the build of a row with DESCRIPTION is called in messages."""
+    return (
+        f"{row.architecture} build of {row.source_name} {row.source_version} "
+        f"in {row.distribution_name} {row.series_name} {row.pocket}"
+    )
+
+
+def log_name(row: AnyRow, state: BuildState) -> str:
+    """The name of the log, when a build of a row with DESCRIPTION ended so."""
+    place = f"{row.distribution_name}-{row.series_name}-{row.architecture}"
+    return f"buildlog_{place}.{row.source_name}_{row.source_version}_{state.name}.txt.gz"
+
+
+def find(connection: Connection, build_id: int) -> AnyRow:
+    """A build's row, with DESCRIPTION.
+
+    :raises NoSuchBuild: there is none.
+    """
+    query = select(build, *DESCRIPTION).select_from(DESCRIBED).where(build.c.id == build_id)
+    row = connection.execute(query).first()
+    if row is None:
+        raise NoSuchBuild(build_id)
+    return row
+
+
+def add(
+    connection: Connection, source_id: int, series_architecture_id: int, now: float, *, arch_indep: bool = False
+) -> int:
+    """Add a build of a source and put it into the queue; where there is no chroot it is CHROOT_WAIT. Returns its id."""
+    values: dict[str, object] = {"source_id": source_id, "series_architecture_id": series_architecture_id}
+    values |= {"arch_indep": arch_indep, "state": BuildState.NEEDS_BUILD, "created_at": now}
+    build_id = int(connection.execute(build.insert().values(**values).returning(build.c.id)).scalar_one())
+    _enqueue(connection, build_id, now)
+    _wait_for_chroot(connection, build_id, now)
+    return build_id
+
+
+def record(
+    connection: Connection,
+    build_id: int,
+    event: Event,
+    now: float,
+    *,
+    reason: str = "",
+    dependencies: str = "",
+    pause_s: float = 0.0,
+) -> BuildState:
+    """Let an event happen to a build, and keep the queue in step. Returns the state that it leads to.
+
+    :param reason: why, in words; kept beside the new state.
+    :param dependencies: for DEPENDENCIES_MISSING, what is missing.
+    :param pause_s: for an event that puts it back into the queue: how long it is not to be built.
+    :raises NoSuchBuild: there is none.
+    :raises ImpossibleTransition: it cannot take this event now.
+    :raises ChangedMeanwhile: somebody changed it at the same time (never on SQLite, where writers wait).
+    """
+    row = find(connection, build_id)
+    old = BuildState(row.state)
+    new = after(old, event)
+    values: dict[str, object] = {"state": new, "reason": reason, "dependencies": dependencies}
+    values["finished_at"] = now if new in ENDED else None
+    changed = connection.execute(update(build).where(build.c.id == build_id, build.c.state == old).values(**values))
+    if changed.rowcount != 1:
+        raise ChangedMeanwhile(f"build {build_id} is no longer {old}")
+    if new in ENDED:
+        connection.execute(delete(build_queue).where(build_queue.c.build_id == build_id))
+    elif new is BuildState.NEEDS_BUILD and old in ENDED:
+        _enqueue(connection, build_id, now)
+    elif new is BuildState.NEEDS_BUILD:
+        _requeue(connection, build_id, now + pause_s)
+    elif new is BuildState.CANCELLING and old is not new:
+        connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(cancelled_at=now))
+    return new
+
+
+def _enqueue(connection: Connection, build_id: int, now: float) -> None:
+    columns = (archive.c.private, archive.c.purpose, archive.c.relative_score, archive.c.virtualised)
+    query = select(*columns, source.c.urgency, source.c.component, *DESCRIPTION).select_from(DESCRIBED)
+    row = connection.execute(query.where(build.c.id == build_id)).one()
+    urgency = Urgency(
+        private=row.private,
+        purpose=ArchivePurpose(row.purpose),
+        relative_score=row.relative_score,
+        urgency=row.urgency,
+        pocket=Pocket(row.pocket),
+        component=row.component,
+    )
+    values = {"build_id": build_id, "architecture": row.architecture, "virtualised": row.virtualised}
+    connection.execute(build_queue.insert().values(**values, score=score(urgency), queued_at=now))
+
+
+def _requeue(connection: Connection, build_id: int, not_before: float) -> None:
+    """Take a queue row from its builder. It keeps its score and place."""
+    values = {"lost_by_id": build_queue.c.builder_id, "builder_id": None, "not_before": not_before, "stage": ""}
+    connection.execute(
+        update(build_queue).where(build_queue.c.build_id == build_id).values(**values, cancelled_at=None)
+    )
+
+
+def _wait_for_chroot(connection: Connection, build_id: int, now: float) -> None:
+    """Take a build that has just been queued out of the queue when there is no chroot for it."""
+    query = select(series_architecture.c.chroot_file_id, *DESCRIPTION).select_from(DESCRIBED)
+    row = connection.execute(query.where(build.c.id == build_id)).one()
+    if row.chroot_file_id is None:
+        place = f"{row.distribution_name} {row.series_name} {row.architecture}"
+        record(connection, build_id, Event.CHROOT_UNUSABLE, now, reason=f"there is no chroot for {place}")
+
+
+def candidates(
+    connection: Connection, architecture: str, *, virtualised: bool, builder_id: int, now: float, limit: int
+) -> list[int]:
+    """The builds that a builder could be given now, the most urgent first.
+
+    A build that was lost by this builder is left to others, while there is another that could take it.
+    """
+    other = builder.alias("other")
+    another = exists().where(
+        other.c.id != builder_id,
+        other.c.architecture == architecture,
+        other.c.virtualised == virtualised,
+        other.c.enabled,
+        ~other.c.manual,
+    )
+    queue = build_queue.c
+    query = (
+        select(queue.build_id)
+        .where(queue.architecture == architecture, queue.virtualised == virtualised, queue.builder_id.is_(None))
+        .where(queue.not_before <= now)
+        .where(or_(queue.lost_by_id.is_(None), queue.lost_by_id != builder_id, ~another))
+        .order_by(queue.score.desc(), queue.id)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def waiting(connection: Connection) -> frozenset[tuple[str, bool]]:
+    """The kinds of builder, by architecture and whether virtualised, that something in the queue waits for."""
+    queue = build_queue.c
+    query = select(queue.architecture, queue.virtualised).where(queue.builder_id.is_(None)).distinct()
+    return frozenset((row.architecture, row.virtualised) for row in connection.execute(query))
+
+
+def claim(connection: Connection, build_id: int, builder_id: int, now: float) -> bool:
+    """Take a build out of the queue for a builder. False: somebody else was quicker, or it was cancelled.
+
+    The builder is to be marked DIRTY in the same transaction.
+    """
+    mine = and_(build.c.id == build_id, build.c.state == BuildState.NEEDS_BUILD)
+    values = {"state": after(BuildState.NEEDS_BUILD, Event.CLAIMED), "builder_id": builder_id, "started_at": now}
+    if connection.execute(update(build).where(mine).values(**values, reason="")).rowcount != 1:
+        return False
+    expected = expected_s(connection, build_id)
+    taken = {"builder_id": builder_id, "expected_s": expected, "stage": "", "cancelled_at": None}
+    connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(**taken))
+    return True
+
+
+def expected_s(connection: Connection, build_id: int) -> float:
+    """How long a build will take: as its source did there last, else by its size."""
+    this = find(connection, build_id)
+    same = and_(source.c.name == this.source_name, build.c.series_architecture_id == this.series_architecture_id)
+    built = build.c.state == BuildState.BUILT
+    took = select(build.c.finished_at - build.c.started_at).select_from(DESCRIBED).where(same, built)
+    last = connection.execute(took.order_by(build.c.id.desc()).limit(1)).scalar()
+    if last is not None:
+        return float(last)
+    joined = source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id)
+    sizes = select(func.sum(stored_file.c.size)).select_from(joined).where(source_file.c.source_id == this.source_id)
+    size = connection.execute(sizes).scalar()
+    return EXPECTED_S if size is None else max(30.0, float(size) / _SOURCE_BYTES_A_SECOND)
+
+
+def cancel(connection: Connection, build_id: int, now: float, reason: str = "cancelled by hand") -> BuildState:
+    """Cancel a build: at once when no builder has it, else its builder is told to stop (CANCELLING).
+
+    :raises NoSuchBuild: there is none.
+    :raises ImpossibleTransition: it has ended, or its results are being fetched.
+    """
+    return record(connection, build_id, Event.CANCEL, now, reason=reason)
+
+
+def retry(connection: Connection, build_id: int, now: float) -> BuildState:
+    """Put a build that ended badly into the queue again, its failures forgotten.
+
+    :returns: NEEDS_BUILD, or CHROOT_WAIT while there is no chroot.
+    :raises NoSuchBuild: there is none.
+    :raises ImpossibleTransition: it has not ended, or ended well.
+    """
+    record(connection, build_id, Event.RETRY, now)
+    connection.execute(update(build).where(build.c.id == build_id).values(failures=0))
+    _wait_for_chroot(connection, build_id, now)
+    return BuildState(find(connection, build_id).state)
+
+
+def release_chroot_waits(connection: Connection, series_architecture_id: int, now: float) -> int:
+    """Put what waited for a chroot into the queue again; called when there is a new one. Says how many."""
+    waits = and_(build.c.series_architecture_id == series_architecture_id, build.c.state == BuildState.CHROOT_WAIT)
+    released = connection.execute(select(build.c.id).where(waits).order_by(build.c.id)).scalars().all()
+    for build_id in released:
+        record(connection, build_id, Event.RELEASED, now)
+    return len(released)
+
+
+def set_score(connection: Connection, build_id: int, points: int) -> None:
+    """Give a queued build a score by hand, which sticks until the build ends.
+
+    :raises NoSuchBuild: no such build is in the queue.
+    """
+    row = update(build_queue).where(build_queue.c.build_id == build_id).values(score=points, manual_score=True)
+    if not connection.execute(row).rowcount:
+        raise NoSuchBuild(build_id)
+
+
+def set_stage(connection: Connection, build_id: int, stage: str) -> None:
+    """Remember the stage that a running build is at."""
+    connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(stage=stage))
+
+
+def count_failure(connection: Connection, build_id: int) -> int:
+    """Count one more failure in a row against a build, and say how many there are now."""
+    row = update(build).where(build.c.id == build_id).values(failures=build.c.failures + 1)
+    return int(connection.execute(row.returning(build.c.failures)).scalar_one())
+
+
+def pause_s(failures: int) -> float:
+    """How long a build that is queued again after so many failures in a row is left alone, so that nothing spins."""
+    return min(_BACK_OFF_S * 2 ** max(0, failures - 1), _BACK_OFF_MAX_S) if failures else 0.0
+
+
+def keep_log(connection: Connection, build_id: int, log: Log, now: float) -> None:
+    """Remember the log of an attempt that ended; it takes the place of an earlier one."""
+    values = {"log_file_id": files.keep(connection, log.file, now), "log_name": log.name}
+    connection.execute(update(build).where(build.c.id == build_id).values(**values))
+
+
+def keep_results(connection: Connection, build_id: int, results: Mapping[FileName, StoredFile], now: float) -> None:
+    """Remember a build's results; they take the place of those of an earlier attempt."""
+    connection.execute(delete(build_file).where(build_file.c.build_id == build_id))
+    for name, stored in results.items():
+        values = {"build_id": build_id, "name": name, "stored_file_id": files.keep(connection, stored, now)}
+        connection.execute(build_file.insert().values(**values))

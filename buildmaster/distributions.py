@@ -1,0 +1,115 @@
+"""Distributions, series, their architectures with chroots, and archives, as queries."""
+
+from sqlalchemy import Connection, Table, select, update
+
+from buildd.protocol import ProtocolError, parse_architecture, parse_suite
+from buildmaster import builds, files
+from buildmaster.scoring import ArchivePurpose
+from buildmaster.store import StoredFile
+from buildmaster.tables import archive, distribution, series, series_architecture
+
+PRIMARY = "primary"  # The name of a distribution's own archive.
+
+
+class DistributionRefused(ValueError):
+    """A distribution, series or architecture of this name cannot be; the message says why."""
+
+
+class NoSuchSeries(LookupError):
+    """There is no such distribution, series or architecture; the message says what there is."""
+
+
+def ensure(
+    connection: Connection, distribution_name: str, series_name: str | None = None, architecture: str | None = None
+) -> int:
+    """Find or add a distribution (with its primary archive), a series of it, an architecture of that.
+
+    The first architecture added to a series is its nominated one: it builds arch:all packages.
+
+    :returns: the id of the last one that was named.
+    :raises DistributionRefused: one of them can have no such name.
+    """
+    try:
+        parse_suite(distribution_name, "distribution")
+        found = _ensure(connection, distribution, name=distribution_name)
+        _ensure_archive(connection, found, PRIMARY, ArchivePurpose.PRIMARY)
+        if series_name is None:
+            return found
+        found = _ensure(connection, series, distribution_id=found, name=parse_suite(series_name, "series"))
+        if architecture is None:
+            return found
+        nominated = (series.c.id == found) & series.c.nominated_architecture.is_(None)
+        known = parse_architecture(architecture)
+        connection.execute(update(series).where(nominated).values(nominated_architecture=known))
+        return _ensure(connection, series_architecture, series_id=found, architecture=known)
+    except ProtocolError as error:
+        raise DistributionRefused(str(error)) from error
+
+
+def _ensure(connection: Connection, table: Table, **key: object) -> int:
+    """The id of the row with these values, which is added if there is none."""
+    row_id = connection.execute(select(table.c.id).filter_by(**key)).scalar()
+    if row_id is None:
+        row_id = connection.execute(table.insert().values(**key).returning(table.c.id)).scalar_one()
+    return int(row_id)
+
+
+def _ensure_archive(connection: Connection, distribution_id: int, name: str, purpose: ArchivePurpose) -> None:
+    there = select(archive.c.id).where(archive.c.distribution_id == distribution_id, archive.c.name == name)
+    if connection.execute(there).first() is None:
+        values = {"distribution_id": distribution_id, "name": name, "purpose": purpose}
+        connection.execute(archive.insert().values(**values))
+
+
+def set_nominated(connection: Connection, series_id: int, architecture: str) -> None:
+    """Let another architecture build a series' arch:all packages."""
+    connection.execute(update(series).where(series.c.id == series_id).values(nominated_architecture=architecture))
+
+
+def set_apt_lines(connection: Connection, distribution_name: str, archive_name: str, lines: str) -> None:
+    """Set what builds of an archive have as their sources.list: SERIES stands for the series; "": the chroot's own."""
+    here = select(distribution.c.id).where(distribution.c.name == distribution_name).scalar_subquery()
+    this = (archive.c.distribution_id == here) & (archive.c.name == archive_name)
+    if not connection.execute(update(archive).where(this).values(apt_lines=lines)).rowcount:
+        raise NoSuchSeries(f"there is no archive {archive_name!r} in {distribution_name!r}")
+
+
+def set_chroot(connection: Connection, series_architecture_id: int, chroot: StoredFile, name: str, now: float) -> int:
+    """Give an architecture of a series a chroot, or another one; the file is in the store already.
+
+    What waited for a chroot is put into the queue.
+
+    :returns: how many builds that were.
+    """
+    values = {"chroot_file_id": files.keep(connection, chroot, now), "chroot_name": name, "chroot_set_at": now}
+    this = series_architecture.c.id == series_architecture_id
+    connection.execute(update(series_architecture).where(this).values(**values))
+    return builds.release_chroot_waits(connection, series_architecture_id, now)
+
+
+def find_archive(connection: Connection, distribution_name: str, archive_name: str = PRIMARY) -> int:
+    """An archive's id.
+
+    :raises NoSuchSeries: there is no such distribution or archive.
+    """
+    joined = archive.join(distribution, distribution.c.id == archive.c.distribution_id)
+    this = (distribution.c.name == distribution_name) & (archive.c.name == archive_name)
+    row_id = connection.execute(select(archive.c.id).select_from(joined).where(this)).scalar()
+    if row_id is None:
+        raise NoSuchSeries(f"there is no archive {archive_name!r} in {distribution_name!r}")
+    return int(row_id)
+
+
+def find_series(connection: Connection, distribution_name: str, series_name: str) -> int:
+    """A series' id.
+
+    :raises NoSuchSeries: there is no such distribution or series.
+    """
+    joined = series.join(distribution, distribution.c.id == series.c.distribution_id)
+    here = distribution.c.name == distribution_name
+    rows = connection.execute(select(series.c.name, series.c.id).select_from(joined).where(here))
+    names: dict[str, int] = {row.name: row.id for row in rows}
+    if series_name not in names:
+        there = f"there are {', '.join(sorted(names))}" if names else "add one with its first chroot"
+        raise NoSuchSeries(f"there is no series {series_name!r} in {distribution_name!r}: {there}")
+    return names[series_name]

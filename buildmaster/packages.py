@@ -1,0 +1,165 @@
+"""Source packages: accepted from a .dsc, whole or not at all, with the builds that they need."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, select
+
+from buildd.control import ControlError, Dsc, ListedFile, parse_dsc
+from buildd.protocol import FileName
+from buildmaster import architectures, builds, distributions, files
+from buildmaster.farm import Farm
+from buildmaster.store import Sha256, Store, StoredFile
+from buildmaster.tables import series, series_architecture, source, source_file, stored_file
+
+_CHUNK = 1 << 20
+
+
+class SourceRefused(Exception):
+    """A source package is not accepted; the message says why. Nothing of it is recorded."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A source package that was accepted."""
+
+    source_id: int
+    name: str
+    version: str
+    build_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A source package whose files are in the store, and are what its .dsc promises."""
+
+    dsc: Dsc
+    dsc_name: str
+    files: Mapping[FileName, StoredFile]  # With the .dsc.
+
+
+def accept(
+    farm: Farm,
+    dsc_path: Path,
+    now: float,
+    *,
+    distribution: str,
+    series_name: str,
+    archive_name: str = distributions.PRIMARY,
+    component: str = "main",
+    urgency: str = "medium",
+    only: frozenset[str] | None = None,
+    rebuild: bool = False,
+) -> Accepted:
+    """Store a source package, and put one build for each architecture that it needs into the queue. Blocks.
+
+    :param dsc_path: the .dsc; the files that it names are beside it.
+    :param only: build on these architectures only; None: on all that it needs.
+    :param rebuild: when this very source is here already, build it once more instead of refusing it.
+    :raises SourceRefused: the .dsc or a file of it is bad or missing, another source of this name and version is there,
+        or nothing here can build it.
+    :raises NoSuchSeries: there is no such series or archive.
+    :raises OSError: a file cannot be read, or the store is full.
+    """
+    with farm.reading() as connection:  # Before the work of storing it.
+        distributions.find_series(connection, distribution, series_name)
+        distributions.find_archive(connection, distribution, archive_name)
+    stored = _store(farm.store, dsc_path)
+    with farm.transaction() as connection:
+        series_id = distributions.find_series(connection, distribution, series_name)
+        archive_id = distributions.find_archive(connection, distribution, archive_name)
+        needed = _needed(connection, series_id, stored, only, f"{distribution} {series_name}")
+        source_id = _known(connection, archive_id, series_id, stored, rebuild)
+        if source_id is None:
+            source_id = _record(connection, archive_id, series_id, stored, now, component=component, urgency=urgency)
+        build_ids = tuple(
+            builds.add(connection, source_id, place, now, arch_indep=arch_indep) for place, arch_indep in needed
+        )
+    return Accepted(source_id, stored.dsc.source, stored.dsc.version, build_ids)
+
+
+def _store(store: Store, dsc_path: Path) -> _Source:
+    """Put a source package's files into the store, each compared with what the .dsc promises of it."""
+    try:
+        dsc = parse_dsc(dsc_path)
+        stored = {FileName(dsc_path.name): _store_file(store, dsc_path, None)}
+        for listed in dsc.files:
+            stored[listed.name] = _store_file(store, dsc_path.parent / listed.name, listed)
+    except ControlError as error:
+        raise SourceRefused(str(error)) from error
+    except FileNotFoundError as error:
+        raise SourceRefused(f"{dsc_path.name}: {error.filename} is not there") from error
+    return _Source(dsc, dsc_path.name, stored)
+
+
+def _store_file(store: Store, path: Path, promised: ListedFile | None) -> StoredFile:
+    writer = store.writer()
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                writer.write(chunk)
+                if promised is not None and writer.size > promised.size:
+                    break
+        if promised is not None:
+            _compare(promised, writer.size, writer.sha256, writer.sha1)
+        return writer.commit()
+    finally:
+        writer.discard()
+
+
+def _compare(promised: ListedFile, size: int, sha256: Sha256, sha1: str) -> None:
+    if size != promised.size:
+        raise SourceRefused(f"{promised.name} has not the {promised.size} bytes that the .dsc promises")
+    if sha256 != promised.sha256 or promised.sha1 not in (None, sha1):
+        raise SourceRefused(f"{promised.name} has not the digests that the .dsc promises")
+
+
+def _needed(
+    connection: Connection, series_id: int, stored: _Source, only: frozenset[str] | None, place: str
+) -> list[tuple[int, bool]]:
+    """The builds that a source needs: id of the series' architecture, and whether arch:all packages are built there."""
+    here = series_architecture.c.series_id == series_id
+    rows = connection.execute(select(series_architecture).where(here).order_by(series_architecture.c.id)).all()
+    available = {row.architecture: row.id for row in rows}
+    nominated = connection.execute(select(series.c.nominated_architecture).where(series.c.id == series_id)).scalar()
+    indep = stored.dsc.field("Build-Indep-Architecture")
+    needed = architectures.needed_builds(stored.dsc.architectures, list(available), nominated, indep)
+    if only is not None:
+        needed = [one for one in needed if one.architecture in only]
+    if not needed:
+        wants = " ".join(stored.dsc.architectures) or "nothing"
+        has = " ".join(sorted(available if only is None else only & available.keys())) or "none"
+        raise SourceRefused(f"{stored.dsc_name} builds on {wants}, but the architectures of {place} are: {has}")
+    return [(available[one.architecture], one.arch_indep) for one in needed]
+
+
+def _known(connection: Connection, archive_id: int, series_id: int, stored: _Source, rebuild: bool) -> int | None:
+    """The id of this very source if it is here; it must be the same in every file, and wanted again."""
+    name, version = stored.dsc.source, stored.dsc.version
+    this = (source.c.archive_id == archive_id) & (source.c.series_id == series_id)
+    this &= (source.c.name == name) & (source.c.version == version)
+    source_id = connection.execute(select(source.c.id).where(this)).scalar()
+    if source_id is None:
+        return None
+    joined = source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id)
+    query = select(source_file.c.name, stored_file.c.sha256).select_from(joined)
+    there = {row.name: row.sha256 for row in connection.execute(query.where(source_file.c.source_id == source_id))}
+    if there != {name: file.sha256 for name, file in stored.files.items()}:
+        raise SourceRefused(f"another {name} {version} is here already, with other files: give yours a new version")
+    if not rebuild:
+        raise SourceRefused(f"{name} {version} is here already: ask for a rebuild to have it built once more")
+    return int(source_id)
+
+
+def _record(connection: Connection, archive_id: int, series_id: int, stored: _Source, now: float, **words: str) -> int:
+    """Write the rows of a source. `words`: component, urgency."""
+    values = {"archive_id": archive_id, "series_id": series_id, "created_at": now, "dsc": stored.dsc_name}
+    values |= {"name": stored.dsc.source, "version": stored.dsc.version, **words}
+    values |= {"architectures": " ".join(stored.dsc.architectures)}
+    source_id = int(connection.execute(source.insert().values(**values).returning(source.c.id)).scalar_one())
+    for name, file in stored.files.items():
+        row = {"source_id": source_id, "name": name, "stored_file_id": files.keep(connection, file, now)}
+        connection.execute(source_file.insert().values(**row))
+    return source_id

@@ -1,0 +1,182 @@
+"""The farm's tables. Times are Unix time in seconds (UTC); digests are lower-case hex.
+
+What a state may hold beside itself (a build that is queued has a row in build_queue, an ended one has none) is kept by
+:mod:`buildmaster.builds`, which is the only one to change a build's state.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+    true,
+)
+
+# Names for what would have none, so that migrations can speak of them on any database.
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+stored_file = Table(
+    "stored_file",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("sha256", String(64), nullable=False, unique=True),  # Its key in the store.
+    Column("sha1", String(40), nullable=False, index=True),  # For the builder protocol.
+    Column("size", BigInteger, nullable=False),  # Bytes.
+    Column("created_at", Double, nullable=False),
+)
+
+distribution = Table(
+    "distribution",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("distribution_id", ForeignKey("distribution.id"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("nominated_architecture", String(64)),  # Builds arch:all. None: the first that was added.
+    UniqueConstraint("distribution_id", "name"),
+)
+
+series_architecture = Table(
+    "series_architecture",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("series_id", ForeignKey("series.id"), nullable=False),
+    Column("architecture", String(64), nullable=False),
+    Column("chroot_file_id", ForeignKey("stored_file.id")),  # None: nothing can be built, builds are CHROOT_WAIT.
+    Column("chroot_name", String(255), nullable=False, server_default=""),  # The file's name when it was added.
+    Column("chroot_set_at", Double),
+    UniqueConstraint("series_id", "architecture"),
+)
+
+archive = Table(
+    "archive",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("distribution_id", ForeignKey("distribution.id"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("purpose", String(16), nullable=False),  # PRIMARY, PPA, PARTNER, COPY.
+    Column("private", Boolean, nullable=False, server_default=false()),
+    Column("relative_score", Integer, nullable=False, server_default="0"),
+    Column("virtualised", Boolean, nullable=False, server_default=false()),  # Build on virtualised builders only.
+    # Complete sources.list lines, one a line, SERIES standing for the series' name. "": the chroot's own lines.
+    Column("apt_lines", Text, nullable=False, server_default=""),
+    UniqueConstraint("distribution_id", "name"),
+)
+
+source = Table(
+    "source",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("archive_id", ForeignKey("archive.id"), nullable=False),
+    Column("series_id", ForeignKey("series.id"), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("version", String(255), nullable=False),
+    Column("component", String(64), nullable=False, server_default="main"),
+    Column("pocket", String(16), nullable=False, server_default="RELEASE"),
+    Column("urgency", String(16), nullable=False, server_default="medium"),
+    Column("architectures", Text, nullable=False),  # The .dsc's Architecture field.
+    Column("dsc", Text, nullable=False, server_default=""),  # Name of the .dsc among its files.
+    Column("created_at", Double, nullable=False),
+    Column("superseded_at", Double),  # None: this is the newest of its name.
+    UniqueConstraint("archive_id", "series_id", "name", "version"),
+)
+
+source_file = Table(
+    "source_file",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("source_id", ForeignKey("source.id"), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("stored_file_id", ForeignKey("stored_file.id"), nullable=False, index=True),
+    UniqueConstraint("source_id", "name"),
+)
+
+builder = Table(
+    "builder",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("url", String(1024), nullable=False, unique=True),  # http://HOST:PORT/, with the slash.
+    Column("architecture", String(64), nullable=False),
+    Column("virtualised", Boolean, nullable=False, server_default=false()),
+    Column("enabled", Boolean, nullable=False, server_default=true()),
+    Column("disabled_reason", Text, nullable=False, server_default=""),
+    Column("manual", Boolean, nullable=False, server_default=false()),  # Scanned, but given no builds.
+    Column("cleanliness", String(16), nullable=False),  # builders.Cleanliness.
+    Column("failures", Integer, nullable=False, server_default="0"),  # Consecutive; see blame.py.
+    Column("version", String(255), nullable=False, server_default=""),  # What the daemon says of itself.
+    Column("created_at", Double, nullable=False),
+)
+
+build = Table(
+    "build",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("source_id", ForeignKey("source.id"), nullable=False, index=True),
+    Column("series_architecture_id", ForeignKey("series_architecture.id"), nullable=False),
+    Column("arch_indep", Boolean, nullable=False, server_default=false()),  # Builds arch:all packages as well.
+    Column("state", String(16), nullable=False),  # lifecycle.BuildState.
+    Column("reason", Text, nullable=False, server_default=""),  # Why it is in that state, in words.
+    Column("dependencies", Text, nullable=False, server_default=""),  # What a DEP_WAIT waits for.
+    Column("failures", Integer, nullable=False, server_default="0"),  # Consecutive; see blame.py.
+    Column("builder_id", ForeignKey("builder.id")),  # That builds it, or was the last to.
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),  # When it was last claimed.
+    Column("finished_at", Double),  # When it ended; None unless the state is an ended one.
+    Column("log_file_id", ForeignKey("stored_file.id")),  # The log of the last attempt that ended, gzipped.
+    Column("log_name", String(512), nullable=False, server_default=""),
+    Index(None, "series_architecture_id", "state"),
+    Index(None, "state", "id"),
+)
+
+build_file = Table(
+    "build_file",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("build_id", ForeignKey("build.id"), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("stored_file_id", ForeignKey("stored_file.id"), nullable=False, index=True),
+    UniqueConstraint("build_id", "name"),
+)
+
+build_queue = Table(
+    "build_queue",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("build_id", ForeignKey("build.id"), nullable=False, unique=True),
+    # Of the build and its archive, said again here so that candidates are found by one index.
+    Column("architecture", String(64), nullable=False),
+    Column("virtualised", Boolean, nullable=False),
+    Column("score", Integer, nullable=False),
+    Column("manual_score", Boolean, nullable=False, server_default=false()),  # A person set it: it sticks.
+    Column("queued_at", Double, nullable=False),
+    Column("not_before", Double, nullable=False, server_default="0"),  # A pause after it was given back.
+    Column("builder_id", ForeignKey("builder.id"), unique=True),  # None: waiting.
+    Column("lost_by_id", ForeignKey("builder.id")),  # The last builder that lost it.
+    Column("expected_s", Double, nullable=False, server_default="300"),  # How long it will take; set when claimed.
+    Column("cancelled_at", Double),  # When a person asked for it.
+    Column("stage", String(255), nullable=False, server_default=""),  # What its daemon says it is at.
+    Index(None, "architecture", "virtualised", "builder_id", "score"),
+)
