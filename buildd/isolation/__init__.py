@@ -1,0 +1,67 @@
+"""Where a build runs: the interface between the package builders and the ways to shut a build in.
+
+A backend makes a throw-away root file system from a chroot tarball and runs commands in it. This interface knows
+nothing of packages; a backend knows nothing of apt or sbuild.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from buildd.buildlog import BuildLog
+from buildd.process import Children, Exit
+from buildd.protocol import Sha1
+
+
+class BrokenChroot(Exception):
+    """The chroot tarball cannot be used; the message says why."""
+
+
+class IsolationFailure(Exception):
+    """This builder cannot shut a build in; the message says why, and what to do."""
+
+
+class Root(Protocol):
+    """The root file system of one build: as the chroot tarball has it, with whatever the build changes on top."""
+
+    @property
+    def path(self) -> Path:
+        """Where a command that runs beside the root sees it."""
+        ...
+
+    async def run(
+        self, argv: Sequence[str], *, network: bool, stdin: bytes = b"", output: Callable[[bytes], None] | None = None
+    ) -> Exit:
+        """Run a command inside, as the root user of the build. Nothing that it starts outlives it.
+
+        :param network: the host's network; else only a loopback of its own.
+        :param output: takes its standard output; None: the build's log.
+        """
+        ...
+
+    async def run_beside(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Exit:
+        """Run a host's command beside the root, with the privileges of the build and without network."""
+        ...
+
+
+class Isolation(Protocol):
+    """A way to shut builds in."""
+
+    async def unpack(self, tarball: Path, sha1: Sha1, children: Children, log: BuildLog) -> None:
+        """Make the chroot with this digest ready for `open`; done once for each digest.
+
+        :raises BrokenChroot: the tarball is damaged, or holds what a chroot must not; nothing is left behind.
+        """
+        ...
+
+    def open(self, sha1: Sha1, directory: Path, children: Children) -> Root:
+        """A fresh root on top of an unpacked chroot. What a build changes is kept below `directory`."""
+        ...
+
+    async def remove(self, directory: Path) -> None:
+        """Remove a directory that holds what builds wrote, whoever the files in it belong to. Gone is fine."""
+        ...
+
+    async def recover(self, used: frozenset[Sha1]) -> None:
+        """At the daemon's start: remove what was left half-made, and chroots whose digest is not in `used`."""
+        ...

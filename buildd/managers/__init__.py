@@ -1,0 +1,13 @@
+"""Build types by the name that the protocol calls them."""
+
+from buildd.config import BuilddConfig
+from buildd.isolation.unshare import UnshareIsolation
+from buildd.managers.base import BuildManager
+from buildd.managers.binarypackage import BinaryPackageManager
+from buildd.process import Reactor
+
+
+def build_types(config: BuilddConfig, reactor: Reactor) -> dict[str, BuildManager]:
+    """Every build type that this daemon can run."""
+    isolation = UnshareIsolation(config.directory, reactor)
+    return {"binarypackage": BinaryPackageManager(config, isolation, reactor)}

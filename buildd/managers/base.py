@@ -1,0 +1,63 @@
+"""What every build type has in common: the request it is given, the result it gives, and the interface."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from buildd.buildlog import BuildLog
+from buildd.protocol import BuildId, BuildStatus, FileName, Sha1
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """One build, as the master asked for it. Paths of chroot and files are in the cache, and must not be changed."""
+
+    build_id: BuildId
+    chroot_sha1: Sha1
+    chroot: Path
+    files: Mapping[FileName, Path]
+    arguments: Mapping[str, object]  # The raw struct; a build type parses its own.
+    directory: Path  # This build's own, empty at first.
+    log: BuildLog
+    begin: Callable[[str], None]  # To be called with a stage's name when it begins.
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """How a build ended."""
+
+    status: BuildStatus
+    reason: str  # One sentence.
+    files: Mapping[FileName, Path] = field(default_factory=dict)
+    dependencies: str = ""  # For DEPFAIL: a relationship that nothing satisfies.
+
+
+class BuildManager(Protocol):
+    """A build type."""
+
+    def check(self, request: BuildRequest) -> None:
+        """Look at arguments and files before the build begins. Blocks, so call it in a thread.
+
+        :raises ProtocolError: they cannot be built from; the message says why.
+        """
+        ...
+
+    async def build(self, request: BuildRequest) -> BuildResult:
+        """Build. Whatever is wrong with the package or its chroot is a result; an exception means a broken builder.
+
+        To abort, cancel the Deferred that runs this: everything is taken down before CancelledError comes out.
+        """
+        ...
+
+    async def remove(self, directory: Path) -> None:
+        """Remove a build's directory, once its results have been taken from it."""
+        ...
+
+    async def recover(self, builds: Path, used: frozenset[Sha1]) -> None:
+        """At the daemon's start: remove what an earlier daemon left below `builds`, and see whether builds can run.
+
+        :param used: digests in the cache; what was unpacked from others is removed.
+        :raises IsolationFailure: no build can run here; the message says what to do.
+        """
+        ...

@@ -1,0 +1,284 @@
+"""The build type `binarypackage`: binary packages from a source package, by sbuild."""
+
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from twisted.internet.threads import deferToThread
+
+from buildd import apt, depwait, sbuild
+from buildd.config import BuilddConfig
+from buildd.control import ControlError, Dsc, check_file, check_source, parse_changes, parse_dsc
+from buildd.isolation import BrokenChroot, Isolation, Root
+from buildd.managers.base import BuildRequest, BuildResult
+from buildd.managers.rootfiles import PREPARE, root_files
+from buildd.process import Children, Exit, Limit, Reactor
+from buildd.protocol import (
+    BuildStatus,
+    FileName,
+    ProtocolError,
+    Sha1,
+    parse_binarypackage_arguments,
+    parse_file_name,
+)
+
+_SCRIPTS = Path(__file__).parent
+_DEPENDENCY_DSC = "/tmp/build-dependencies.dsc"  # In the root, while the build-dependencies are installed.
+_OUTPUT_MAX = 1 << 20  # Bytes of apt's words that are looked at.
+_AVAILABLE_MAX = 64 << 20
+
+Step = Callable[[], Awaitable[BuildResult | None]]  # None: go on with the next.
+
+
+class BinaryPackageManager:
+    """Builds packages in roots that an isolation backend makes."""
+
+    def __init__(self, config: BuilddConfig, isolation: Isolation, reactor: Reactor) -> None:
+        self._config = config
+        self._isolation = isolation
+        self._reactor = reactor
+
+    def check(self, request: BuildRequest) -> None:
+        """See BuildManager.check. Reads every file once: digests in the .dsc are compared."""
+        arguments = parse_binarypackage_arguments(request.arguments, self._config.architecture)
+        apt.key_files(arguments.trusted_keys)
+        dsc_name, dsc = _source_of(request)
+        try:
+            check_source(dsc_name, dsc, request.files)
+            apt.build_depends(dsc, arguments.arch_tag, arguments.arch_indep)
+            apt.build_conflicts(dsc, arguments.arch_tag, arguments.arch_indep)
+        except ControlError as exc:
+            raise ProtocolError(str(exc)) from exc
+
+    async def build(self, request: BuildRequest) -> BuildResult:
+        """See BuildManager.build. The stages in order; what each needs undone goes with the build's namespaces.
+
+        What a build leaves on disk is below its directory: `remove` takes it away. Mounts are in the namespaces of the
+        command that runs, and processes in its pid namespace: both end with it, however it ends.
+        """
+        build = _Build(request, self._config, self._isolation, self._reactor)
+        stages: tuple[tuple[str, Step], ...] = (
+            ("unpack chroot", build.unpack),
+            ("prepare chroot", build.prepare),
+            ("update package lists", build.update),
+            ("upgrade chroot", build.upgrade),
+            ("install build-dependencies", build.install),
+            ("build", build.build),
+            ("gather results", build.gather),
+        )
+        for name, step in stages:
+            request.begin(name)
+            result = await step()
+            if result is not None:
+                return result
+        raise AssertionError("the last stage gives a result")
+
+    async def remove(self, directory: Path) -> None:
+        """See BuildManager.remove."""
+        await self._isolation.remove(directory)
+
+    async def recover(self, builds: Path, used: frozenset[Sha1]) -> None:
+        """See BuildManager.recover."""
+        await self._isolation.recover(used)
+        for left in builds.iterdir():
+            await self._isolation.remove(left)
+
+
+class _Build:
+    """One build and its stages; each gives a result when the build ends with it."""
+
+    def __init__(self, request: BuildRequest, config: BuilddConfig, isolation: Isolation, reactor: Reactor) -> None:
+        self._request = request
+        self._config = config
+        self._isolation = isolation
+        self._log = request.log
+        self._arguments = parse_binarypackage_arguments(request.arguments, config.architecture)
+        self._log.scrub = self._arguments.archive_private
+        self._dsc_name, self._dsc = _source_of(request)
+        self._children = Children(reactor, request.log, config.timeout_s, config.silence_s)
+        self._user_ids = ""  # "uid:gid" of the build user in the root.
+        self._root: Root
+
+    async def unpack(self) -> BuildResult | None:
+        """Unpack the chroot, unless it was before, and open a fresh root on it."""
+        if self._arguments.build_url:
+            self._log.say(self._arguments.build_url)
+        try:
+            await self._isolation.unpack(self._request.chroot, self._request.chroot_sha1, self._children, self._log)
+        except BrokenChroot as exc:
+            return self._end(BuildStatus.CHROOTFAIL, str(exc))
+        self._root = self._isolation.open(self._request.chroot_sha1, self._request.directory, self._children)
+        return None
+
+    async def prepare(self) -> BuildResult | None:
+        """Put sources.list, keys, users and the like in place; see that the chroot works at all."""
+        files = root_files(self._arguments, self._dsc, self._config, _DEPENDENCY_DSC)
+        said = _Kept(None)
+        arguments = ["sh", "-c", PREPARE, "prepare", "replace" if self._arguments.archives else "keep"]
+        ended = await self._root.run(arguments, network=False, stdin=files, output=said)
+        if not ended.ok:
+            return self._stopped(ended) or self._end(
+                BuildStatus.CHROOTFAIL, f"the chroot is damaged: preparing it ended with {ended}"
+            )
+        architecture, _, self._user_ids = said.text().strip().partition(" ")
+        if architecture != self._arguments.arch_tag:
+            return self._end(
+                BuildStatus.CHROOTFAIL,
+                f"the chroot is for {architecture[:80]!r}, the build for {self._arguments.arch_tag!r}",
+            )
+        return None
+
+    async def update(self) -> BuildResult | None:
+        """Fetch the archives' package lists."""
+        return await self._apt(apt.UPDATE, "the package lists could not be fetched")
+
+    async def upgrade(self) -> BuildResult | None:
+        """Bring the chroot's packages up to date."""
+        return await self._apt(apt.UPGRADE, "the chroot could not be brought up to date")
+
+    async def install(self) -> BuildResult | None:
+        """Install the build-dependencies, or find out why that cannot be."""
+        said = _Kept(self._log.write)
+        ended = await self._root.run(apt.build_dep(_DEPENDENCY_DSC), network=True, output=said)
+        if ended.ok:
+            return None
+        if (stopped := self._stopped(ended)) is not None:
+            return stopped
+        simulated = await self._root.run(
+            apt.build_dep(_DEPENDENCY_DSC, simulate=True), network=False, output=_Kept(None)
+        )
+        if not simulated.ok:
+            return self._stopped(simulated) or await self._explain_dependencies(said.text())
+        if apt.did_not_answer(said.text()):
+            return self._end(BuildStatus.GIVENBACK, "an archive did not answer while build-dependencies were fetched")
+        return self._end(BuildStatus.PACKAGEFAIL, f"a build-dependency could not be installed: {ended}")
+
+    async def build(self) -> BuildResult | None:
+        """Have sbuild build the package."""
+        directory = self._request.directory
+        out = directory / "out"
+        out.mkdir()
+        script = await deferToThread(self._lay_out_sbuild, directory / "sbuild")
+        dsc = str(directory / "sbuild" / "source" / self._dsc_name)
+        command = sbuild.command(self._arguments, self._config.architecture, dsc)
+        ended = await self._root.run_beside(
+            ["sh", str(script), str(directory / "sbuild"), self._user_ids, *command], env={}, cwd=out
+        )
+        if (stopped := self._stopped(ended)) is not None:
+            return stopped
+        verdict = sbuild.verdict(ended.code, self._log.tail(sbuild.SUMMARY_BYTES).decode(errors="replace"))
+        return None if verdict.status is BuildStatus.OK else self._end(verdict.status, verdict.reason)
+
+    async def gather(self) -> BuildResult:
+        """Take the files that the .changes names, each checked against it, and leave everything else."""
+        try:
+            files = await deferToThread(_results, self._request.directory / "out")
+        except (ControlError, OSError) as exc:
+            return self._end(BuildStatus.BUILDERFAIL, f"sbuild's results cannot be used: {exc}")
+        return BuildResult(BuildStatus.OK, "built", files)
+
+    async def _apt(self, command: tuple[str, ...], failure: str) -> BuildResult | None:
+        """Run apt on the chroot; a failure is an archive's that does not answer, or else the chroot's."""
+        said = _Kept(self._log.write)
+        ended = await self._root.run(command, network=True, output=said)
+        if ended.ok:
+            return None
+        if apt.did_not_answer(said.text()):
+            return self._stopped(ended) or self._end(BuildStatus.GIVENBACK, f"{failure}: an archive did not answer")
+        return self._stopped(ended) or self._end(BuildStatus.CHROOTFAIL, f"{failure}: {command[0]} ended with {ended}")
+
+    async def _explain_dependencies(self, explanation: str) -> BuildResult:
+        """Dep-wait, when something is missing from the archives; else the package asks for what cannot be."""
+        available_lines = _Kept(None, _AVAILABLE_MAX)
+        await self._root.run(apt.DUMP_AVAILABLE, network=False, output=available_lines)
+        available = await deferToThread(depwait.parse_available, available_lines.text().splitlines())
+        wanted = apt.build_depends(self._dsc, self._arguments.arch_tag, self._arguments.arch_indep)
+        missing = depwait.missing(wanted, available) or depwait.missing_further_down(explanation, available)
+        if missing:
+            return self._end(BuildStatus.DEPFAIL, f"nothing satisfies the build-dependencies {missing}", missing)
+        return self._end(BuildStatus.PACKAGEFAIL, "the build-dependencies cannot be installed together")
+
+    def _stopped(self, ended: Exit) -> BuildResult | None:
+        """The result of a build that ran into one of its limits."""
+        if ended.limit is None:
+            return None
+        status = BuildStatus.BUILDERFAIL if ended.limit is Limit.LOG_ERROR else BuildStatus.PACKAGEFAIL
+        return self._end(status, f"the build was ended: {ended.limit}")
+
+    def _end(self, status: BuildStatus, reason: str, dependencies: str = "") -> BuildResult:
+        self._log.say(f"\n{status}: {reason}")
+        return BuildResult(status, reason, dependencies=dependencies)
+
+    def _lay_out_sbuild(self, directory: Path) -> Path:
+        """Write what sbuild and schroot need below `directory`; returns the script that starts them. Blocks."""
+        source = directory / "source"
+        (directory / "schroot" / "chroot.d").mkdir(parents=True)
+        (directory / "schroot" / "debfarm").mkdir()
+        (directory / "home").mkdir()
+        source.mkdir()
+        for name, path in self._request.files.items():
+            _place(path, source / name)
+        environment = sbuild.build_environment(self._arguments, self._config.jobs)
+        (directory / "sbuildrc").write_text(sbuild.configuration(environment, self._config.silence_s))
+        definition = sbuild.schroot_definition(str(self._root.path))
+        (directory / "schroot" / "chroot.d" / "build").write_text(definition)
+        for empty in ("schroot.conf", "debfarm/fstab", "debfarm/copyfiles", "debfarm/nssdatabases"):
+            (directory / "schroot" / empty).touch()
+        return _SCRIPTS / "sbuild.sh"
+
+
+class _Kept:
+    """Takes a child's output: passes it on, and keeps its beginning."""
+
+    def __init__(self, onward: Callable[[bytes], None] | None, limit: int = _OUTPUT_MAX) -> None:
+        self._onward = onward
+        self._kept = bytearray()
+        self._limit = limit
+
+    def __call__(self, data: bytes) -> None:
+        if self._onward is not None:
+            self._onward(data)
+        self._kept += data[: self._limit - len(self._kept)]
+
+    def text(self) -> str:
+        """What was kept, as far as it is UTF-8."""
+        return self._kept.decode(errors="replace")
+
+
+def _source_of(request: BuildRequest) -> tuple[FileName, Dsc]:
+    """The .dsc of a request.
+
+    :raises ProtocolError: there is none, or more than one, or it is bad.
+    """
+    names = [name for name in request.files if name.endswith(".dsc")]
+    if len(names) != 1:
+        raise ProtocolError(f"filemap must name one .dsc, not {len(names)}")
+    try:
+        return names[0], parse_dsc(request.files[names[0]])
+    except ControlError as exc:
+        raise ProtocolError(str(exc)) from exc
+
+
+def _results(directory: Path) -> dict[FileName, Path]:
+    """What the one .changes in a directory names, and the .changes; every file checked. Blocks.
+
+    :raises ControlError: there is no such file, or it promises what is not there.
+    """
+    changes = [path for path in directory.glob("*.changes") if path.is_file() and not path.is_symlink()]
+    if len(changes) != 1:
+        raise ControlError(f"there are {len(changes)} .changes files instead of one")
+    files: dict[FileName, Path] = {}
+    for listed in parse_changes(changes[0]).files:
+        check_file(directory / listed.name, listed)
+        files[listed.name] = directory / listed.name
+    files[parse_file_name(changes[0].name)] = changes[0]
+    return files
+
+
+def _place(path: Path, target: Path) -> None:
+    """A second name for a file where that can be, else a copy."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)

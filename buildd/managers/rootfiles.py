@@ -1,0 +1,87 @@
+"""What is written into the root of a build before apt and sbuild work in it. Pure, but for the host's resolv.conf."""
+
+import io
+import tarfile
+from pathlib import Path
+
+from buildd import apt
+from buildd.config import BuilddConfig
+from buildd.control import Dsc
+from buildd.protocol import BinaryPackageArguments
+from buildd.sbuild import BUILD_USER
+
+# Runs inside, as the build's root, with the files as a tar archive on standard input; "$1" is "replace" when they bring
+# a sources.list. Prints "ARCHITECTURE UID:GID". What it removes first may be a link, and tar would write through it.
+PREPARE = f"""
+set -eu
+exec 3>&1 1>&2
+rm -f /etc/resolv.conf /etc/hosts /usr/sbin/policy-rc.d /CurrentlyBuilding
+if [ "$1" = replace ]; then
+    rm -f /etc/apt/sources.list
+    rm -rf /etc/apt/sources.list.d
+fi
+tar --extract --file - --directory /
+getent group {BUILD_USER} >/dev/null || echo '{BUILD_USER}:x:2001:' >>/etc/group
+getent passwd {BUILD_USER} >/dev/null || echo '{BUILD_USER}:*:2001:2001:build user:/build:/bin/sh' >>/etc/passwd
+getent group sbuild >/dev/null || echo 'sbuild:x:2002:' >>/etc/group
+getent passwd sbuild >/dev/null || echo 'sbuild:*:2002:2002:sbuild:/build:/bin/sh' >>/etc/passwd
+mkdir -p /build
+chown {BUILD_USER}:sbuild /build
+chmod 770 /build
+echo "$(dpkg --print-architecture) $(id -u {BUILD_USER}):$(id -g {BUILD_USER})" >&3
+"""
+
+_POLICY = b"#!/bin/sh\n# No service may be started in a root that is thrown away.\nexit 101\n"
+
+
+def root_files(arguments: BinaryPackageArguments, dsc: Dsc, config: BuilddConfig, dependency_dsc: str) -> bytes:
+    """A tar archive of the files, all of them root's.
+
+    :param dependency_dsc: the path in the root for what apt-get build-dep is to install.
+    """
+    wanted = apt.build_depends(dsc, arguments.arch_tag, arguments.arch_indep)
+    unwanted = apt.build_conflicts(dsc, arguments.arch_tag, arguments.arch_indep)
+    proxy = f'Acquire::http::Proxy "{config.apt_proxy}";\n' if config.apt_proxy else ""
+    files = {
+        "etc/apt/apt.conf.d/99debfarm": (apt.CONFIGURATION + proxy).encode(),
+        "etc/hosts": b"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
+        "etc/resolv.conf": _resolver(),
+        "usr/sbin/policy-rc.d": _POLICY,
+        "CurrentlyBuilding": _currently_building(arguments, dsc).encode(),
+        dependency_dsc.lstrip("/"): apt.dependency_dsc(dsc, wanted, unwanted).encode(),
+        **{f"etc/apt/trusted.gpg.d/{name}": key for name, key in apt.key_files(arguments.trusted_keys).items()},
+    }
+    if arguments.archives:
+        files["etc/apt/sources.list"] = "".join(f"{line}\n" for line in arguments.archives).encode()
+    return _tar(files)
+
+
+def _currently_building(arguments: BinaryPackageArguments, dsc: Dsc) -> str:
+    """What tools in the chroot may want to know of the build, such as a package mangler; as on other builders."""
+    fields = {
+        "Package": dsc.source,
+        "Component": arguments.ogrecomponent,
+        "Suite": arguments.suite,
+        "Purpose": arguments.archive_purpose,
+        "Build-Debug-Symbols": "yes" if arguments.build_debug_symbols else "",
+    }
+    return "".join(f"{name}: {value}\n" for name, value in fields.items() if value)
+
+
+def _resolver() -> bytes:
+    """The host's, as apt uses the host's network."""
+    try:
+        return Path("/etc/resolv.conf").read_bytes()
+    except OSError:
+        return b""
+
+
+def _tar(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            entry.mode = 0o755 if name.endswith("policy-rc.d") else 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    return stream.getvalue()

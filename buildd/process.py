@@ -1,0 +1,167 @@
+"""Children of the daemon: run under the reactor, their output in the build's log, ended when a limit is reached.
+
+Every child here is the `unshare` of a pid namespace (isolation/), so ending it is simple and certain: kill the
+namespace's first process, and the kernel ends all the others before it reports the first as gone. There is no SIGTERM
+first: what runs inside has nothing to save.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
+from twisted.internet.interfaces import IDelayedCall, IProcessTransport, IReactorProcess, IReactorTime
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+from buildd.buildlog import BuildLog
+
+
+class Reactor(IReactorProcess, IReactorTime):
+    """What we need of a reactor."""
+
+
+class Limit(StrEnum):
+    """Why we ended a child; its value is the sentence that the log shows."""
+
+    WALL_TIME = "it ran longer than the time limit for a build"
+    SILENCE = "it wrote nothing to the log for too long"
+    LOG_SIZE = "its log grew over the size limit"
+    LOG_ERROR = "its log could not be written"
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a child ended."""
+
+    code: int | None  # None: by a signal.
+    signal: int | None
+    limit: Limit | None  # Not None: because we ended it.
+
+    @property
+    def ok(self) -> bool:
+        """It ended by itself, with status 0."""
+        return self.code == 0 and self.limit is None
+
+    def __str__(self) -> str:
+        if self.limit is not None:
+            return self.limit
+        return f"exit status {self.code}" if self.signal is None else f"signal {signal.Signals(self.signal).name}"
+
+
+class Children:
+    """Runs the children of one build, one after another, under that build's limits."""
+
+    def __init__(self, reactor: Reactor, log: BuildLog, timeout_s: float, silence_s: float) -> None:
+        """
+        :param timeout_s: wall time for all of them together, from now.
+        :param silence_s: longest time without output.
+        """
+        self._reactor = reactor
+        self._log = log
+        self._deadline = reactor.seconds() + timeout_s
+        self._silence_s = silence_s
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        stdin: bytes = b"",
+        output: Callable[[bytes], None] | None = None,
+    ) -> Exit:
+        """Run a command and wait for its end. When cancelled, it is killed, and gone before CancelledError goes on.
+
+        :param output: takes what it writes to standard output; None: the log, where standard error always goes.
+        """
+        child = _Child(self._reactor, self._log, output or self._log.write, stdin, self._silence_s)
+        stop = self._reactor.callLater(max(0, self._deadline - self._reactor.seconds()), child.end, Limit.WALL_TIME)
+        self._reactor.spawnProcess(child, argv[0], list(argv), env=dict(env), path=str(cwd))
+        try:
+            return await child.ended
+        finally:
+            if stop.active():
+                stop.cancel()
+            await child.gone
+
+
+class _Child(ProcessProtocol):
+    """One child; `ended` may be cancelled, `gone` fires when nothing of it is left."""
+
+    transport: IProcessTransport
+
+    def __init__(
+        self, reactor: Reactor, log: BuildLog, output: Callable[[bytes], None], stdin: bytes, silence_s: float
+    ) -> None:
+        self.ended: Deferred[Exit] = Deferred(lambda _: self._kill())
+        self.gone: Deferred[None] = Deferred()
+        self._reactor = reactor
+        self._log = log
+        self._output = output
+        self._stdin = stdin
+        self._silence_s = silence_s
+        self._limit: Limit | None = None
+        self._silence: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """Feed standard input, and begin to listen for silence."""
+        if self._stdin:
+            self.transport.write(self._stdin)
+        self.transport.closeStdin()
+        self._silence = self._reactor.callLater(self._silence_s, self.end, Limit.SILENCE)
+
+    def outReceived(self, data: bytes) -> None:
+        """Standard output."""
+        self._output(data)
+        self._heard()
+
+    def errReceived(self, data: bytes) -> None:
+        """Standard error."""
+        self._log.write(data)
+        self._heard()
+
+    def end(self, limit: Limit) -> None:
+        """End it, for this reason; the first reason given counts."""
+        if self._limit is None:
+            self._limit = limit
+            self._kill()
+
+    def processEnded(self, reason: Failure) -> None:
+        """All is over, and all output has arrived."""
+        if self._silence is not None and self._silence.active():
+            self._silence.cancel()
+        how = reason.value
+        if isinstance(how, ProcessTerminated):
+            ended = Exit(how.exitCode, how.signal, self._limit)
+        else:
+            ended = Exit(0, None, self._limit)
+        self.gone.callback(None)
+        if not self.ended.called:
+            self.ended.callback(ended)
+
+    def _heard(self) -> None:
+        if self._silence is not None and self._silence.active():
+            self._silence.reset(self._silence_s)
+        if self._log.full:
+            self.end(Limit.LOG_SIZE)
+        elif self._log.error is not None:
+            self.end(Limit.LOG_ERROR)
+
+    def _kill(self) -> None:
+        """Kill the namespace's first process; before it is there, its parent, with which it would die too."""
+        pid = self.transport.pid
+        if pid is None:
+            return
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+            for child in children:
+                os.kill(int(child), signal.SIGKILL)
+            if not children:
+                self.transport.signalProcess("KILL")
+        except (OSError, ProcessExitedAlready):
+            pass  # It ended meanwhile, which is what was wanted.

@@ -1,0 +1,138 @@
+"""How sbuild is called, and what its end means. Pure.
+
+sbuild runs beside a prepared root in its schroot mode, on a plain directory, with the build-dependencies in place and
+without network; it copies the source in, checks it, runs dpkg-buildpackage as an unprivileged user, and copies the
+results out. Its exit status (sbuild(1)) and the summary at the end of its log say how it went.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from buildd.protocol import BinaryPackageArguments, BuildStatus
+
+BUILD_USER = "buildd"  # Runs dpkg-buildpackage; stock chroots for build daemons have it too.
+CHROOT_NAME = "build"
+SUMMARY_BYTES = 65536  # The summary is at the end of the log, and short.
+
+# Everything that would touch the root's packages is off: the build-dependencies are there already.
+_CONFIGURATION = """\
+$chroot_mode = 'schroot';
+$build_user = '{build_user}';
+$build_dep_resolver = 'null';
+$apt_update = 0;
+$apt_upgrade = 0;
+$apt_distupgrade = 0;
+$apt_clean = 0;
+$purge_build_deps = 'never';
+$purge_build_directory = 'never';
+$run_lintian = 0;
+$run_piuparts = 0;
+$run_autopkgtest = 0;
+$nolog = 1;
+$log_colour = 0;
+$verbose = 1;
+$build_path = '/build/reproducible-path';
+$stalled_pkg_timeout = {stalled_minutes};
+$build_environment = {{ {environment} }};
+1;
+"""
+
+_SCHROOT = """\
+[{name}]
+type=plain
+directory={directory}
+users=root
+root-users=root
+profile=debfarm
+"""
+
+_BAD_SOURCE_STAGES = frozenset(
+    {"arch-check", "check-architecture", "unpack", "check-unpacked-version", "parse-changes", "source-only-changes"}
+)
+_BAD_CHROOT_STAGES = frozenset({"chroot-arch", "create-session", "create-build-dir", "lock-session", "dump-build-env"})
+_STATUS = re.compile(r"^Status: ([a-z-]+)$", re.MULTILINE)
+_FAIL_STAGE = re.compile(r"^Fail-Stage: (.+)$", re.MULTILINE)
+_SUMMARY_HEADING = "| Summary "
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a package build went, as the protocol and a person are told."""
+
+    status: BuildStatus
+    reason: str
+
+
+def configuration(environment: Mapping[str, str], silence_s: float) -> str:
+    """The text for SBUILD_CONFIG.
+
+    :param environment: what the package's build sees beside sbuild's own variables.
+    :param silence_s: the daemon's limit; sbuild's own is set well above, so that one of them decides.
+    """
+    pairs = ", ".join(f"{_perl(key)} => {_perl(value)}" for key, value in sorted(environment.items()))
+    return _CONFIGURATION.format(build_user=BUILD_USER, stalled_minutes=int(silence_s / 60) * 2 + 60, environment=pairs)
+
+
+def schroot_definition(directory: str) -> str:
+    """The text for a file in schroot's chroot.d, for the root of one build."""
+    return _SCHROOT.format(name=CHROOT_NAME, directory=directory)
+
+
+def command(arguments: BinaryPackageArguments, native_architecture: str, dsc: str) -> list[str]:
+    """sbuild's command line.
+
+    :param native_architecture: the builder's; `arch_tag` other than this is built in a chroot of that architecture.
+    :param dsc: path of the .dsc, its files beside it.
+    """
+    return [
+        *("sbuild", "--dist", arguments.suite, "--chroot", CHROOT_NAME),
+        *("--arch", arguments.arch_tag, "--build", arguments.arch_tag),
+        *(("--arch-all",) if arguments.arch_indep else ("--no-arch-all",)),
+        *("--no-source", dsc),
+    ]
+
+
+def build_environment(arguments: BinaryPackageArguments, jobs: int) -> dict[str, str]:
+    """What the package's build sees: DEB_BUILD_OPTIONS (Debian Policy 4.9.1).
+
+    :param jobs: how many processes it may use at once.
+    """
+    options = [f"parallel={jobs}"]
+    if not arguments.build_debug_symbols:
+        options.append("noautodbgsym")
+    return {"DEB_BUILD_OPTIONS": " ".join(options)}
+
+
+def verdict(exit_status: int | None, log_end: str) -> Verdict:
+    """What sbuild's end means: its exit status first, then the last summary in the log.
+
+    A package can print a summary of its own, so what it says is not taken for success, and only the last one counts:
+    nothing of the package runs any more when sbuild writes it.
+
+    :param log_end: the last SUMMARY_BYTES of the log.
+    """
+    if exit_status == 0:
+        return Verdict(BuildStatus.OK, "built")
+    summary = log_end.rpartition(_SUMMARY_HEADING)[2] if _SUMMARY_HEADING in log_end else ""
+    status = _first(_STATUS, summary)
+    stage = _first(_FAIL_STAGE, summary)
+    if not status:
+        return Verdict(BuildStatus.BUILDERFAIL, f"sbuild ended with status {exit_status} and without a summary")
+    if exit_status == 2 or stage == "build":  # "attempted"
+        return Verdict(BuildStatus.PACKAGEFAIL, "the package does not build: dpkg-buildpackage failed")
+    if status == "skipped" or stage in _BAD_SOURCE_STAGES:
+        return Verdict(BuildStatus.PACKAGEFAIL, f"the source cannot be built here: sbuild stopped at {stage}")
+    if stage in _BAD_CHROOT_STAGES:
+        return Verdict(BuildStatus.CHROOTFAIL, f"the chroot cannot be used: sbuild stopped at {stage}")
+    return Verdict(BuildStatus.BUILDERFAIL, f"sbuild could not do its work: {status} at {stage or 'an unknown stage'}")
+
+
+def _first(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.search(text)
+    return found.group(1) if found else ""
+
+
+def _perl(text: str) -> str:
+    """A string as a single-quoted literal of Perl."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
