@@ -50,9 +50,7 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def start(
-    name: str, argv: Sequence[str | Path], account: Account, log: Path, environment: Mapping[str, str]
-) -> Child:
+def start(name: str, argv: Sequence[str | Path], account: Account, log: Path, environment: Mapping[str, str]) -> Child:
     """Start a process as an account; its output goes to the end of a log file. Call this from the main thread."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
