@@ -1,0 +1,62 @@
+"""The command `buildmaster`: what an operator does with a farm, one command each.
+
+Only click is imported here: a command's own module, and with it SQLAlchemy, rich or Twisted, comes when it is called.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from buildmaster.cli.group import LazyGroup, Session, pass_session
+
+__all__ = ["main"]
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+DIRECTORY = click.Path(file_okay=False, path_type=Path)
+
+COMMANDS = {
+    "init": ("buildmaster.cli.setup", "Make a farm, or add to one."),
+    "run": ("buildmaster.cli.run", "Run the master in the foreground."),
+    "add-builder": ("buildmaster.cli.setup", "Let a build daemon work for the farm."),
+    "add-chroot": ("buildmaster.cli.setup", "Add or replace a chroot."),
+    "submit": ("buildmaster.cli.submit", "Add a source package, and build it."),
+    "queue": ("buildmaster.cli.lists", "What waits, in order, and for what."),
+    "builds": ("buildmaster.cli.lists", "Builds, newest first."),
+    "builders": ("buildmaster.cli.lists", "Builders, and what they do."),
+    "show": ("buildmaster.cli.show", "All about one build."),
+    "log": ("buildmaster.cli.log", "A build's log, as it grows."),
+    "fetch": ("buildmaster.cli.fetch", "Copy what a build made."),
+    "retry": ("buildmaster.cli.change", "Build again what did not end well."),
+    "cancel": ("buildmaster.cli.change", "Stop builds, or take them off the queue."),
+    "enable-builder": ("buildmaster.cli.change", "Let a builder have builds again."),
+    "disable-builder": ("buildmaster.cli.change", "Give a builder no more builds."),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    commands_in=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Each command has its own help, with an example: buildmaster submit --help",
+)
+@click.option("-c", "--config", "--configuration", type=FILE, help="Configuration file.  [env: BUILDMASTER_CONFIG]")
+@click.option("-d", "--dir", "directory", type=DIRECTORY, help="The farm's directory.  [env: BUILDMASTER_DIR]")
+@click.option("-q", "--quiet", is_flag=True, help="No hints; of the log, warnings only.")
+@click.option("-v", "--verbose", is_flag=True, help="More of the log.")
+@click.option("-l", "--log-file", type=FILE, metavar="FILE", help="Write the log of `run` there, not to stderr.")
+@click.option("--debug", is_flag=True, help="Show where an error comes from.")
+@click.version_option(None, "--version", package_name="debfarm", prog_name="buildmaster")
+@pass_session
+def main(session: Session, /, quiet: bool, verbose: bool, **given: Any) -> None:
+    """Run a farm that builds Debian packages.
+
+    \b
+    Begin with:
+      buildmaster --dir farm init --distribution debian --series bookworm --architecture amd64 \\
+          --archive-line "deb http://deb.debian.org/debian bookworm main"
+    """
+    for name, value in given.items():
+        setattr(session, name, value)
+    session.verbosity = verbose - quiet
+    session.output.quiet = quiet

@@ -1,0 +1,102 @@
+"""Asking a build daemon what it is, before it is added to a farm. The answer is a stranger's: bounded and checked."""
+
+import time
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from urllib.parse import urlsplit
+from xml.parsers.expat import ExpatError
+from xmlrpc.client import Fault, ResponseError, Unmarshaller, dumps
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.xmlrpc import DefusedExpatParser
+
+from buildd.protocol import PROTOCOL_VERSION, ProtocolError, parse_architecture
+from buildmaster.cli.group import Refusal
+from buildmaster.cli.text import one_line
+
+TIMEOUT_S = 10.0
+ANSWER_LIMIT_BYTES = 1 << 16  # A real one has some 500.
+
+
+@dataclass(frozen=True)
+class BuilderInfo:
+    """What info() of a daemon says."""
+
+    architecture: str
+    build_types: tuple[str, ...]
+
+
+def ask_info(url: str, timeout_s: float = TIMEOUT_S) -> BuilderInfo:
+    """Call info() of the daemon at a URL.
+
+    :raises Refusal: it does not answer, is no build daemon, or speaks another version of the protocol.
+    """
+    try:
+        answer = _parse(_call(f"{url.rstrip('/').removesuffix('/rpc')}/rpc", timeout_s))
+    except Fault as fault:
+        raise Refusal(f"{url} answers info() with fault {fault.faultCode}: {fault.faultString}") from fault
+    match answer:
+        case [[str(version), architecture, [*types]]]:
+            pass
+        case _:
+            raise Refusal(f"{url} is no build daemon: its answer to info() makes no sense")
+    if version != PROTOCOL_VERSION:
+        raise Refusal(
+            f"{url} speaks version {version!r:.40} of the builder protocol; this master needs {PROTOCOL_VERSION}"
+        )
+    try:
+        return BuilderInfo(parse_architecture(architecture), tuple(str(each) for each in types))
+    except ProtocolError as error:
+        raise Refusal(f"{url} does not say which architecture it has: {error}") from error
+
+
+def _call(url: str, timeout_s: float) -> bytes:
+    """POST the call, and return the body of the answer. No proxy is asked: the master asks directly, too."""
+    try:
+        parts = urlsplit(url)
+        make = {"http": HTTPConnection, "https": HTTPSConnection}[parts.scheme]
+        connection = make(parts.hostname or "", parts.port, timeout=timeout_s)
+    except (ValueError, KeyError) as error:
+        raise Refusal(f"{url!r} is no URL of a builder, such as http://HOST:8221/") from error
+    try:
+        body = dumps((), "info", allow_none=True).encode()
+        connection.request("POST", parts.path, body, {"Content-Type": "text/xml"})
+        response = connection.getresponse()
+        if response.status != 200:
+            raise Refusal(f"{url} is no build daemon: it answers {response.status} {one_line(response.reason)}")
+        return _read_bounded(response, url, time.monotonic() + timeout_s)
+    except (OSError, HTTPException) as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise Refusal(
+            f"{url} does not answer ({one_line(why)}). Start the daemon there; or add the builder unasked, with "
+            "--offline --architecture ARCH"
+        ) from error
+    finally:
+        connection.close()
+
+
+def _read_bounded(response: HTTPResponse, url: str, deadline: float) -> bytes:
+    answer = b""
+    while chunk := response.read1(1 << 12):
+        answer += chunk
+        if len(answer) > ANSWER_LIMIT_BYTES or time.monotonic() > deadline:
+            raise Refusal(f"{url} is no build daemon: its answer does not end")
+    return answer
+
+
+def _parse(body: bytes) -> object:
+    """The value in the answer, in an array of one.
+
+    :raises Fault: it is a fault.
+    :raises Refusal: it is no answer.
+    """
+    unmarshaller = Unmarshaller()
+    try:
+        parser = DefusedExpatParser(unmarshaller)
+        parser.feed(body)
+        parser.close()
+        return list(unmarshaller.close())
+    except Fault:
+        raise
+    except (ExpatError, DefusedXmlException, ResponseError, ValueError, TypeError, LookupError) as error:
+        raise Refusal(f"it is no build daemon: it does not answer in XML-RPC ({error})") from error

@@ -1,0 +1,146 @@
+"""The commands that change what is there: retry, cancel, enable-builder, disable-builder."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import click
+from sqlalchemy import Connection
+
+from buildmaster import builders as farm_builders
+from buildmaster import builds as farm_builds
+from buildmaster import listings
+from buildmaster.cli.documents import build_document, builder_document
+from buildmaster.cli.farms import farm_of
+from buildmaster.cli.group import Session, json_option, pass_session
+from buildmaster.farm import Farm
+from buildmaster.lifecycle import BuildState, ImpossibleTransition
+from buildmaster.listings import Build
+
+BUILDS = click.argument("build_ids", metavar="BUILD...", type=click.IntRange(min=1), nargs=-1, required=True)
+
+# What a state that a build cannot leave so means to a person.
+WHY_NO_RETRY = {
+    BuildState.NEEDS_BUILD: "it is in the queue already",
+    BuildState.BUILT: "it is built; `buildmaster submit --rebuild FILE.dsc` builds its source once more",
+}
+WHY_NO_CANCEL = {BuildState.GATHERING: "it is built, and its results are being fetched"}
+
+
+@click.command()
+@BUILDS
+@json_option
+@pass_session
+def retry(session: Session, /, *, build_ids: tuple[int, ...]) -> int:
+    """Put builds that did not end well into the queue again, their failures forgotten.
+
+    Exit status 1 when one of them cannot be.
+
+    \b
+    Example:
+      buildmaster retry 3 5
+    """
+
+    def no(state: BuildState) -> str:
+        return WHY_NO_RETRY.get(state, f"it is {state}; only a build that has ended is tried again")
+
+    with farm_of(session) as farm:
+        return _change(session, farm, build_ids, farm_builds.retry, no)
+
+
+@click.command()
+@BUILDS
+@json_option
+@pass_session
+def cancel(session: Session, /, *, build_ids: tuple[int, ...]) -> int:
+    """Take builds off the queue, or stop them where they run.
+
+    A build that runs is cancelling until its builder has stopped it. Exit status 1 when one of them cannot be
+    cancelled.
+
+    \b
+    Example:
+      buildmaster cancel 4
+    """
+
+    def no(state: BuildState) -> str:
+        return WHY_NO_CANCEL.get(state, f"it has ended: {state}")
+
+    with farm_of(session) as farm:
+        return _change(session, farm, build_ids, farm_builds.cancel, no)
+
+
+def _change(
+    session: Session,
+    farm: Farm,
+    build_ids: Sequence[int],
+    do: Callable[[Connection, int, float], BuildState],
+    why_not: Callable[[BuildState], str],
+) -> int:
+    """Do it to each build, in a transaction each, and tell what became of it. Returns the exit status."""
+    changed, refused = [], []
+    for build_id in dict.fromkeys(build_ids):
+        try:
+            with farm.transaction() as connection:
+                do(connection, build_id, time.time())
+                changed.append(listings.one_build(connection, build_id))
+        except ImpossibleTransition as error:
+            refused.append((build_id, why_not(error.state)))
+        except farm_builds.NoSuchBuild:
+            refused.append((build_id, "there is no such build"))
+    done = [build for build in changed if build is not None]
+    _tell(session, done, refused)
+    return 1 if refused else 0
+
+
+def _tell(session: Session, done: list[Build], refused: list[tuple[int, str]]) -> None:
+    for build in done:
+        why = f": {build.reason}" if build.reason and build.state == BuildState.CHROOT_WAIT else ""
+        session.output.say(f"build {build.id}: {build.title}: {build.state}{why}")
+    for build_id, why in refused:
+        click.echo(f"buildmaster: build {build_id}: {why}", err=True)
+    if session.output.as_json:
+        documents = [build_document(build) for build in done]
+        session.output.document({"changed": documents, "refused": [{"id": i, "why": why} for i, why in refused]})
+
+
+@click.command()
+@click.argument("name")
+@json_option
+@pass_session
+def enable_builder(session: Session, /, *, name: str) -> None:
+    """Let a builder have builds again, its failures forgotten; it is cleaned first.
+
+    \b
+    Example:
+      buildmaster enable-builder local
+    """
+    with farm_of(session) as farm:
+        with farm.transaction() as connection:
+            farm_builders.enable(connection, name)
+        _show_builder(session, farm, name, f"builder {name} is enabled")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--reason", default="disabled by hand", show_default=True, help="Why; shown beside it.")
+@json_option
+@pass_session
+def disable_builder(session: Session, /, *, name: str, reason: str) -> None:
+    """Give a builder no more builds. The one that it has goes back into the queue.
+
+    \b
+    Example:
+      buildmaster disable-builder local --reason "new disk"
+    """
+    with farm_of(session) as farm:
+        with farm.transaction() as connection:
+            farm_builders.disable(connection, name, reason)
+        _show_builder(session, farm, name, f"builder {name} is disabled: {reason}")
+
+
+def _show_builder(session: Session, farm: Farm, name: str, sentence: str) -> None:
+    if session.output.as_json:
+        with farm.reading() as connection:
+            found = next(each for each in listings.builders(connection) if each.name == name)
+        session.output.document(builder_document(found))
+    session.output.say(sentence)

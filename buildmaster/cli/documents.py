@@ -1,0 +1,68 @@
+"""The JSON that commands print. Its keys are promised in docs/cli.md: add some, but rename or remove none."""
+
+from buildmaster.cli.text import stamp
+from buildmaster.listings import Build, Builder, File, Place, Waiting
+
+
+def build_document(build: Build) -> dict[str, object]:
+    """A build, as every command shows it."""
+    return {
+        "id": build.id,
+        "source": build.source,
+        "version": build.version,
+        "distribution": build.distribution,
+        "series": build.series,
+        "architecture": build.architecture,
+        "archive": build.archive,
+        "arch_indep": build.arch_indep,
+        "state": build.state.value,
+        "ended": build.has_ended,
+        "reason": build.reason,
+        "dependencies": build.dependencies,
+        "builder": build.builder,
+        "stage": build.stage,
+        "score": build.score,
+        "failures": build.failures,
+        "created": stamp(build.created_at),
+        "queued": stamp(build.queued_at),
+        "started": stamp(build.started_at),
+        "finished": stamp(build.finished_at),
+        "log": {"name": build.log_name, "sha256": build.log_sha256} if build.log_sha256 else None,
+    }
+
+
+def waiting_document(waiting: Waiting) -> dict[str, object]:
+    """A build that waits, with its place."""
+    return {"position": waiting.position, "why": waiting.why, "build": build_document(waiting.build)}
+
+
+def builder_document(builder: Builder) -> dict[str, object]:
+    """A builder."""
+    return {
+        "name": builder.name,
+        "url": builder.url,
+        "architecture": builder.architecture,
+        "state": builder.state,
+        "reason": builder.reason,
+        "manual": builder.manual,
+        "virtualised": builder.virtualised,
+        "build": builder.build_id,
+        "stage": builder.stage,
+        "version": builder.version,
+        "failures": builder.failures,
+    }
+
+
+def file_document(file: File) -> dict[str, object]:
+    """A file in the store."""
+    return {"name": file.name, "size": file.size, "sha256": file.sha256, "sha1": file.sha1}
+
+
+def place_document(place: Place) -> dict[str, object]:
+    """An architecture of a series."""
+    return {
+        "distribution": place.distribution,
+        "series": place.series,
+        "architecture": place.architecture,
+        "chroot_sha256": place.chroot_sha256,
+    }

@@ -1,0 +1,160 @@
+"""The commands that list: queue, builds, builders."""
+
+import time
+
+import click
+
+from buildmaster import listings
+from buildmaster.cli.documents import build_document, builder_document, waiting_document
+from buildmaster.cli.farms import farm_of
+from buildmaster.cli.group import Session, json_option, pass_session
+from buildmaster.cli.output import Column
+from buildmaster.cli.text import count, elapsed
+from buildmaster.lifecycle import BuildState
+from buildmaster.listings import Build, Builder
+
+
+@click.command()
+@json_option
+@pass_session
+def queue(session: Session, /) -> None:
+    """List what waits for a builder, in order, and what keeps it.
+
+    Builds that are held for a chroot or for build-dependencies come last, without a position.
+
+    \b
+    Example:
+      buildmaster queue
+    """
+    now = time.time()
+    with farm_of(session) as farm, farm.reading() as connection:
+        waiting = listings.queue(connection, now)
+    if session.output.as_json:
+        session.output.document({"queue": [waiting_document(each) for each in waiting]})
+        return
+    columns = [
+        Column("pos", right=True),
+        Column("build", right=True),
+        Column("source", wide=True),
+        Column("series"),
+        Column("arch"),
+        Column("score", right=True),
+        Column("waits", right=True),
+        Column("why", wide=True),
+    ]
+    rows = [
+        (
+            str(each.position or "-"),
+            str(each.build.id),
+            f"{each.build.source} {each.build.version}",
+            each.build.series,
+            each.build.architecture,
+            "-" if each.build.score is None else str(each.build.score),
+            elapsed(now - (each.build.queued_at or each.build.finished_at or each.build.created_at)),
+            each.why,
+        )
+        for each in waiting
+    ]
+    session.output.table(columns, rows, "Nothing waits. Add a source package with: buildmaster submit FILE.dsc")
+
+
+@click.command()
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice([state.value for state in BuildState]), help="Only these."
+)
+@click.option("--source", "source_name", metavar="NAME", default="", help="Only of this source package.")
+@click.option(
+    "-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many, the newest."
+)
+@json_option
+@pass_session
+def builds(session: Session, /, *, states: tuple[str, ...], source_name: str, limit: int) -> None:
+    """List builds, the newest first.
+
+    \b
+    Example:
+      buildmaster builds --state failed --state dep-wait --source hello
+    """
+    with farm_of(session) as farm, farm.reading() as connection:
+        wanted = [BuildState(state) for state in states]
+        # One more than wanted tells whether there are more.
+        found = listings.builds(connection, states=wanted, source_name=source_name, limit=limit + 1)
+    found, more = found[:limit], len(found) > limit
+    if session.output.as_json:
+        session.output.document({"builds": [build_document(each) for each in found], "more": more})
+        return
+    session.output.table(BUILD_COLUMNS, [build_row(each) for each in found], "No such builds.")
+    if more:
+        session.output.hint(f"There are more; --limit {limit * 5} shows them.")
+
+
+BUILD_COLUMNS = (
+    Column("build", right=True),
+    Column("state"),
+    Column("source", wide=True),
+    Column("series"),
+    Column("arch"),
+    Column("builder"),
+    Column("took", right=True),
+    Column("what", wide=True),
+)
+
+
+def build_row(build: Build) -> tuple[str, ...]:
+    """A build under BUILD_COLUMNS."""
+    took = "-"
+    if build.started_at is not None and (build.finished_at is not None or build.state in RUNNING):
+        took = elapsed((build.finished_at or time.time()) - build.started_at)
+    return (
+        str(build.id),
+        build.state.value,
+        f"{build.source} {build.version}",
+        build.series,
+        build.architecture,
+        build.builder or "-",
+        took,
+        build.stage or build.dependencies or build.reason,
+    )
+
+
+RUNNING = frozenset({BuildState.BUILDING, BuildState.GATHERING, BuildState.CANCELLING})
+
+
+@click.command()
+@json_option
+@pass_session
+def builders(session: Session, /) -> None:
+    """List builders, and what each does.
+
+    \b
+    Example:
+      buildmaster builders
+    """
+    with farm_of(session) as farm, farm.reading() as connection:
+        everyone = listings.builders(connection)
+    if session.output.as_json:
+        session.output.document({"builders": [builder_document(each) for each in everyone]})
+        return
+    columns = [
+        Column("name"),
+        Column("state"),
+        Column("arch"),
+        Column("url", wide=True),
+        Column("failures", right=True),
+        Column("version"),
+        Column("what", wide=True),
+    ]
+    rows = [
+        (each.name, each.state, each.architecture, each.url, str(each.failures), each.version or "-", _doing(each))
+        for each in everyone
+    ]
+    session.output.table(columns, rows, "No builders. Add one with: buildmaster add-builder http://HOST:8221/")
+    off = [each for each in everyone if each.state == "disabled"]
+    if off:
+        session.output.hint(f"{count(len(off), 'builder')} disabled; buildmaster enable-builder NAME")
+
+
+def _doing(builder: Builder) -> str:
+    if builder.build_id:
+        return f"{builder.build_id}: {builder.build_title}" + (f", {builder.stage}" if builder.stage else "")
+    return builder.reason or ("manual mode" if builder.manual else "-")

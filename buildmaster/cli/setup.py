@@ -1,0 +1,237 @@
+"""The commands that make a farm: init, add-builder, add-chroot."""
+
+import re
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+from sqlalchemy import Connection
+
+from buildmaster import builders as farm_builders
+from buildmaster import distributions, listings
+from buildmaster.cli.chroots import check_chroot
+from buildmaster.cli.documents import builder_document, place_document
+from buildmaster.cli.farms import config_of, farm_of
+from buildmaster.cli.group import Refusal, Session, json_option, pass_session
+from buildmaster.cli.text import count
+from buildmaster.farm import Farm
+from buildmaster.listings import Builder
+
+DEFAULT_DISTRIBUTION = "debian"
+_APT_LINE = re.compile(r"(?P<head>deb(?:-src)?\s+(?:\[[^\]]*\]\s+)?\S+:\S+\s+)(?P<suite>\S+)(?P<rest>(?:\s+\S+)*)")
+
+
+@click.command()
+@click.option("--distribution", metavar="NAME", help=f"Distribution to add.  [default: {DEFAULT_DISTRIBUTION}]")
+@click.option("--series", metavar="NAME", help="Series of it to add; needs --architecture.")
+@click.option("--architecture", "architectures", metavar="ARCH", multiple=True, help="Architecture of it to add.")
+@click.option(
+    "--archive-line",
+    "lines",
+    metavar="LINE",
+    multiple=True,
+    help="A line of sources.list for builds, in place of the chroot's own. Those given replace what there was.",
+)
+@json_option
+@pass_session
+def init(
+    session: Session,
+    /,
+    *,
+    distribution: str | None,
+    series: str | None,
+    architectures: tuple[str, ...],
+    lines: tuple[str, ...],
+) -> None:
+    """Make a farm, or add to the one that is there. Doing it again changes nothing.
+
+    The directory is for its owner only: a farm holds what its archives hold. The first architecture of a series builds
+    the packages for all architectures. In archive lines, the suite SERIES or SERIES-updates stands for that of each
+    series; the name of the series given here is taken as that, too.
+
+    \b
+    Example:
+      buildmaster --dir farm init --distribution debian --series bookworm --architecture amd64 \\
+          --archive-line "deb http://deb.debian.org/debian bookworm main"
+    """
+    if bool(series) != bool(architectures):
+        raise click.UsageError("--series and --architecture go together")
+    apt_lines = [parse_apt_line(line, series) for line in lines]
+    directory = config_of(session).directory
+    farm = Farm.create(directory)
+    try:
+        with farm.transaction() as connection:
+            if distribution or series or apt_lines:
+                name = distribution or DEFAULT_DISTRIBUTION
+                for architecture in architectures or (None,):
+                    distributions.ensure(connection, name, series, architecture)
+                if apt_lines:
+                    distributions.set_apt_lines(connection, name, distributions.PRIMARY, "\n".join(apt_lines))
+            places = listings.places(connection)
+            everyone = listings.builders(connection)
+    finally:
+        farm.close()
+    session.output.say(f"the farm in {directory} is ready")
+    for place in places:
+        chroot = "has a chroot" if place.chroot_sha256 else "has no chroot yet"
+        session.output.say(f"  {place.distribution} {place.series} {place.architecture} {chroot}")
+    for step in _next_steps(directory, places, everyone):
+        session.output.hint(step)
+    if session.output.as_json:
+        session.output.document({"directory": str(directory), "places": [place_document(each) for each in places]})
+
+
+def parse_apt_line(line: str, series: str | None) -> str:
+    """A line of sources.list in which SERIES stands for the series' name.
+
+    :raises Refusal: it is none.
+    """
+    match = _APT_LINE.fullmatch(line.strip())
+    if match is None or not line.strip().isprintable():
+        raise Refusal(f"{line!r} is no line of sources.list, such as: deb http://deb.debian.org/debian bookworm main")
+    suite = match["suite"]
+    if series and (suite == series or suite.startswith((f"{series}-", f"{series}/"))):
+        suite = "SERIES" + suite[len(series) :]
+    if not match["rest"] and not suite.endswith("/"):
+        raise Refusal(f"{line!r} names no component, such as main")
+    return f"{match['head']}{suite}{match['rest']}"
+
+
+def _next_steps(directory: Path, places: list[listings.Place], everyone: list[Builder]) -> list[str]:
+    """What a farm still needs before it builds."""
+    command = f"buildmaster --dir {directory}"
+    steps = []
+    without = next((place for place in places if place.chroot_sha256 is None), None)
+    if not places:
+        steps.append(f"  {command} add-chroot debian/bookworm amd64 bookworm-amd64.tar.gz")
+    elif without:
+        steps.append(
+            f"  {command} add-chroot {without.distribution}/{without.series} {without.architecture} FILE.tar.gz"
+        )
+    if not everyone:
+        steps.append(f"  {command} add-builder http://HOST:8221/")
+    steps.append(f"  {command} run")
+    return ["Next:", *steps]
+
+
+@click.command()
+@click.argument("series", metavar="[DISTRIBUTION/]SERIES")
+@click.argument("architecture", metavar="ARCH")
+@click.argument("file", metavar="FILE.tar.gz", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--no-check", is_flag=True, help="Take the file as it is, for trying out what a broken one does.")
+@json_option
+@pass_session
+def add_chroot(session: Session, /, *, series: str, architecture: str, file: Path, no_check: bool) -> None:
+    """Add a chroot, or put a newer one in the place of the one there is.
+
+    The file is a tar archive (plain, .gz, .bz2, .xz, .zst) of a Debian system for building, either directly or in one
+    folder chroot-autobuild/. A series or architecture that the farm does not know yet is added. Builds that waited for
+    a chroot go into the queue.
+
+    \b
+    Example:
+      mmdebstrap --variant=buildd bookworm bookworm-amd64.tar.gz
+      buildmaster add-chroot debian/bookworm amd64 bookworm-amd64.tar.gz
+    """
+    with farm_of(session) as farm:
+        with farm.reading() as connection:
+            distribution, name = _place_to_be(connection, series)
+        if not no_check:
+            check_chroot(file, architecture)
+        released = farm.add_chroot(distribution, name, architecture, file)
+        with farm.reading() as connection:
+            wanted = (distribution, name, architecture)
+            place = next(
+                each
+                for each in listings.places(connection)
+                if (each.distribution, each.series, each.architecture) == wanted
+            )
+    session.output.say(f"{distribution} {name} {architecture} has a chroot: SHA-256 {place.chroot_sha256}")
+    if released:
+        session.output.say(f"{count(released, 'build')} that waited for it: now in the queue")
+    if session.output.as_json:
+        session.output.document({"place": place_document(place), "released": released})
+
+
+def _place_to_be(connection: Connection, series: str) -> tuple[str, str]:
+    """The distribution and series meant, which may be new.
+
+    :raises Refusal: it does not say which distribution, and that is not clear.
+    """
+    if "/" in series:
+        distribution, _, name = series.partition("/")
+        return distribution, name
+    places = listings.places(connection)
+    having = sorted({place.distribution for place in places if place.series == series})
+    known = having or listings.distributions(connection)
+    if len(known) == 1:
+        return known[0], series
+    raise Refusal(
+        f"say which distribution {series!r} belongs to, as in {(known or [DEFAULT_DISTRIBUTION])[0]}/{series}"
+    )
+
+
+@click.command()
+@click.argument("url", metavar="URL")
+@click.option("--name", help="What to call it.  [default: host of the URL]")
+@click.option("--architecture", metavar="ARCH", help="What it must build for; with --offline, needed.")
+@click.option("--offline", is_flag=True, help="Do not ask the daemon: it is not up yet.")
+@click.option("--virtualised", is_flag=True, help="It is a virtual machine that is reset after each build.")
+@json_option
+@pass_session
+def add_builder(
+    session: Session, /, *, url: str, name: str | None, architecture: str | None, offline: bool, virtualised: bool
+) -> None:
+    """Let a build daemon work for the farm.
+
+    The daemon is asked which architecture it has. Adding the same one again changes nothing.
+
+    \b
+    Example:
+      buildmaster add-builder http://127.0.0.1:8221/ --name local
+    """
+    if offline and not architecture:
+        raise click.UsageError("--offline needs --architecture")
+    wanted = name or _name_for(url)
+    with farm_of(session) as farm:
+        if offline:
+            found = architecture or ""
+        else:
+            from buildmaster.cli.asking import ask_info  # noqa: PLC0415
+
+            found = ask_info(url).architecture
+        if architecture and found != architecture:
+            raise Refusal(f"{url} builds for {found}, not for {architecture}")
+        with farm.transaction() as connection:
+            same = _same(listings.builders(connection), wanted, url, found)
+            if not same:
+                farm_builders.add(connection, wanted, url, found, time.time(), virtualised=virtualised)
+            builder = next(each for each in listings.builders(connection) if each.name == wanted)
+            fits = any(place.architecture == found for place in listings.places(connection))
+    session.output.say(f"builder {builder.name} {'is here already' if same else 'added'}: {builder.url} for {found}")
+    if not fits:
+        session.output.hint(f"No series has {found} yet: buildmaster add-chroot SERIES {found} FILE.tar.gz")
+    if session.output.as_json:
+        session.output.document(builder_document(builder))
+
+
+def _name_for(url: str) -> str:
+    """A name made of a URL: its host, and its port unless that is a daemon's usual one."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host:
+        raise Refusal(f"{url!r} is no URL of a builder, such as http://HOST:8221/")
+    return host if port in (None, 8221) else f"{host}-{port}"
+
+
+def _same(everyone: list[Builder], name: str, url: str, architecture: str) -> bool:
+    """Whether this very builder is there."""
+    return any(
+        (each.name, each.url.rstrip("/"), each.architecture)
+        == (name, url.rstrip("/").removesuffix("/rpc"), architecture)
+        for each in everyone
+    )

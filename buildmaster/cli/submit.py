@@ -1,0 +1,100 @@
+"""The command `submit`: a source package into the farm, and on request to its end."""
+
+import time
+from pathlib import Path
+
+import click
+
+from buildmaster import listings, packages
+from buildmaster.cli.documents import build_document, file_document
+from buildmaster.cli.farms import choose_series, config_of, farm_of
+from buildmaster.cli.follow import follow, view_for
+from buildmaster.cli.group import Session, json_option, pass_session
+from buildmaster.cli.places import log_place, took
+from buildmaster.cli.text import count
+from buildmaster.farm import Farm
+from buildmaster.lifecycle import BuildState
+from buildmaster.listings import Build
+
+
+@click.command()
+@click.argument("dsc", metavar="FILE.dsc", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--series", metavar="SERIES", help="Series to build for, or DISTRIBUTION/SERIES; needed when there are several."
+)
+@click.option("--architecture", "architectures", metavar="ARCH", multiple=True, help="Build on these only.")
+@click.option("--rebuild", is_flag=True, help="Build it once more when this very source is here already.")
+@click.option("--wait", is_flag=True, help="Follow the builds to their end; exit status 1 unless all are built.")
+@json_option
+@pass_session
+def submit(
+    session: Session, /, *, dsc: Path, series: str | None, architectures: tuple[str, ...], rebuild: bool, wait: bool
+) -> int:
+    """Add a source package, and put the builds that it needs into the queue.
+
+    The files that the .dsc names lie beside it; all are checked against its digests. With --wait, stage, elapsed time
+    and the log's tail are shown while it builds. Ctrl+C ends the showing, not the build.
+
+    \b
+    Example:
+      buildmaster submit --wait hello_2.10-3.dsc
+    """
+    with farm_of(session) as farm:
+        with farm.reading() as connection:
+            distribution, series_name = choose_series(connection, series)
+        accepted = packages.accept(
+            farm,
+            dsc,
+            time.time(),
+            distribution=distribution,
+            series_name=series_name,
+            only=frozenset(architectures) or None,
+            rebuild=rebuild,
+        )
+        with farm.reading() as connection:
+            builds = listings.builds(connection, ids=accepted.build_ids)
+        builds.sort(key=lambda build: build.id)
+        for build in builds:
+            session.output.say(f"build {build.id}: {build.title}, {build.state}")
+        if wait:
+            builds = follow(farm, accepted.build_ids, view_for(session.output))
+            _report(session, farm, builds)
+        if session.output.as_json:
+            session.output.document(_document(farm, accepted, builds))
+    failed = wait and any(build.state != BuildState.BUILT for build in builds)
+    if not wait and builds:
+        session.output.hint(f"Follow it with: buildmaster log {builds[0].id}")
+    return 1 if failed else 0
+
+
+def _report(session: Session, farm: Farm, builds: list[Build]) -> None:
+    """How each build ended, why, and where its results and its log are."""
+    directory = config_of(session).directory
+    for build in builds:
+        span = took(build)
+        why = build.dependencies or build.reason
+        session.output.say(
+            f"build {build.id}: {build.title}: {build.state}"
+            + (f" after {span}" if span else "")
+            + (f": {why}" if why else "")
+        )
+        place = log_place(farm, build)
+        if build.state == BuildState.BUILT:
+            with farm.reading() as connection:
+                made = listings.results(connection, build.id)
+            session.output.hint(
+                f"  {count(len(made), 'file')}: buildmaster --dir {directory} fetch {build.id} --to DIRECTORY"
+            )
+        if place:
+            session.output.say(f"  log: {place}")
+            session.output.hint(f"  read it with: buildmaster --dir {directory} log {build.id}")
+
+
+def _document(farm: Farm, accepted: packages.Accepted, builds: list[Build]) -> dict[str, object]:
+    documents = []
+    with farm.reading() as connection:
+        for build in builds:
+            place = log_place(farm, build)
+            results = [file_document(each) for each in listings.results(connection, build.id)]
+            documents.append(build_document(build) | {"log_path": str(place) if place else None, "results": results})
+    return {"source": accepted.name, "version": accepted.version, "builds": documents}

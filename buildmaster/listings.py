@@ -1,0 +1,319 @@
+"""What a farm holds, for people to look at: the read-only questions of the command line and of the web.
+
+Each function takes a connection and answers with frozen values; none changes anything. Times are Unix time in seconds.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select
+
+from buildmaster.builders import Cleanliness
+from buildmaster.lifecycle import ENDED, BuildState
+from buildmaster.tables import (
+    archive,
+    build,
+    build_file,
+    build_queue,
+    builder,
+    distribution,
+    series,
+    series_architecture,
+    source,
+    source_file,
+    stored_file,
+)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file in the store, under the name that it has for a build or a source."""
+
+    name: str
+    size: int  # Bytes.
+    sha256: str
+    sha1: str
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build."""
+
+    id: int
+    source: str
+    version: str
+    distribution: str
+    series: str
+    architecture: str
+    archive: str
+    arch_indep: bool  # Builds the packages for all architectures as well.
+    state: BuildState
+    reason: str  # Why it is in that state, in words; may be "".
+    dependencies: str  # What a dep-wait waits for.
+    builder: str | None  # That builds it, or was the last to.
+    stage: str  # What the daemon is at; "" unless building.
+    score: int | None  # None: not in the queue.
+    failures: int
+    created_at: float
+    queued_at: float | None
+    started_at: float | None
+    finished_at: float | None
+    log_name: str  # "" until a log is in the store.
+    log_sha256: str | None  # Of the log in the store, which is gzipped.
+    source_id: int
+
+    @property
+    def title(self) -> str:
+        """What it builds, in words."""
+        return f"{self.source} {self.version} in {self.series} for {self.architecture}"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more happens to it by itself, but for a wait that may be released."""
+        return self.state in ENDED
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A build that no builder has yet, and what keeps it."""
+
+    build: Build
+    position: int | None  # From 1, among those for its architecture; None: it is held, and has no place in the queue.
+    why: str
+
+
+@dataclass(frozen=True)
+class Builder:
+    """One builder."""
+
+    id: int
+    name: str
+    url: str
+    architecture: str
+    state: str  # building, idle, cleaning or disabled.
+    reason: str  # Why it is disabled.
+    manual: bool
+    virtualised: bool
+    build_id: int | None
+    build_title: str
+    stage: str
+    version: str
+    failures: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """An architecture of a series: where builds happen."""
+
+    distribution: str
+    series: str
+    architecture: str
+    chroot_sha256: str | None  # None: nothing can be built there yet.
+
+
+def places(connection: Connection) -> list[Place]:
+    """Every architecture of every series."""
+    columns = (distribution.c.name, series.c.name, series_architecture.c.architecture, stored_file.c.sha256)
+    tables = (
+        series_architecture.join(series, series.c.id == series_architecture.c.series_id)
+        .join(distribution, distribution.c.id == series.c.distribution_id)
+        .outerjoin(stored_file, stored_file.c.id == series_architecture.c.chroot_file_id)
+    )
+    query = select(*columns).select_from(tables).order_by(*columns[:3])
+    return [Place(*row) for row in connection.execute(query)]
+
+
+def distributions(connection: Connection) -> list[str]:
+    """Every distribution's name."""
+    return list(connection.execute(select(distribution.c.name).order_by(distribution.c.name)).scalars())
+
+
+def builds(
+    connection: Connection,
+    *,
+    states: Iterable[BuildState] = (),
+    source_name: str = "",
+    ids: Iterable[int] | None = None,
+    limit: int | None = None,
+) -> list[Build]:
+    """Builds, the newest first.
+
+    :param states: only these; none: all.
+    :param ids: only these, as far as they exist; None: all.
+    """
+    query = _builds().order_by(build.c.id.desc()).limit(limit)
+    if wanted := [str(state) for state in states]:
+        query = query.where(build.c.state.in_(wanted))
+    if source_name:
+        query = query.where(source.c.name == source_name)
+    if ids is not None:
+        query = query.where(build.c.id.in_(list(ids)))
+    return [_build(row) for row in connection.execute(query)]
+
+
+def one_build(connection: Connection, build_id: int) -> Build | None:
+    """A build, or None when there is none of that number."""
+    found = builds(connection, ids=[build_id])
+    return found[0] if found else None
+
+
+def results(connection: Connection, build_id: int) -> list[File]:
+    """What a build made, by name."""
+    query = _files(build_file).where(build_file.c.build_id == build_id).order_by(build_file.c.name)
+    return [File(*row) for row in connection.execute(query)]
+
+
+def source_files(connection: Connection, source_id: int) -> list[File]:
+    """The files of a source package, by name."""
+    query = _files(source_file).where(source_file.c.source_id == source_id).order_by(source_file.c.name)
+    return [File(*row) for row in connection.execute(query)]
+
+
+def builders(connection: Connection) -> list[Builder]:
+    """Every builder, by name, with what it does."""
+    query = (
+        select(builder, build_queue.c.build_id, build_queue.c.stage)
+        .select_from(builder.outerjoin(build_queue, build_queue.c.builder_id == builder.c.id))
+        .order_by(builder.c.name)
+    )
+    rows = connection.execute(query).all()
+    having = builds(connection, ids=[row.build_id for row in rows if row.build_id])
+    titles = {each.id: each.title for each in having}
+    return [_builder(row, titles) for row in rows]
+
+
+def queue(connection: Connection, now: float) -> list[Waiting]:
+    """Every build that waits: the queue in its order, then what is held for a chroot or for build-dependencies.
+
+    :param now: the time, in the database's sense.
+    """
+    able = builders(connection)
+    ahead: dict[tuple[str, bool], int] = {}
+    waiting = []
+    for row in connection.execute(_queued().order_by(build_queue.c.score.desc(), build_queue.c.id)):
+        group = (row.architecture, bool(row.virtualised))
+        ahead[group] = ahead.get(group, 0) + 1
+        waiting.append(Waiting(_build(row), ahead[group], _why(row, able, now)))
+    held = builds(connection, states=[BuildState.CHROOT_WAIT, BuildState.DEP_WAIT])
+    return waiting + [Waiting(each, None, _why_held(each)) for each in held]
+
+
+def why_not_running(connection: Connection, build_id: int, now: float) -> str:
+    """What keeps a build that is in the queue; "" when nothing does, or it is not there."""
+    row = connection.execute(_queued().where(build.c.id == build_id)).first()
+    return _why(row, builders(connection), now) if row is not None else ""
+
+
+def _queued() -> Select[Any]:
+    extra = (build_queue.c.virtualised, build_queue.c.not_before, series_architecture.c.chroot_file_id)
+    waits = (build.c.state == BuildState.NEEDS_BUILD, build_queue.c.builder_id.is_(None))
+    return _builds().add_columns(*extra).where(*waits)
+
+
+def _builds() -> Select[Any]:
+    tables = (
+        build.join(source, source.c.id == build.c.source_id)
+        .join(archive, archive.c.id == source.c.archive_id)
+        .join(series_architecture, series_architecture.c.id == build.c.series_architecture_id)
+        .join(series, series.c.id == series_architecture.c.series_id)
+        .join(distribution, distribution.c.id == series.c.distribution_id)
+        .outerjoin(builder, builder.c.id == build.c.builder_id)
+        .outerjoin(build_queue, build_queue.c.build_id == build.c.id)
+        .outerjoin(stored_file, stored_file.c.id == build.c.log_file_id)
+    )
+    return select(
+        build,
+        source.c.name.label("source"),
+        source.c.version,
+        distribution.c.name.label("distribution"),
+        series.c.name.label("series"),
+        series_architecture.c.architecture,
+        archive.c.name.label("archive"),
+        builder.c.name.label("builder"),
+        build_queue.c.stage,
+        build_queue.c.score,
+        build_queue.c.queued_at,
+        stored_file.c.sha256.label("log_sha256"),
+    ).select_from(tables)
+
+
+def _build(row: Row[Any]) -> Build:
+    return Build(
+        id=row.id,
+        source=row.source,
+        version=row.version,
+        distribution=row.distribution,
+        series=row.series,
+        architecture=row.architecture,
+        archive=row.archive,
+        arch_indep=row.arch_indep,
+        state=BuildState(row.state),
+        reason=row.reason,
+        dependencies=row.dependencies,
+        builder=row.builder,
+        stage=row.stage or "",
+        score=row.score,
+        failures=row.failures,
+        created_at=row.created_at,
+        queued_at=row.queued_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        log_name=row.log_name,
+        log_sha256=row.log_sha256,
+        source_id=row.source_id,
+    )
+
+
+def _files(table: Any) -> Select[Any]:
+    return select(table.c.name, stored_file.c.size, stored_file.c.sha256, stored_file.c.sha1).select_from(
+        table.join(stored_file, stored_file.c.id == table.c.stored_file_id)
+    )
+
+
+def _builder(row: Row[Any], titles: dict[int, str]) -> Builder:
+    if row.build_id:
+        state = "building"
+    elif not row.enabled:
+        state = "disabled"
+    else:
+        state = "idle" if row.cleanliness == Cleanliness.CLEAN else "cleaning"
+    return Builder(
+        id=row.id,
+        name=row.name,
+        url=row.url,
+        architecture=row.architecture,
+        state=state,
+        reason="" if row.enabled else row.disabled_reason,
+        manual=row.manual,
+        virtualised=row.virtualised,
+        build_id=row.build_id,
+        build_title=titles.get(row.build_id, ""),
+        stage=row.stage or "",
+        version=row.version,
+        failures=row.failures,
+    )
+
+
+def _why(row: Row[Any], everyone: list[Builder], now: float) -> str:
+    """What keeps a queued build; the first that applies, since nothing else matters before that is mended."""
+    able = [b for b in everyone if b.architecture == row.architecture and b.virtualised == bool(row.virtualised)]
+    usable = [b for b in able if b.state != "disabled"]
+    kind = f"virtualised {row.architecture}" if row.virtualised else row.architecture
+    ready = [b for b in usable if not b.manual]
+    reasons = (
+        (row.chroot_file_id is None, f"no chroot for {row.series} on {row.architecture}"),
+        (not able, f"no builder for {kind}"),
+        (not usable, f"every builder for {kind} is disabled"),
+        (not ready, f"every builder for {kind} is in manual mode"),
+        (row.not_before > now, f"given back; tried again in {max(1, round(row.not_before - now))} s"),
+        (any(b.state == "idle" for b in ready), "starts at the master's next look"),
+        (all(b.state == "cleaning" for b in ready), f"every builder for {kind} is being cleaned"),
+    )
+    return next((why for applies, why in reasons if applies), f"every builder for {kind} is busy")
+
+
+def _why_held(held: Build) -> str:
+    if held.state == BuildState.DEP_WAIT and held.dependencies:
+        return f"build-dependencies: {held.dependencies}"
+    return held.reason or str(held.state)
