@@ -71,6 +71,12 @@ class Account:
         subprocess.run([*namespace, "rm", "-rf", "--one-file-system", "--", path], check=True)
 
 
+def this_account() -> Account:
+    """The account that runs this program."""
+    entry = pwd.getpwuid(os.geteuid())
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
 def build_account() -> Account:
     """The account to build as; made, and given subordinate ids, where that is needed and possible.
 

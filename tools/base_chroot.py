@@ -57,11 +57,18 @@ def ensure_chroot(base: BaseChroot, places: Places, account: Account) -> Path:
     target = base.path(places)
     places.make()
     with lock(places.chroots / "lock", wait=True):
+        _sweep(places, account)
         if not target.exists():
             _make(base, places, account, target)
             for older in set(places.chroots.glob(f"{base.suite}-{base.architecture}-*.tar")) - {target}:
                 older.unlink()
     return target
+
+
+def _sweep(places: Places, account: Account) -> None:
+    """Remove what a killed program left half made. The lock is held, so nobody is at work here."""
+    for half in (*places.chroots.glob(".*.tar.*"), *places.scratch.glob("mmdebstrap-*")):
+        account.remove_tree(half)
 
 
 def _make(base: BaseChroot, places: Places, account: Account, target: Path) -> None:

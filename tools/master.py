@@ -1,13 +1,18 @@
 """Running the master of this checkout, and giving it commands."""
 
+import configparser
+import io
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools.children import Child
+from tools.account import Account
+from tools.children import Child, start
+from tools.places import CHECKOUT
 
 _MAIN = "import sys; sys.argv[0] = 'buildmaster'; from buildmaster.cli import main; main()"
 
@@ -23,16 +28,28 @@ class CommandFailed(Exception):
 
 @dataclass
 class Master:
-    """A master of ours, as the account that runs this program."""
+    """A master of ours, as the account that runs this program. Starts from the checkout's own buildmaster.conf."""
 
+    account: Account
     directory: Path  # The farm's.
     log: Path
-    config: Path  # A buildmaster.conf.
+    settings: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (section, key) of buildmaster.conf.
     child: Child | None = None
+
+    def start(self) -> Child:
+        """Start it. The farm must have been made by the command `init`."""
+        argv = self.command("run")
+        self.child = start("buildmaster", argv, self.account, self.log, {"HOME": str(self.directory)})
+        return self.child
+
+    def stop(self) -> None:
+        """Stop it; harmless when it does not run. A build that is going on goes on."""
+        if self.child is not None:
+            self.child.stop()
 
     def command(self, *arguments: str | Path) -> list[str]:
         """The command line of one of its commands."""
-        options = ["--config", str(self.config), "--dir", str(self.directory)]
+        options = ["--config", str(self._config()), "--dir", str(self.directory)]
         return [sys.executable, "-c", _MAIN, *options, *map(str, arguments)]
 
     def run(self, *arguments: str | Path) -> str:
@@ -54,3 +71,17 @@ class Master:
         """
         document: dict[str, Any] = json.loads(self.run(*arguments, "--json"))
         return document
+
+    def _config(self) -> Path:
+        """The checkout's buildmaster.conf with our settings: a file beside the log."""
+        path = self.log.with_suffix(".conf")
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read(CHECKOUT / "buildmaster.conf")
+        for (section, key), value in {("files", "port"): "0", **self.settings}.items():
+            parser.set(section, key, value)
+        written = io.StringIO()
+        parser.write(written)
+        if not path.exists() or path.read_text() != written.getvalue():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(written.getvalue())
+        return path

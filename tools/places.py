@@ -78,7 +78,7 @@ class Places:
 
     @property
     def scratch(self) -> Path:
-        """Half-made things; whatever is in it at the demo's start is left over and removed.
+        """Half-made things.
 
         Not in an ordinary user's home, which others may not enter: mmdebstrap's namespace is made of subordinate ids.
         """
@@ -88,6 +88,26 @@ class Places:
     def tests(self) -> Path:
         """One folder a running test of the harness."""
         return self.root / "tests"
+
+    @property
+    def register(self) -> Path:
+        """Which processes of the demo run."""
+        return self.root / "processes"
+
+    @property
+    def builder_port(self) -> Path:
+        """The port that the builder had last."""
+        return self.root / "builder-port"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the demo."""
+        return self.root / "lock"
+
+    def parts(self) -> list[Path]:
+        """All of it, in the order in which it may be removed."""
+        made = [self.scratch, self.tests, self.builder, self.farm, self.python, self.sources, self.apt, self.results]
+        return [*made, self.chroots, self.logs, self.builder_port, self.register, self.lock]
 
     def make(self) -> "Places":
         """Make the directory and what every part of this program expects in it."""

@@ -2,13 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools.machines_apt import Mirror, carried_over
-from tools.places import CHECKOUT, Places, beside
+from tools.places import CHECKOUT, Places
 
 LISTS_GOOD_FOR_S = 12 * 3600.0
 
@@ -115,25 +116,38 @@ def checkout_source(places: Places) -> Path:
     :raises NoSource: this is no git checkout, or has no debian/ folder that dpkg-source takes.
     """
     target = places.sources / "checkout"
-    scratch = beside(places.make_scratch() / "checkout")
+    scratch = places.make_scratch() / f"checkout-{os.getpid()}"
+    for left in (scratch, *places.scratch.glob("checkout-*")):
+        shutil.rmtree(left, ignore_errors=True)
     tree = scratch / "debfarm"
     tree.mkdir(parents=True)
-    archive = ["git", "-c", f"safe.directory={CHECKOUT}", "-C", str(CHECKOUT), "archive", "--format=tar", "HEAD"]
     try:
-        with subprocess.Popen(archive, stdout=subprocess.PIPE) as git:
+        with subprocess.Popen(_git("archive", "--format=tar", "HEAD"), stdout=subprocess.PIPE) as git:
             unpacked = subprocess.run(["tar", "-C", tree, "-xf", "-"], stdin=git.stdout, check=False).returncode
         if git.returncode or unpacked:
             raise NoSource(".", "git archive failed")
+        _mark_snapshot(tree / "debian/changelog")
         packed = subprocess.run(
-            ["dpkg-source", "--build", "debfarm"], cwd=scratch, capture_output=True, text=True, check=False
+            ["dpkg-source", "--build", tree.name], cwd=scratch, capture_output=True, text=True, check=False
         )
         if packed.returncode:
             raise NoSource(".", packed.stderr)
         target.mkdir(parents=True, exist_ok=True)
         for file in scratch.glob("*_*"):
             file.replace(target / file.name)
-            if file.suffix == ".dsc":
-                dsc = target / file.name
-        return dsc
+        return max(target.glob("*.dsc"), key=lambda path: path.stat().st_mtime_ns)
     finally:
-        subprocess.run(["rm", "-rf", "--", scratch], check=True)
+        shutil.rmtree(scratch)
+
+
+def _git(*arguments: str) -> list[str]:
+    # The checkout may belong to somebody else, such as whoever called sudo.
+    return ["git", "-c", f"safe.directory={CHECKOUT}", "-C", str(CHECKOUT), *arguments]
+
+
+def _mark_snapshot(changelog: Path) -> None:
+    """Make the version name the commit: two commits of one version are two source packages, which may not share it."""
+    what = _git("show", "--no-patch", "--date=format:%Y%m%d", "--format=+git%cd.%h", "HEAD")
+    suffix = subprocess.run(what, capture_output=True, text=True, check=True).stdout.strip()
+    first, rest = changelog.read_text().split("\n", 1)
+    changelog.write_text(re.sub(r"\(([^)]*)\)", rf"(\1{suffix})", first, count=1) + "\n" + rest)

@@ -1,0 +1,149 @@
+"""What `make demo` does: builds source packages on a farm of one machine, before your eyes."""
+
+import argparse
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from tools.account import Account, NoSubordinateIds, build_account, this_account
+from tools.base_chroot import BaseChroot, ChrootFailed, ensure_chroot
+from tools.children import Register
+from tools.daemon import Daemon, NotAnswering
+from tools.demo_farm import INTERRUPTED, BuildFailed, DemoFarm, FarmDied, Wish
+from tools.machines_apt import find_mirror
+from tools.master import CommandFailed, Master
+from tools.places import Busy, Places, default_root, lock
+from tools.results import BadResults, check_results
+from tools.source_package import NoSource, checkout_source, fetch_source
+
+
+def say(text: str) -> None:
+    """Tell where the demo is."""
+    print(f"debfarm: {text}", flush=True)
+
+
+def run_demo(packages: Sequence[str], suite: str) -> None:
+    """Build the packages, one after the other.
+
+    :raises BuildFailed: one of them was not built; the others were tried nevertheless.
+    """
+    places = Places(default_root()).make()
+    with lock(places.lock):
+        account = build_account()
+        register = Register(places.register)
+        for name in register.end_leftovers():
+            say(f"ended {name}, left running by a demo that was killed")
+        architecture = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True)
+        wish = Wish(tuple(packages), suite, architecture.stdout.strip(), find_mirror(suite))
+        chroot = _chroot(wish, places, account)
+        sources = [_source(package, wish, places) for package in wish.packages]
+        with _running(wish, chroot, places, account, register) as farm:
+            failed = [dsc.stem.replace("_", " ") for dsc in sources if not _build(farm, dsc, wish)]
+        if failed:
+            raise BuildFailed(f"not built: {', '.join(failed)}")
+
+
+def _chroot(wish: Wish, places: Places, account: Account) -> Path:
+    base = BaseChroot(wish.suite, wish.architecture, wish.mirror)
+    if not base.path(places).exists():
+        say(f"making a base chroot of {wish.suite} from {wish.mirror.url} (half a minute; once)")
+    return ensure_chroot(base, places, account)
+
+
+def _source(package: str, wish: Wish, places: Places) -> Path:
+    own = package == "."
+    dsc = checkout_source(places) if own else fetch_source(package, wish.suite, wish.mirror, places)
+    say(f"source package: {dsc}")
+    return dsc
+
+
+@contextmanager
+def _running(wish: Wish, chroot: Path, places: Places, account: Account, register: Register) -> Iterator[DemoFarm]:
+    remembered = places.builder_port
+    port = int(remembered.read_text() or 0) if remembered.exists() else 0
+    daemon = Daemon(account, places, places.builder, places.logs / "debfarm-buildd.log", port if _free(port) else 0)
+    master = Master(this_account(), places.farm, places.logs / "buildmaster.log")
+    farm = DemoFarm(places, register, master, daemon)
+    try:
+        farm.start(wish, chroot)
+        say(f"farm: builder at {daemon.url} as user {account.name}; master with its store in {places.farm}")
+        yield farm
+    finally:
+        # A second Ctrl+C must not stop the stopping, which has an end of its own.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        farm.stop()
+        signal.signal(signal.SIGINT, before)
+
+
+def _build(farm: DemoFarm, dsc: Path, wish: Wish) -> bool:
+    """Build one package and tell where its results are; return whether it was built."""
+    began = time.monotonic()
+    name = dsc.stem.replace("_", " ")
+    ended = farm.build(dsc, wish.suite)
+    results = farm.fetch(ended.build_id, farm.places.results / f"{dsc.stem}_{wish.suite}")
+    for path in results.shown:
+        print(f"    {path}", flush=True)
+    if ended.built:
+        checked = check_results(results)
+        compiled = results.compile_s()
+        of_which = "" if compiled is None else f", of which {compiled} s compiling"
+        say(f"{name} built in {time.monotonic() - began:.0f} s{of_which}; the digests of all {checked} files are right")
+    return ended.built
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--suite", default="bookworm")
+    parser.add_argument("packages", nargs="+", metavar="PACKAGE", help="a source package of Debian's; . for this one")
+    arguments = parser.parse_args(argv)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    began = time.monotonic()
+    try:
+        run_demo(arguments.packages, arguments.suite)
+    except KeyboardInterrupt:
+        say("stopped")
+        return INTERRUPTED
+    except FAILURES as error:
+        say(str(error))
+        return 1
+    say(f"all of it took {time.monotonic() - began:.0f} s")
+    return 0
+
+
+FAILURES = (
+    BadResults,
+    BuildFailed,
+    Busy,
+    ChrootFailed,
+    CommandFailed,
+    FarmDied,
+    NoSource,
+    NoSubordinateIds,
+    NotAnswering,
+    PermissionError,
+)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""The demo's farm: a master and one builder on this machine, kept from one demo to the next."""
+
+import contextlib
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.account import this_account
+from tools.children import Register
+from tools.daemon import Daemon
+from tools.machines_apt import Mirror
+from tools.master import CommandFailed, Master
+from tools.places import Places
+from tools.results import Results
+
+DISTRIBUTION = "debian"
+INTERRUPTED = 130  # What a shell reports for Ctrl+C.
+
+
+class FarmDied(Exception):
+    """The master or the daemon ended while a build was waited for."""
+
+
+class BuildFailed(Exception):
+    """A package was not built."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be built, and for what."""
+
+    packages: tuple[str, ...]
+    suite: str
+    architecture: str
+    mirror: Mirror
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A build that has ended."""
+
+    build_id: int
+    built: bool
+
+
+@dataclass
+class DemoFarm:
+    """Both, and what is known of them."""
+
+    places: Places
+    register: Register
+    master: Master
+    daemon: Daemon
+
+    def start(self, wish: Wish, chroot: Path) -> None:
+        """Start both, with the suite's chroot known and the builder added; what an earlier demo left undone is
+        cancelled."""
+        self.register.add(self.daemon.start())
+        self._make(wish, chroot)
+        self._cancel_what_was_left()
+        self.register.add(self.master.start())
+
+    def stop(self) -> None:
+        """Stop both: the daemon aborts what it builds."""
+        self.master.stop()
+        self.daemon.stop()
+        self.register.forget_all()
+
+    def build(self, dsc: Path, suite: str) -> Ended:
+        """Submit a source package and show its build to the end.
+
+        :raises BuildFailed: it could not even be submitted; the reason has been printed.
+        :raises FarmDied: the master or the daemon ended.
+        """
+        source = dsc.name.partition("_")[0]
+        newest_before = self._newest(source)
+        arguments: list[str | Path] = ["submit", "--rebuild", "--wait", "--series", f"{DISTRIBUTION}/{suite}", dsc]
+        argv = this_account().command(self.master.command("--quiet", *arguments))
+        with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
+            while process.poll() is None:
+                for child in (self.master.child, self.daemon.child):
+                    if child is not None and not child.is_running:
+                        process.terminate()
+                        raise FarmDied(f"{child.name} ended; the end of its log, {child.log}:\n{child.log_tail()}")
+                time.sleep(0.1)
+        if process.returncode == INTERRUPTED:
+            raise KeyboardInterrupt
+        newest = self._newest(source)
+        if newest is None or newest == newest_before:
+            raise BuildFailed(f"{dsc.name} was not accepted")
+        return Ended(newest, process.returncode == 0)
+
+    def _newest(self, source: str) -> int | None:
+        found = self.master.ask("builds", "--source", source, "--limit", "1")["builds"]
+        return int(found[0]["id"]) if found else None
+
+    def fetch(self, build_id: int, target: Path) -> Results:
+        """Copy what a build made, and its log, to a folder that holds nothing else afterwards."""
+        shutil.rmtree(target, ignore_errors=True)
+        fetched = self.master.ask("fetch", str(build_id), "--to", target)
+        files = tuple(Path(file["path"]) for file in fetched["files"])
+        return Results(files, Path(fetched["log"]) if fetched["log"] else None)
+
+    def _make(self, wish: Wish, chroot: Path) -> None:
+        """Make the farm, put the chroot into its store and add the builder; once, unless one of these is another."""
+        mark = self.places.farm / f"made-{wish.suite}-{wish.architecture}"
+        facts = f"{chroot} {chroot.stat().st_mtime_ns} {self.daemon.url}\n"
+        if mark.exists() and mark.read_text() == facts:
+            return
+        self.master.run("init", "--distribution", DISTRIBUTION)
+        self.master.run("add-chroot", "--no-check", f"{DISTRIBUTION}/{wish.suite}", wish.architecture, chroot)
+        for builder in self.master.ask("builders")["builders"]:
+            if builder["url"] != self.daemon.url and builder["state"] != "disabled":
+                self.master.run("disable-builder", builder["name"], "--reason", "its port was taken")
+        self.master.run("add-builder", self.daemon.url, "--name", self._builder_name)
+        self.places.builder_port.write_text(str(self.daemon.port))
+        mark.write_text(facts)
+
+    def _cancel_what_was_left(self) -> None:
+        states = [f"--state={state}" for state in ("needs-build", "building")]
+        left = self.master.ask("builds", *states, "--limit", "1000")["builds"]
+        if left:
+            # What cannot be cancelled is about to end.
+            with contextlib.suppress(CommandFailed):
+                self.master.run("cancel", *(str(build["id"]) for build in left))
+
+    @property
+    def _builder_name(self) -> str:
+        return f"local-{self.daemon.port}"
