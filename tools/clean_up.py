@@ -20,7 +20,7 @@ def main() -> int:
             # Its parts, one by one: the directory may have been given, and hold other things.
             for part in places.parts():
                 account.remove_tree(part)
-    except (Busy, NoSubordinateIds) as error:    except (Busy, NoSubordinateIds) as error:
+    except (Busy, NoSubordinateIds) as error:
         print(f"debfarm: {error}", file=sys.stderr)
         return 1
     with contextlib.suppress(OSError):  # Not empty.
