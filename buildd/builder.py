@@ -1,0 +1,387 @@
+"""The one build of a daemon: IDLE, BUILDING, WAITING, IDLE; or ABORTING before WAITING (docs/protocol.md, States)."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol, TypeVar
+from xmlrpc.client import Binary
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+
+from buildd.buildlog import BuildLog
+from buildd.changes import Changes, Clock, Delayed
+from buildd.config import BuilddConfig
+from buildd.filecache import FileCache, Stopped, UntrustedFile
+from buildd.managers.base import BuildManager, BuildRequest, BuildResult
+from buildd.protocol import (
+    STATUSES_WITH_FILES,
+    WAIT_MAX_S,
+    BuildAnswer,
+    BuilderStatus,
+    BuildId,
+    BuildStatus,
+    FileName,
+    Sha1,
+    StatusStruct,
+)
+from buildd.xmlrequest import sendable
+
+T = TypeVar("T")
+
+_log = Logger()
+
+
+class Refused(Exception):
+    """This cannot be done in the state that the builder is in; the call has changed nothing."""
+
+
+class InThread(Protocol):
+    """Calls something that blocks, in a thread."""
+
+    def __call__(self, blocking: Callable[..., T], /, *args: object) -> Deferred[T]: ...
+
+
+@dataclass
+class _Job:
+    """A build that was accepted, until clean()."""
+
+    request: BuildRequest
+    manager: BuildManager
+    inputs: tuple[Sha1, ...]  # Pinned in the cache.
+    running: Deferred[BuildResult] | None = None
+    stage: str = ""
+    filemap: dict[FileName, Sha1] = field(default_factory=dict)  # Results; pinned in the cache.
+    result: BuildResult | None = None  # Once it is WAITING.
+    over: bool = False  # Nothing of it runs any more; not so when it could not be aborted.
+    aborting: bool = False
+    abort_limit: Delayed | None = None
+
+
+class Builder:
+    """Runs one build at a time, and says how it is."""
+
+    def __init__(
+        self,
+        *,
+        config: BuilddConfig,
+        cache: FileCache,
+        managers: Mapping[str, BuildManager],
+        clock: Clock,
+        in_thread: InThread,
+        version: str,
+    ) -> None:
+        """Take over nothing: what an earlier daemon left is for the build types' recover().
+
+        :param managers: build types by the name that build() calls them.
+        :param version: the daemon's own; empty when it is not known.
+        """
+        self.managers = managers
+        self._config = config
+        self._cache = cache
+        self._clock = clock
+        self._in_thread = in_thread
+        self._version = version
+        self._builds = config.directory / "builds"
+        self._log_path = config.directory / "buildlog"
+        self._status = BuilderStatus.IDLE
+        self._job: _Job | None = None
+        self._checking: BuildId | None = None  # A build() that is not answered yet.
+        self._closed = ""  # Why no build is taken any more, if so.
+        self._removals = 0  # Directories that are being removed.
+        self._changes = Changes(clock)
+
+    # --- what the protocol asks
+
+    @property
+    def builder_status(self) -> BuilderStatus:
+        return self._status
+
+    @property
+    def build_id(self) -> str:
+        """Of the build that status() speaks of; empty when IDLE."""
+        return self._job.request.build_id if self._job else ""
+
+    @property
+    def log_path(self) -> Path:
+        """The log of the current or last build, if there is one."""
+        return self._log_path
+
+    def status(self) -> StatusStruct:
+        """The struct that status() answers."""
+        status = StatusStruct(builder_status=self._status.value)
+        if self._version:
+            status["builder_version"] = self._version
+        job = self._job
+        if not job:
+            return status
+        status["build_id"] = job.request.build_id
+        if self._status is BuilderStatus.BUILDING:
+            status["logtail"] = Binary(job.request.log.tail())
+            status["stage"] = sendable(job.stage)
+        if job.result:
+            status["build_status"] = job.result.status.value
+            status["reason"] = sendable(job.result.reason)
+            if job.result.status in STATUSES_WITH_FILES:
+                status["filemap"] = {str(name): str(sha1) for name, sha1 in job.filemap.items()}
+                status["dependencies"] = sendable(job.result.dependencies)
+        return status
+
+    async def wait(self, builder_status: str, build_id: str, timeout_s: float) -> StatusStruct:
+        """status(), as soon as it differs from what the caller knows, or when the time is over."""
+
+        def differs() -> bool:
+            return (str(self._status), self.build_id) != (builder_status, build_id)
+
+        await self._changes.until(differs, min(timeout_s, WAIT_MAX_S))
+        return self.status()
+
+    async def build(
+        self,
+        build_id: BuildId,
+        manager_name: str,
+        chroot: Sha1,
+        files: Mapping[FileName, Sha1],
+        arguments: Mapping[str, object],
+    ) -> tuple[str, str]:
+        """Start a build, once its build type has found nothing wrong with it.
+
+        :returns: what build() answers.
+        :raises Refused: not IDLE, or the daemon is ending.
+        :raises ProtocolError: arguments or files cannot be built from; nothing has changed.
+        """
+        self._check_free()
+        manager = self.managers.get(manager_name)
+        if not manager:
+            known = ", ".join(sorted(self.managers)) or "none"
+            return BuildAnswer.UNKNOWN_BUILDER.value, f"no build type {sendable(manager_name[:80])!r}; there are: {known}"
+        inputs = (chroot, *files.values())
+        self._cache.pin(inputs)
+        self._checking = build_id
+        accepted = False
+        try:
+            missing = self._missing(chroot, files)
+            if missing:
+                return BuildAnswer.UNKNOWN_SUM.value, missing
+            request = await self._accept(build_id, manager, chroot, files, arguments)
+            accepted = True
+        finally:
+            self._checking = None
+            if not accepted:
+                self._cache.unpin(inputs)
+                self._changes.tell()
+        self._start(_Job(request, manager, inputs))
+        return BuildAnswer.BUILDING.value, build_id
+
+    def abort(self) -> BuilderStatus:
+        """Begin to stop the build. Harmless while it is being stopped.
+
+        :raises Refused: there is none to stop.
+        """
+        if self._status is BuilderStatus.ABORTING:
+            return self._status
+        job = self._job
+        if self._status is not BuilderStatus.BUILDING or not job:
+            raise Refused(f"abort() is for a build that runs, and this builder is {self._status.name}")
+        _log.info("{build} on {label}: aborting", build=job.request.build_id, label=self._config.label)
+        job.aborting = True
+        self._set(BuilderStatus.ABORTING)
+        job.abort_limit = self._clock.callLater(self._config.abort_timeout_s, self._give_up, job)
+        if job.running:
+            job.running.cancel()
+        return BuilderStatus.ABORTING
+
+    async def clean(self) -> BuilderStatus:
+        """Forget the build, its log and the files it produced.
+
+        :raises Refused: no build has ended.
+        """
+        job = self._job
+        if self._status is not BuilderStatus.WAITING or not job:
+            raise Refused(f"clean() is for a build that has ended, and this builder is {self._status.name}")
+        job.request.log.close()
+        job.request.log.path.unlink(missing_ok=True)
+        self._job = None
+        self._set(BuilderStatus.IDLE)
+        self._cache.unpin((*job.inputs, *job.filemap.values()))
+        self._removals += 1
+        Deferred.fromCoroutine(self._remove(job))
+        for sha1 in set(job.filemap.values()):
+            await self._in_thread(self._cache.forget, sha1)
+        return BuilderStatus.IDLE
+
+    # --- the end of the daemon
+
+    async def finish(self) -> None:
+        """Take no build any more; return once the current one has ended and the master has collected it, or is slow."""
+        self._close("the daemon ends after the current build")
+        await self._changes.until(
+            lambda: self._status in (BuilderStatus.IDLE, BuilderStatus.WAITING) and not self._checking
+        )
+        await self._changes.until(lambda: self._status is BuilderStatus.IDLE, self._config.collect_timeout_s)
+
+    async def stop(self) -> None:
+        """Take no build any more; abort the current one, and return once nothing is left of it."""
+        self._close("the daemon is ending")
+        await self._changes.until(lambda: not self._checking)
+        if self._status is BuilderStatus.BUILDING:
+            self.abort()
+        await self._changes.until(lambda: self._status is not BuilderStatus.ABORTING)
+        if self._status is BuilderStatus.WAITING:
+            await self.clean()
+        await self._changes.until(lambda: not self._removals)
+
+    def _close(self, why: str) -> None:
+        self._closed = why
+        _log.info("{label}: {why}", label=self._config.label, why=why)
+
+    # --- a build
+
+    def _check_free(self) -> None:
+        if self._closed:
+            raise Refused(f"no build is taken: {self._closed}")
+        if self._checking:
+            raise Refused(f"build() is possible only when IDLE, and {self._checking} is about to begin")
+        if self._status is not BuilderStatus.IDLE:
+            raise Refused(f"build() is possible only when IDLE, and this builder is {self._status.name}")
+
+    def _missing(self, chroot: Sha1, files: Mapping[FileName, Sha1]) -> str:
+        """A sentence on what is not in the cache; empty when all of it is. What is there will be of use."""
+        wanted = {"the chroot": chroot, **{str(name): sha1 for name, sha1 in files.items()}}
+        missing = [f"{name} ({sha1})" for name, sha1 in wanted.items() if sha1 not in self._cache]
+        for sha1 in wanted.values():
+            self._cache.touch(sha1)
+        return f"not in the cache: {', '.join(missing)}" if missing else ""
+
+    async def _accept(
+        self,
+        build_id: BuildId,
+        manager: BuildManager,
+        chroot: Sha1,
+        files: Mapping[FileName, Sha1],
+        arguments: Mapping[str, object],
+    ) -> BuildRequest:
+        """Have the request checked; when it is bad, nothing has changed."""
+        with contextlib.ExitStack() as undo:
+            self._builds.mkdir(exist_ok=True)
+            directory = Path(tempfile.mkdtemp(prefix="build-", dir=self._builds))
+            undo.callback(directory.rmdir)
+            # The log of the last build, from before a restart, stays until another is accepted.
+            log = BuildLog(self._log_path.with_name("buildlog.checking"), self._config.log_limit_bytes)
+            undo.callback(log.path.unlink, missing_ok=True)
+            undo.callback(log.close)
+            request = BuildRequest(
+                build_id=build_id,
+                chroot_sha1=chroot,
+                chroot=self._cache.path(chroot),
+                files={name: self._cache.path(sha1) for name, sha1 in files.items()},
+                arguments=arguments,
+                directory=directory,
+                log=log,
+                begin=lambda stage: None,
+            )
+            await self._in_thread(manager.check, request)
+            if self._closed:
+                raise Refused(f"no build is taken: {self._closed}")
+            log.close()
+            log.path.unlink()
+            log = BuildLog(self._log_path, self._config.log_limit_bytes)
+            undo.pop_all()
+            return replace(request, log=log)
+        raise AssertionError("an ExitStack without exit callbacks swallows nothing")
+
+    def _start(self, job: _Job) -> None:
+        def begin(stage: str) -> None:
+            job.stage = stage
+            _log.info("{build} on {label}: {stage}", build=job.request.build_id, label=label, stage=stage)
+
+        label = self._config.label
+        job.request = replace(job.request, begin=begin)
+        self._job = job
+        self._set(BuilderStatus.BUILDING)
+        _log.info("{build} on {label}: accepted", build=job.request.build_id, label=label)
+        Deferred.fromCoroutine(self._run(job))
+
+    async def _run(self, job: _Job) -> None:
+        """The build, from being accepted to WAITING."""
+        job.running = Deferred.fromCoroutine(job.manager.build(job.request))
+        result = await self._result(job)
+        if result.status in STATUSES_WITH_FILES and not job.aborting:
+            result = await self._gather(job, result)
+        if job.aborting:
+            result = BuildResult(BuildStatus.ABORTED, "it was aborted")
+        job.over = True
+        self._end(job, result)
+
+    async def _result(self, job: _Job) -> BuildResult:
+        """How the build ended, whatever its build type does."""
+        assert job.running
+        try:
+            return await job.running
+        except CancelledError:
+            return BuildResult(BuildStatus.ABORTED, "it was aborted")
+        except Exception as exc:  # The build type's promise: the package is not to blame.
+            _log.failure(
+                "{build} on {label}: the builder is broken", build=job.request.build_id, label=self._config.label
+            )
+            return BuildResult(BuildStatus.BUILDERFAIL, f"the builder is broken: {type(exc).__name__}: {exc}")
+
+    async def _gather(self, job: _Job, result: BuildResult) -> BuildResult:
+        """Take the results into the cache. They are whatever a hostile package made of them."""
+        try:
+            for name, path in result.files.items():
+                sha1 = await self._in_thread(self._cache.adopt, path)
+                self._cache.pin([sha1])
+                job.filemap[name] = sha1
+        except UntrustedFile as exc:
+            return BuildResult(BuildStatus.PACKAGEFAIL, f"a result cannot be taken: {exc}")
+        except (OSError, Stopped) as exc:
+            _log.failure("{build} on {label}: results not kept", build=job.request.build_id, label=self._config.label)
+            return BuildResult(BuildStatus.BUILDERFAIL, f"the results could not be kept: {exc}")
+        return result
+
+    def _give_up(self, job: _Job) -> None:
+        """The build cannot be stopped. What runs of it may go on, so the builder is broken."""
+        job.abort_limit = None
+        why = f"it could not be stopped within {self._config.abort_timeout_s:g} s"
+        self._end(job, BuildResult(BuildStatus.BUILDERFAIL, why))
+
+    def _end(self, job: _Job, result: BuildResult) -> None:
+        """The build has ended: WAITING. What ends after all, once it was given up, changes nothing."""
+        if job.abort_limit:
+            job.abort_limit.cancel()
+            job.abort_limit = None
+        if job.over:
+            job.request.log.close()
+        if job.result is None:
+            job.result = result
+            self._set(BuilderStatus.WAITING)
+            _log.info(
+                "{build} on {label}: {status}: {reason}",
+                build=job.request.build_id,
+                label=self._config.label,
+                status=result.status.value,
+                reason=result.reason,
+            )
+        self._changes.tell()
+
+    async def _remove(self, job: _Job) -> None:
+        """Remove the build's directory; while something of it still runs, not yet."""
+        try:
+            await self._changes.until(lambda: job.over)
+            await job.manager.remove(job.request.directory)
+        except Exception:  # It costs space, and the next start tries again.
+            _log.failure(
+                "{build} on {label}: its directory could not be removed",
+                build=job.request.build_id,
+                label=self._config.label,
+            )
+        finally:
+            self._removals -= 1
+            self._changes.tell()
+
+    def _set(self, status: BuilderStatus) -> None:
+        self._status = status
+        self._changes.tell()

@@ -1,0 +1,88 @@
+"""Stand-ins for what the daemon's parts need, true to the interfaces' promises, and a daemon to run in a test."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from buildd.config import BuilddConfig
+from buildd.managers.base import BuildManager, BuildRequest, BuildResult
+from buildd.protocol import BuildStatus, FileName, ProtocolError, Sha1
+
+
+@dataclass
+class FakeManager:
+    """A build type that does what the arguments of a build say.
+
+    ``refuse``: check() raises ProtocolError with this. ``status``: how the build ends. ``files``: results, name to
+    content. ``link``, ``fifo``: the name of a result that is one. ``log``: what it writes. ``hang``: it does not end by
+    itself. ``deaf``: it does not end by being aborted either. ``crash``: the builder is broken.
+    """
+
+    requests: list[BuildRequest] = field(default_factory=list)
+    removed: list[Path] = field(default_factory=list)
+    recovered: list[frozenset[Sha1]] = field(default_factory=list)
+    torn_down: int = 0
+    hanging: Deferred[None] | None = None
+
+    def check(self, request: BuildRequest) -> None:
+        if request.arguments.get("refuse"):
+            raise ProtocolError(str(request.arguments["refuse"]))
+
+    async def build(self, request: BuildRequest) -> BuildResult:
+        self.requests.append(request)
+        arguments: Mapping[str, Any] = request.arguments
+        request.begin("fake")
+        request.log.write(str(arguments.get("log", "")).encode())
+        try:
+            if arguments.get("hang"):
+                self.hanging = Deferred((lambda _: None) if arguments.get("deaf") else None)
+                await self.hanging
+        finally:
+            self.torn_down += 1
+        if arguments.get("crash"):
+            raise RuntimeError(str(arguments["crash"]))
+        status = BuildStatus(arguments.get("status", BuildStatus.OK))
+        return BuildResult(status, "as the test says", self._results(request), str(arguments.get("dependencies", "")))
+
+    def _results(self, request: BuildRequest) -> dict[FileName, Path]:
+        results = {}
+        for name, content in request.arguments.get("files", {}).items():  # type: ignore[attr-defined]
+            path = request.directory / name
+            path.write_text(content)
+            results[FileName(name)] = path
+        if name := request.arguments.get("link"):
+            path = request.directory / str(name)
+            path.symlink_to("/etc/hostname")
+            results[FileName(str(name))] = path
+        if name := request.arguments.get("fifo"):
+            path = request.directory / str(name)
+            os.mkfifo(path)
+            results[FileName(str(name))] = path
+        return results
+
+    async def remove(self, directory: Path) -> None:
+        for path in directory.iterdir():
+            path.unlink()
+        directory.rmdir()
+        self.removed.append(directory)
+
+    async def recover(self, builds: Path, used: frozenset[Sha1]) -> None:
+        self.recovered.append(used)
+        for directory in builds.iterdir():
+            await self.remove(directory)
+
+
+def fake_build_types(config: BuilddConfig, reactor: Any) -> dict[str, BuildManager]:
+    """In place of buildd.managers.build_types."""
+    return {"fake": FakeManager()}
+
+
+if __name__ == "__main__":  # A daemon of its own whose builds are fake.
+    from buildd.service import main
+
+    sys.exit(main(build_types=fake_build_types))
