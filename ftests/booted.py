@@ -1,4 +1,4 @@
-"""A Debian system of its own, booted: packages are installed in it as on a machine, and its systemd runs their units."""
+"""A Debian system of its own, booted: packages are installed in it as on a machine, its systemd runs their units."""
 
 import os
 import shutil
@@ -57,7 +57,8 @@ class BootedSystem:
         :raises CommandFailed: its exit status is not 0, and `check`.
         """
         assert self._process is not None
-        enter = ["nsenter", f"--target={self._init()}", "--mount", "--pid", "--cgroup", "--ipc", "--uts", "--root", "--wd"]
+        namespaces = ["--mount", "--pid", "--cgroup", "--ipc", "--uts"]
+        enter = ["nsenter", f"--target={self._init()}", *namespaces, "--root", "--wd"]
         as_user = [] if user == "root" else ["runuser", "-u", user, "--"]
         return _output([*enter, *as_user, *argv], check)
 
