@@ -55,7 +55,9 @@ def _call(url: str, timeout_s: float) -> bytes:
     try:
         parts = urlsplit(url)
         make = {"http": HTTPConnection, "https": HTTPSConnection}[parts.scheme]
-        connection = make(parts.hostname or "", parts.port, timeout=timeout_s)
+        if not parts.hostname:
+            raise ValueError
+        connection = make(parts.hostname, parts.port, timeout=timeout_s)
     except (ValueError, KeyError) as error:
         raise Refusal(f"{url!r} is no URL of a builder, such as http://HOST:8221/") from error
     try:

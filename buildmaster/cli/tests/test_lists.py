@@ -1,0 +1,104 @@
+"""What queue, builds and builders show."""
+
+from pathlib import Path
+
+from buildmaster import builders, builds
+from buildmaster.cli.tests.conftest import Cli, end, make_source, start
+from buildmaster.farm import Farm
+from buildmaster.lifecycle import Event
+
+
+def test_nothing_there(ready: Cli) -> None:
+    """An empty list is an empty document, or a hint on stderr and nothing on stdout."""
+    assert ready("queue", "--json").json == {"queue": []}
+    ended = ready("queue")
+    assert ended.out == ""
+    assert "submit FILE.dsc" in ended.err
+
+
+def why(cli: Cli) -> str:
+    return str(cli("queue", "--json").json["queue"][0]["why"])
+
+
+def test_why_a_build_waits(ready: Cli, farm: Farm, dsc: Path) -> None:
+    """The queue tells what keeps a build: no builder, disabled or busy ones, or nothing but the next look."""
+    ready("submit", dsc)
+    assert why(ready) == "no builder for amd64"
+    ready("add-builder", "http://local:8221/", "--offline", "--architecture", "amd64")
+    assert why(ready) == "every builder for amd64 is being cleaned"
+    with farm.transaction() as connection:
+        builder = builders.find(connection, "local").id
+        builders.set_cleanliness(connection, builder, builders.Cleanliness.CLEAN)
+    assert why(ready) == "starts at the master's next look"
+    with farm.transaction() as connection:
+        builders.set_manual(connection, "local", True)
+    assert why(ready) == "every builder for amd64 is in manual mode"
+    ready("disable-builder", "local")
+    assert why(ready) == "every builder for amd64 is disabled"
+
+
+def test_queue_order(ready: Cli, farm: Farm, tmp_path: Path) -> None:
+    """The queue is in the order in which builders take from it; what is held stands last, without a position."""
+    for number, name in enumerate(("aa", "bb", "cc", "dd"), 1):
+        ready("submit", make_source(tmp_path / name, name))
+        if name == "dd":
+            continue
+        with farm.transaction() as connection:
+            builds.set_score(connection, number, {"aa": 10, "bb": 30, "cc": 20}[name])
+    start(farm, 4)
+    assert why(ready) == "every builder for amd64 is busy"
+    with farm.transaction() as connection:
+        builds.record(connection, 4, Event.DEPENDENCIES_MISSING, 0.0, dependencies="libnever-dev (>= 2)")
+    listed = ready("queue", "--json").json["queue"]
+    assert [(each["position"], each["build"]["source"]) for each in listed] == [
+        (1, "bb"),
+        (2, "cc"),
+        (3, "aa"),
+        (None, "dd"),
+    ]
+    assert listed[3]["why"] == "build-dependencies: libnever-dev (>= 2)"
+    lines = ready("queue").out.splitlines()
+    assert lines[0].split()[:3] == ["POS", "BUILD", "SOURCE"]
+    assert lines[1].split()[:4] == ["1", "2", "bb", "1.0"]
+    assert lines[4].split()[:2] == ["-", "4"]
+
+
+def test_builds_newest_first(ready: Cli, farm: Farm, tmp_path: Path) -> None:
+    """Builds are listed newest first, by state and source, and there is a word when there are more."""
+    for name in ("one", "two", "three"):
+        ready("submit", make_source(tmp_path / name, name))
+    ready("cancel", 2)
+    ids = [each["id"] for each in ready("builds", "--json").json["builds"]]
+    assert ids == [3, 2, 1]
+    assert [each["id"] for each in ready("builds", "--state", "cancelled", "--json").json["builds"]] == [2]
+    assert [each["id"] for each in ready("builds", "--source", "three", "--json").json["builds"]] == [3]
+    limited = ready("builds", "--limit", "2", "--json").json
+    assert ([each["id"] for each in limited["builds"]], limited["more"]) == ([3, 2], True)
+    assert ready("builds", "--limit", "3", "--json").json["more"] is False
+    assert "There are more" in ready("builds", "--limit", "2").err
+    assert "'sleeping'" in ready("builds", "--state", "sleeping", status=2).err
+
+
+def test_builders_and_what_they_do(ready: Cli, farm: Farm, dsc: Path) -> None:
+    """A builder's build and its stage are shown; a disabled one's reason."""
+    ready("submit", dsc)
+    start(farm, 1, stage="install dependencies")
+    assert "1: hello 1.0 in bookworm for amd64, install dependencies" in ready("builders").out
+    (document,) = ready("builders", "--json").json["builders"]
+    assert (document["state"], document["build"], document["stage"]) == ("building", 1, "install dependencies")
+    end(farm, 1, Event.SUCCEEDED, files={"hello.deb": b"deb"})
+    ready("disable-builder", "local", "--reason", "new disk")
+    ended = ready("builders")
+    assert "new disk" in ended.out
+    assert "enable-builder" in ended.err
+    assert ready("enable-builder", "local", "--json").json["state"] == "cleaning"
+
+
+def test_strangers_text_in_a_table(ready: Cli, farm: Farm, dsc: Path) -> None:
+    """What a builder wrote can neither drive the terminal nor break the table."""
+    ready("submit", dsc)
+    start(farm, 1)
+    end(farm, 1, Event.PACKAGE_FAILED, reason="\x1b[2Jbad\nthings [red]happen[/red]\u202e")
+    lines = ready("builds").out.splitlines()
+    assert len(lines) == 2
+    assert lines[1].endswith("^[[2Jbad things [red]happen[/red]\\u202e")

@@ -1,0 +1,141 @@
+"""Submitting a source package, and following its builds to their end."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from buildmaster import builds
+from buildmaster.cli.follow import Lines, Screen, follow
+from buildmaster.cli.tests.conftest import Cli, Meanwhile, end, make_source, start
+from buildmaster.farm import Farm
+from buildmaster.lifecycle import Event
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """What happens while `submit --wait` waits."""
+    happening = Meanwhile()
+    monkeypatch.setattr("buildmaster.cli.submit.follow", partial(follow, sleep=happening))
+    return happening
+
+
+def test_submit(ready: Cli, dsc: Path) -> None:
+    """The builds that were made are told."""
+    ended = ready("submit", dsc)
+    assert ended.out == "build 1: hello 1.0 in bookworm for amd64, needs-build\n"
+    assert "buildmaster log 1" in ended.err
+    assert "is here already" in ready("submit", dsc, status=1).err
+    assert ready("submit", dsc, "--rebuild", "--json").json["builds"][0]["id"] == 2
+
+
+def test_wait_for_a_good_end(ready: Cli, farm: Farm, dsc: Path, meanwhile: Meanwhile) -> None:
+    """Each change of state and stage is a line; at the end, where the log and the results are; exit status 0."""
+    meanwhile.then(
+        lambda: start(farm, 1, "prepare"),
+        lambda: None,
+        lambda: set_stage(farm, "build"),
+        lambda: end(farm, 1, Event.SUCCEEDED, files={"hello.deb": b"", "hello.changes": b""}),
+    )
+    ended = ready("submit", dsc, "--wait")
+    said = [line.split(" ", 1)[1] for line in ended.out.splitlines() if line[2:3] == ":"]
+    assert said == [
+        "build 1 needs-build: no builder for amd64",
+        "build 1 building on local: prepare",
+        "build 1 building on local: build",
+        "build 1 built",
+    ]
+    assert "build 1: hello 1.0 in bookworm for amd64: built after 0 s" in ended.out
+    (log,) = [line.split()[1] for line in ended.out.splitlines() if line.startswith("  log: ")]
+    assert Path(log).is_file()
+    assert f"2 files: buildmaster --dir {ready.directory} fetch 1 --to DIRECTORY" in ended.err
+
+
+def set_stage(farm: Farm, stage: str) -> None:
+    with farm.transaction() as connection:
+        builds.set_stage(connection, 1, stage)
+
+
+def test_wait_for_a_bad_end(ready: Cli, farm: Farm, dsc: Path, meanwhile: Meanwhile) -> None:
+    """A build that fails: exit status 1, the reason, and where the log is."""
+    meanwhile.then(lambda: start(farm, 1), lambda: end(farm, 1, Event.PACKAGE_FAILED, reason="make: *** [all] Error 1"))
+    ended = ready("submit", dsc, "--wait", status=1)
+    assert "failed after 0 s: make: *** [all] Error 1" in ended.out
+    assert "  log: " in ended.out
+
+
+def test_wait_without_a_chroot(cli: Cli, dsc: Path) -> None:
+    """A build that has to wait for nobody knows how long is not waited for."""
+    cli("init", "--series", "bookworm", "--architecture", "amd64")
+    assert "chroot-wait: there is no chroot" in cli("submit", dsc, "--wait", status=1).out
+
+
+def test_wait_as_json(ready: Cli, farm: Farm, dsc: Path, meanwhile: Meanwhile) -> None:
+    """With --json there is one document, when all is over."""
+    meanwhile.then(lambda: start(farm, 1), lambda: end(farm, 1, Event.SUCCEEDED, files={"hello.deb": b"x"}))
+    ended = ready("submit", dsc, "--wait", "--json")
+    (build,) = ended.json["builds"]
+    assert (build["state"], [each["name"] for each in build["results"]]) == ("built", ["hello.deb"])
+    assert Path(build["log_path"]).is_file()
+    assert ended.err == ""
+
+
+def test_several_series(ready: Cli, dsc: Path, tmp_path: Path) -> None:
+    """Where there are several series, one has to be chosen."""
+    ready("init", "--series", "trixie", "--architecture", "amd64")
+    assert "debian/bookworm, debian/trixie" in ready("submit", dsc, status=1).err
+    assert "no series 'sid'" in ready("submit", dsc, "--series", "sid", status=1).err
+    assert ready("submit", dsc, "--series", "debian/trixie", "--json").json["builds"][0]["series"] == "trixie"
+    source = make_source(tmp_path / "other", "other")
+    assert ready("submit", source, "--series", "bookworm", "--json").json["builds"][0]["series"] == "bookworm"
+
+
+def test_no_series(cli: Cli, dsc: Path) -> None:
+    """A farm without any series says how to add one."""
+    cli("init")
+    assert "add-chroot" in cli("submit", dsc, status=1).err
+
+
+def test_bad_source(ready: Cli, dsc: Path) -> None:
+    """A source that does not check is refused in one sentence, and nothing of it is recorded."""
+    (dsc.parent / "hello_1.0.tar.xz").write_bytes(b"stufg")
+    assert "digests that the .dsc promises" in ready("submit", dsc, status=1).err
+    assert ready("builds", "--json").json["builds"] == []
+    ready("submit", dsc.parent / "none.dsc", status=2)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal of 80 by 24 that knows colours."""
+    for name, value in (("COLUMNS", "80"), ("LINES", "24"), ("FORCE_COLOR", "1"), ("TERM", "xterm")):
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_on_a_terminal(ready: Cli, farm: Farm, dsc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A terminal shows builder, stage and the log's tail, without what could drive it, and is left as it was."""
+    ready("submit", dsc)
+    start(farm, 1, "install dependencies")
+    lines = "".join(f"line {n}\n" for n in range(50)).encode()
+    farm.log_path(1).write_bytes(lines + b"\x1b]0;evil\x07 [bold]x[/bold]\n")
+    meanwhile = Meanwhile(lambda: None, lambda: end(farm, 1, Event.SUCCEEDED, files={}))
+    (build,) = follow(farm, [1], Screen(), sleep=meanwhile)
+    out = capsys.readouterr().out
+    assert build.state == "built"
+    for shown in ("hello 1.0", "local", "install dependencies", "line 49", "^[]0;evil^G [bold]x[/bold]"):
+        assert shown in out
+    assert "line 38\n" not in out
+    assert "\x1b]0;" not in out
+    assert out.rstrip().endswith(("\x1b[?25h", "\x1b[2K"))
+
+
+def test_lines_do_not_repeat(ready: Cli, farm: Farm, dsc: Path) -> None:
+    """While nothing changes, nothing is said."""
+    ready("submit", dsc)
+    meanwhile = Meanwhile(*[lambda: None] * 5, lambda: ready("cancel", 1))
+    said: list[str] = []
+    follow(farm, [1], Lines(said.append), sleep=meanwhile)
+    assert [line.split(" ", 1)[1] for line in said] == [
+        "build 1 needs-build: no builder for amd64",
+        "build 1 cancelled: cancelled by hand",
+    ]
