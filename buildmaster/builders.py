@@ -124,6 +124,17 @@ def _change(connection: Connection, name: str, **values: object) -> None:
         raise NoSuchBuilder(name)
 
 
+def by_id(connection: Connection, builder_id: int) -> Vitals | None:
+    """A builder by its id; None: there is none any more."""
+    return next(iter(_vitals(connection, builder.c.id == builder_id)), None)
+
+
+def job_of(connection: Connection, builder_id: int) -> Job | None:
+    """The build that a builder has."""
+    found = by_id(connection, builder_id)
+    return None if found is None else found.job
+
+
 def vitals(connection: Connection) -> dict[int, Vitals]:
     """Every builder by its id: one query, for the master's snapshot."""
     return {row.id: row for row in _vitals(connection)}

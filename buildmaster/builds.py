@@ -36,7 +36,7 @@ else:
 
 EXPECTED_S = 300.0  # How long a build takes that we know nothing of.
 _SOURCE_BYTES_A_SECOND = 20_000  # A rough figure: hello's 1 MB takes a minute.
-_BACK_OFF_S = 15.0  # Pause after the first failure of a build that is queued again; doubled with each further one.
+_BACK_OFF_S = 15.0  # Pause before the second attempt at a build that was given back; doubled with each further one.
 _BACK_OFF_MAX_S = 900.0
 
 
@@ -107,6 +107,14 @@ def find(connection: Connection, build_id: int) -> AnyRow:
     if row is None:
         raise NoSuchBuild(build_id)
     return row
+
+
+def state(connection: Connection, build_id: int) -> BuildState:
+    """A build's state.
+
+    :raises NoSuchBuild: there is none.
+    """
+    return BuildState(find(connection, build_id).state)
 
 
 def add(
@@ -236,7 +244,7 @@ def claim(connection: Connection, build_id: int, builder_id: int, now: float) ->
     if connection.execute(update(build).where(mine).values(**values, reason="")).rowcount != 1:
         return False
     expected = expected_s(connection, build_id)
-    taken = {"builder_id": builder_id, "expected_s": expected, "stage": "", "cancelled_at": None}
+    taken = {"builder_id": builder_id, "expected_s": expected, "attempts": build_queue.c.attempts + 1}
     connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(**taken))
     return True
 
@@ -302,15 +310,34 @@ def set_stage(connection: Connection, build_id: int, stage: str) -> None:
     connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(stage=stage))
 
 
+def is_superseded(connection: Connection, build_id: int) -> bool:
+    """Whether a newer source has taken the place of a build's own."""
+    joined = build.join(source, source.c.id == build.c.source_id)
+    query = select(source.c.superseded_at).select_from(joined).where(build.c.id == build_id)
+    return connection.execute(query).scalar() is not None
+
+
 def count_failure(connection: Connection, build_id: int) -> int:
     """Count one more failure in a row against a build, and say how many there are now."""
     row = update(build).where(build.c.id == build_id).values(failures=build.c.failures + 1)
     return int(connection.execute(row.returning(build.c.failures)).scalar_one())
 
 
-def pause_s(failures: int) -> float:
-    """How long a build that is queued again after so many failures in a row is left alone, so that nothing spins."""
-    return min(_BACK_OFF_S * 2 ** max(0, failures - 1), _BACK_OFF_MAX_S) if failures else 0.0
+def attempts(connection: Connection, build_id: int) -> int:
+    """How often a build was claimed since it was queued; 0 when it is not in the queue."""
+    query = select(build_queue.c.attempts).where(build_queue.c.build_id == build_id)
+    return connection.execute(query).scalar() or 0
+
+
+def pause_s(attempts: int) -> float:
+    """How long a build that goes back into the queue after so many attempts is left alone, so that nothing spins."""
+    return float(min(_BACK_OFF_S * 2 ** min(max(0, attempts - 1), 20), _BACK_OFF_MAX_S))
+
+
+def log_of(connection: Connection, build_id: int, file: StoredFile) -> Log:
+    """A log, named by the state that the build is in now: that in which the attempt ended."""
+    row = find(connection, build_id)
+    return Log(file, log_name(row, BuildState(row.state)))
 
 
 def keep_log(connection: Connection, build_id: int, log: Log, now: float) -> None:

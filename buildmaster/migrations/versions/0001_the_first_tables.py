@@ -176,6 +176,7 @@ def upgrade() -> None:
         sa.Column("score", sa.Integer(), nullable=False),
         sa.Column("manual_score", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("queued_at", sa.Double(), nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("not_before", sa.Double(), server_default="0", nullable=False),
         sa.Column("builder_id", sa.Integer(), nullable=True),
         sa.Column("lost_by_id", sa.Integer(), nullable=True),

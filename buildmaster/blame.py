@@ -1,0 +1,58 @@
+"""Who is to blame for a failure, the builder or the build? A pure verdict; buildmaster.recovery carries it out.
+
+Both are counted: how often in a row the builder has failed, and the build. A builder that failed more often than the
+build it has is likely the broken one, and the other way round. The table is Launchpad's; two flaws around it are
+mended elsewhere: a builder's count is zeroed when a build *ends* properly there, not when one begins (gathering.py);
+and a build is not sent back to the builder that lost it while another could take it (builds.candidates).
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+RETRIES = 3  # A failure that both share is tried again where it is, until there were this many.
+DISABLE_AT = 5  # A builder that failed this often in a row is taken out of service.
+GRACE = 5  # So many scans in a row must fail before that is one failure; see scanner.py.
+
+
+class BuilderVerdict(StrEnum):
+    """What becomes of the builder."""
+
+    NOTHING = "nothing"  # It goes on.
+    CLEAN = "clean"  # Whatever it holds is stopped and thrown away.
+    FORGIVE = "forgive"  # It is not to blame: its count is set to 0.
+    DISABLE = "disable"  # Out of service, until a person looks at it.
+
+
+class JobVerdict(StrEnum):
+    """What becomes of the build. While it is being cancelled, the lifecycle makes CANCELLED of the last two."""
+
+    NOTHING = "nothing"  # It stays with its builder.
+    REQUEUE = "requeue"  # Back into the queue.
+    FAIL = "fail"  # It is to blame.
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of both."""
+
+    builder: BuilderVerdict
+    job: JobVerdict
+
+
+def judge(builder_failures: int, job_failures: int, *, may_retry: bool, isolation_error: bool = False) -> Verdict:
+    """Judge a failure that is counted already.
+
+    :param builder_failures: in a row, this one included.
+    :param job_failures: likewise; 0 when the builder has no build.
+    :param may_retry: the build may still run there, so that looking again could help.
+    :param isolation_error: the builder is not what the database says: it may hold something of another build.
+    """
+    if isolation_error:
+        return Verdict(BuilderVerdict.DISABLE, JobVerdict.FAIL)
+    if builder_failures == job_failures:
+        again = may_retry and builder_failures < RETRIES
+        return Verdict(BuilderVerdict.NOTHING, JobVerdict.NOTHING if again else JobVerdict.REQUEUE)
+    if builder_failures < job_failures:
+        return Verdict(BuilderVerdict.FORGIVE, JobVerdict.FAIL)
+    broken = builder_failures >= DISABLE_AT
+    return Verdict(BuilderVerdict.DISABLE if broken else BuilderVerdict.CLEAN, JobVerdict.REQUEUE)

@@ -1,0 +1,288 @@
+"""The protocol, version 1.0, as the master speaks it to one builder.
+
+What a builder says is hostile until it is parsed: whatever has not the right shape is one BuilderError, and what comes
+out of here is a frozen value.
+"""
+
+import xmlrpc.client
+from collections.abc import Mapping
+from dataclasses import dataclass
+from xml.parsers.expat import ExpatError
+
+from defusedxml.xmlrpc import DefusedExpatParser
+
+from buildd.protocol import (
+    STATUSES_WITH_FILES,
+    BuildAnswer,
+    BuilderStatus,
+    BuildId,
+    BuildStatus,
+    FileName,
+    Sha1,
+    parse_build_id,
+    parse_filemap,
+)
+from buildmaster.builder_http import BodyReader, BuilderError, BuilderHttp
+
+ANSWER_LIMIT_BYTES = 4 << 20  # The longest honest one is the filemap of a build with some thousand results.
+DEPTH_LIMIT = 8  # Arrays and structs inside each other; the protocol needs three.
+FILES_LIMIT = 20_000  # In one filemap.
+TEXT_LIMIT = 8_192  # Characters; a longer text is cut.
+UNKNOWN_METHOD = 8001  # The fault that twisted.web answers.
+
+
+class BuilderFault(BuilderError):
+    """A builder answered with a fault."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"fault {code}: {text}")
+        self.code = code
+        self.text = text
+
+
+class BadAnswer(BuilderError):
+    """A builder's answer is not what the protocol allows."""
+
+
+class BuildRefused(BuilderError):
+    """A builder did not take a build: it lacks a file, or does not know the build type."""
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long calls may take, in seconds."""
+
+    rpc_s: float = 40.0
+    fetch_s: float = 800.0  # One ensurepresent.
+    silence_s: float = 60.0  # Without a byte, in a download.
+
+
+@dataclass(frozen=True)
+class Status:
+    """What status() said."""
+
+    builder_status: BuilderStatus
+    version: str = ""
+    build_id: BuildId | None = None  # None when IDLE.
+    log_tail: bytes = b""
+    stage: str = ""
+    build_status: BuildStatus | None = None  # While WAITING.
+    filemap: Mapping[FileName, Sha1] | None = None  # While WAITING, for STATUSES_WITH_FILES.
+    dependencies: str = ""
+    reason: str = ""
+
+
+class BuilderClient:
+    """Calls to one builder. Any of them may raise BuilderError."""
+
+    def __init__(self, url: str, http: BuilderHttp, timeouts: Timeouts) -> None:
+        """:param url: http://HOST:PORT/, with the slash."""
+        self.url = url
+        self.timeouts = timeouts
+        self._http = http
+        self._waits = True  # Until it says that it knows no wait().
+
+    @property
+    def waits(self) -> bool:
+        """Whether the builder may have wait(), which a stock daemon has not."""
+        return self._waits
+
+    async def status(self) -> Status:
+        """What the builder is doing."""
+        return parse_status(await self._call("status"))
+
+    async def wait(self, status: Status, timeout_s: float) -> Status | None:
+        """Its status, as soon as it is another than this or the time is over. None: it has no wait()."""
+        try:
+            known = (str(status.builder_status), status.build_id or "")
+            answer = await self._call("wait", *known, timeout_s, extra_s=timeout_s)
+        except BuilderFault as fault:
+            if fault.code != UNKNOWN_METHOD:
+                raise
+            self._waits = False
+            return None
+        return parse_status(answer)
+
+    async def ensure_present(self, sha1: Sha1, url: str) -> None:
+        """Make the builder fetch a file, unless it has it.
+
+        :raises BuilderError: it could not.
+        """
+        extra_s = self.timeouts.fetch_s - self.timeouts.rpc_s
+        answer = await self._call("ensurepresent", sha1, url, "", "", extra_s=extra_s)
+        present, text = _pair(answer, "ensurepresent")
+        if present is not True:
+            raise BuilderError(f"it could not fetch {url}: {_text(text)}")
+
+    async def build(
+        self, build_id: BuildId, build_type: str, chroot: Sha1, filemap: Mapping[FileName, Sha1], arguments: object
+    ) -> None:
+        """Begin a build.
+
+        :raises BuildRefused: the answer was not BUILDING.
+        """
+        answer = await self._call("build", build_id, build_type, chroot, dict(filemap), arguments)
+        code, text = _pair(answer, "build")
+        if code != BuildAnswer.BUILDING:
+            raise BuildRefused(f"build() answered {_text(code)}: {_text(text)}")
+
+    async def abort(self) -> None:
+        """Begin to stop the build."""
+        await self._call("abort")
+
+    async def clean(self) -> None:
+        """Forget the build that ended, and its files."""
+        await self._call("clean")
+
+    async def file(self, sha1: Sha1) -> BodyReader:
+        """Begin to fetch a file from the builder's cache."""
+        return await self._file(sha1, None)
+
+    async def log(self, offset: int | None = None) -> BodyReader | None:
+        """Begin to fetch the log of the current or last build.
+
+        :param offset: where to begin, in bytes; None: the whole, as one that ended is fetched.
+        :returns: None when there is nothing behind the offset yet, or no log at all.
+        """
+        try:
+            return await self._file("buildlog", offset)
+        except _NothingThere:
+            return None
+
+    async def _file(self, name: str, offset: int | None) -> BodyReader:
+        url = f"{self.url}filecache/{name}"
+        code, body = await self._http.get(url, self.timeouts.silence_s, offset or None)
+        if code == (206 if offset else 200):
+            return body
+        if code == 200 and offset is not None:  # It does not know ranges: what is known already is skipped.
+            await self._skip(body, offset)
+            return body
+        body.drop()
+        if code in (404, 416):
+            raise _NothingThere(f"HTTP status {code} for {url}")
+        raise BuilderError(f"HTTP status {code} for {url}")
+
+    async def _skip(self, body: BodyReader, count: int) -> None:
+        while count > 0:
+            data = await self._http.within(self.timeouts.silence_s, body.read())
+            if not data:
+                return
+            count -= len(data)
+            if count < 0:
+                body.put_back(data[count:])
+
+    async def read(self, body: BodyReader) -> bytes:
+        """The next piece of a file; b"" at its end."""
+        return await self._http.within(self.timeouts.silence_s, body.read())
+
+    async def _call(self, method: str, *arguments: object, extra_s: float = 0.0) -> object:
+        request = xmlrpc.client.dumps(arguments, method, allow_none=True)  # type: ignore[arg-type]
+        timeout_s = self.timeouts.rpc_s + extra_s
+        answer = await self._http.post(f"{self.url}rpc", request.encode(), ANSWER_LIMIT_BYTES, timeout_s)
+        return parse_answer(answer)
+
+
+class _NothingThere(BuilderError):
+    """The builder does not have this file, or not as much of it."""
+
+
+def parse_answer(body: bytes) -> object:
+    """The value in an answer. No entity is expanded.
+
+    :raises BuilderFault: the answer is a fault.
+    :raises BadAnswer: it is not XML-RPC, or nested too deeply.
+    """
+    unmarshaller = xmlrpc.client.Unmarshaller()
+    parser = DefusedExpatParser(unmarshaller, forbid_dtd=True)
+    try:
+        parser.feed(body)
+        parser.close()
+        values = unmarshaller.close()
+    except xmlrpc.client.Fault as fault:
+        raise BuilderFault(_fault_code(fault), _text(fault.faultString)) from None
+    except (ExpatError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        raise BadAnswer(f"not an XML-RPC answer: {type(error).__name__}: {_text(str(error))}") from error
+    except xmlrpc.client.Error as error:
+        raise BadAnswer("not an XML-RPC answer") from error
+    if len(values) != 1:
+        raise BadAnswer(f"an XML-RPC answer with {len(values)} values")
+    _check_depth(values[0], DEPTH_LIMIT)
+    return values[0]
+
+
+def _fault_code(fault: xmlrpc.client.Fault) -> int:
+    return fault.faultCode if isinstance(fault.faultCode, int) else 0
+
+
+def _check_depth(value: object, limit: int) -> None:
+    if not isinstance(value, list | dict):
+        return
+    if limit == 0:
+        raise BadAnswer(f"arrays or structs nested more than {DEPTH_LIMIT} deep")
+    for part in value.values() if isinstance(value, dict) else value:
+        _check_depth(part, limit - 1)
+
+
+def _pair(answer: object, method: str) -> tuple[object, object]:
+    if not isinstance(answer, list) or len(answer) != 2:
+        raise BadAnswer(f"{method}() answered something else than a pair")
+    return answer[0], answer[1]
+
+
+def parse_status(answer: object) -> Status:
+    """What status() and wait() answer.
+
+    :raises BadAnswer: a word in it is unknown, or a value is no such thing.
+    """
+    if not isinstance(answer, dict):
+        raise BadAnswer("status() answered something else than a struct")
+    try:
+        builder_status = BuilderStatus(_word(answer, "builder_status"))
+        version, stage = _text(answer.get("builder_version", "")), _text(answer.get("stage", ""))[:255]
+        if builder_status is BuilderStatus.IDLE:
+            return Status(builder_status, version)
+        build_id = parse_build_id(answer.get("build_id"))
+        if builder_status is not BuilderStatus.WAITING:
+            return Status(builder_status, version, build_id, _log_tail(answer), stage)
+        return _parse_waiting(answer, version, build_id)
+    except ValueError as error:  # ProtocolError is one; so is an unknown word.
+        raise BadAnswer(f"status(): {_text(str(error))}") from error
+
+
+def _parse_waiting(answer: Mapping[object, object], version: str, build_id: BuildId) -> Status:
+    build_status = BuildStatus(_word(answer, "build_status"))
+    filemap = None
+    if build_status in STATUSES_WITH_FILES:
+        filemap = parse_filemap(answer.get("filemap", {}))
+        if len(filemap) > FILES_LIMIT:
+            raise BadAnswer(f"a filemap of {len(filemap)} files")
+    return Status(
+        BuilderStatus.WAITING,
+        version,
+        build_id,
+        build_status=build_status,
+        filemap=filemap,
+        dependencies=_text(answer.get("dependencies", "")),
+        reason=_text(answer.get("reason", "")),
+    )
+
+
+def _word(answer: Mapping[object, object], key: str) -> str:
+    value = answer.get(key)
+    if not isinstance(value, str):
+        raise BadAnswer(f"status(): {key} is no string")
+    return value
+
+
+def _log_tail(answer: Mapping[object, object]) -> bytes:
+    tail = answer.get("logtail", b"")
+    if isinstance(tail, xmlrpc.client.Binary):
+        return tail.data
+    return tail.encode() if isinstance(tail, str) else b""
+
+
+def _text(value: object) -> str:
+    """A builder's words, as one line that can be shown and stored: nothing unprintable, and not too long."""
+    if not isinstance(value, str):
+        return "" if value is None else f"a {type(value).__name__}"
+    return "".join(c if c.isprintable() else " " for c in value[:TEXT_LIMIT]).strip()

@@ -1,0 +1,189 @@
+"""HTTP to builders, who run strangers' code: every answer has a size limit and a time limit before it is looked at.
+
+Over Twisted's own agent, with connections kept: treq would unpack gzip before anybody could count, follow redirects
+and keep cookies, none of which a builder should be able to ask for.
+"""
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.error import TimeoutError as TimedOut
+from twisted.internet.interfaces import IReactorTCP, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, ResponseFailed
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer, IResponse
+from zope.interface import implementer
+
+CONNECT_TIMEOUT_S = 20.0
+_KEPT_S = 30  # Idle connections are dropped sooner than twisted.web, which serves builders, drops them (60 s).
+_BUFFER_BYTES = 1 << 20  # So much may arrive before somebody takes it.
+
+T = TypeVar("T")
+
+
+class BuilderError(Exception):
+    """A builder did not do or say what it should; the message says what, without the builder's name."""
+
+
+class BuilderUnreachable(BuilderError):
+    """A builder could not be reached, did not answer in time, or its answer broke off."""
+
+
+class BuilderHttp:
+    """Requests to builders, over connections that are kept."""
+
+    def __init__(self, reactor: Any) -> None:
+        """:param reactor: provides IReactorTCP and IReactorTime."""
+        self.reactor: IReactorTime = reactor
+        tcp: IReactorTCP = reactor
+        self._pool = HTTPConnectionPool(tcp, persistent=True)  # type: ignore[no-untyped-call]
+        self._pool.cachedConnectionTimeout = _KEPT_S
+        self._agent = Agent(tcp, connectTimeout=CONNECT_TIMEOUT_S, pool=self._pool)  # type: ignore[no-untyped-call]
+
+    async def close(self) -> None:
+        """Drop the connections that are kept."""
+        await self._pool.closeCachedConnections()  # type: ignore[no-untyped-call]
+
+    async def post(self, url: str, body: bytes, limit_bytes: int, timeout_s: float) -> bytes:
+        """Post an XML document and take the whole answer.
+
+        :raises BuilderUnreachable: no answer, or none in time.
+        :raises BuilderError: the answer is longer than the limit, or its status is not 200.
+        """
+        return await self.within(timeout_s, self._post(url, body, limit_bytes))
+
+    async def _post(self, url: str, body: bytes, limit_bytes: int) -> bytes:
+        headers = Headers({"Content-Type": ["text/xml"], "User-Agent": ["debfarm-buildmaster"]})
+        response = await self._request(b"POST", url, headers, BytesBody(body))
+        answer = BodyReader(response)
+        if response.code != 200:
+            answer.drop()
+            raise BuilderError(f"HTTP status {response.code} for {url}")
+        parts = bytearray()
+        while data := await answer.read():
+            parts += data
+            if len(parts) > limit_bytes:
+                answer.drop()
+                raise BuilderError(f"the answer from {url} is longer than {limit_bytes} bytes")
+        return bytes(parts)
+
+    async def get(self, url: str, silence_s: float, range_from: int | None = None) -> "tuple[int, BodyReader]":
+        """Begin to fetch a file. Returns the HTTP status and the body, which is to be read to its end or dropped.
+
+        :param silence_s: how long the headers, and later no byte, may take.
+        :raises BuilderUnreachable: no answer, or none in time.
+        """
+        headers = Headers({"User-Agent": ["debfarm-buildmaster"]})
+        if range_from is not None:
+            headers.addRawHeader("Range", f"bytes={range_from}-")
+        response = await self.within(silence_s, self._request(b"GET", url, headers, None))
+        return response.code, BodyReader(response)
+
+    async def _request(self, method: bytes, url: str, headers: Headers, body: IBodyProducer | None) -> IResponse:
+        try:
+            response: IResponse = await self._agent.request(method, url.encode(), headers, body)
+        except _NETWORK_ERRORS as error:
+            raise BuilderUnreachable(f"{url}: {network_reason(error)}") from error
+        return response
+
+    async def within(self, timeout_s: float, coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
+        """Await a coroutine, but no longer than this.
+
+        :raises BuilderUnreachable: it took longer; it was cancelled.
+        """
+        deferred = Deferred.fromCoroutine(coroutine)
+        try:
+            return await deferred.addTimeout(timeout_s, self.reactor)
+        except TimedOut as error:
+            raise BuilderUnreachable(f"no answer within {timeout_s:g} s") from error
+
+
+_NETWORK_ERRORS = (ConnectError, ConnectionClosed, DNSLookupError, ResponseFailed, TimedOut, OSError)
+
+
+def network_reason(error: BaseException | None) -> str:
+    """What a network error says, in one line; that of a failed response is found inside it."""
+    reasons = getattr(error, "reasons", None)
+    if isinstance(reasons, list) and reasons and isinstance(reasons[0], Failure):
+        return network_reason(reasons[0].value)
+    return str(error).strip() or type(error).__name__
+
+
+@implementer(IBodyProducer)
+class BytesBody:
+    """The body of a request that is in memory. (Twisted's FileBodyProducer works with the global reactor only.)"""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """It was written at once."""
+
+    def resumeProducing(self) -> None:
+        """It was written at once."""
+
+    def stopProducing(self) -> None:
+        """It was written at once."""
+
+
+class BodyReader(Protocol):
+    """A response's body, taken piece by piece. What arrives faster than it is taken waits in the network."""
+
+    def __init__(self, response: IResponse) -> None:
+        self._arrived = bytearray()
+        self._waiting: Deferred[None] | None = None
+        self._end: Failure | None = None
+        self._paused = False
+        response.deliverBody(self)  # type: ignore[no-untyped-call]
+
+    async def read(self) -> bytes:
+        """The next piece, as it arrives; b"" at the end.
+
+        :raises BuilderUnreachable: the body broke off.
+        """
+        if not self._arrived and self._end is None:
+            self._waiting = Deferred(lambda _: self.drop())
+            await self._waiting
+        data = bytes(self._arrived)
+        self._arrived.clear()
+        if not data and self._end is not None and not isinstance(self._end.value, ResponseDone | PotentialDataLoss):
+            raise BuilderUnreachable(f"the answer broke off: {network_reason(self._end.value)}")
+        if self._paused and self.transport is not None:
+            self._paused = False
+            self.transport.resumeProducing()  # type: ignore[attr-defined]
+        return data
+
+    def put_back(self, data: bytes) -> None:
+        """Let read() return this again, before anything else."""
+        self._arrived[:0] = data
+
+    def drop(self) -> None:
+        """Take no more: the connection is closed. Harmless at the end."""
+        if self._end is None and self.transport is not None:
+            self.transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._arrived += data
+        if len(self._arrived) > _BUFFER_BYTES and not self._paused and self.transport is not None:
+            self._paused = True
+            self.transport.pauseProducing()  # type: ignore[attr-defined]
+        self._wake()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._end = reason
+        self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.called:
+            waiting.callback(None)

@@ -1,0 +1,86 @@
+"""Give an idle builder its next build.
+
+The claim, and that the builder is DIRTY from now on, are committed before anything is sent. If the master dies after
+that, the next scan finds a builder that does not know the build, and queues it again.
+"""
+
+from collections.abc import Callable
+from urllib.parse import quote
+
+from sqlalchemy import Connection
+from twisted.logger import Logger
+
+from buildmaster import builders, builds, orders
+from buildmaster.builder_client import BuilderClient
+from buildmaster.builder_http import BuilderError
+from buildmaster.builders import Cleanliness, Vitals
+from buildmaster.farm import Farm
+from buildmaster.lifecycle import BuildState, Event
+from buildmaster.orders import BUILD_TYPE, BuildOrder
+from buildmaster.store import StoredFile
+
+_LOOK_AT = 20  # So many candidates are tried; those before it were taken by others, or have no chroot.
+
+
+class DispatchFailed(BuilderError):
+    """A builder did not take the build that was claimed for it."""
+
+
+class Dispatcher:
+    """Gives builds to builders."""
+
+    def __init__(self, farm: Farm, now: Callable[[], float], files_url: str) -> None:
+        """:param files_url: where builders fetch the store's files, without a slash at the end."""
+        self._farm = farm
+        self._now = now
+        self._files_url = files_url
+
+    async def dispatch(self, vitals: Vitals, client: BuilderClient, log: Logger) -> bool:
+        """Give a clean and idle builder its next build. False: there is none for it.
+
+        :raises DispatchFailed: a build was claimed, and the builder did not take it.
+        """
+        order = await self._farm.transact(take, vitals, self._now())
+        if order is None:
+            return False
+        self._farm.log_path(order.build_id).unlink(missing_ok=True)  # That of an earlier attempt.
+        try:
+            begun = await self._send(order, client)
+        except BuilderError as error:
+            raise DispatchFailed(f"could not begin {order.title}: {error}") from error
+        if begun:
+            log.info("began {title}", title=order.title, build=order.build_id)
+        else:
+            await self._farm.transact(builds.record, order.build_id, Event.REQUEUED, self._now())
+        return True
+
+    async def _send(self, order: BuildOrder, client: BuilderClient) -> bool:
+        """Send the files and begin the build. False: it was cancelled meanwhile."""
+        assert order.chroot is not None  # take() saw to it.
+        await client.ensure_present(order.chroot.sha1, self.url(order.chroot, order.chroot_name))
+        for name, file in order.files.items():
+            await client.ensure_present(file.sha1, self.url(file, name))
+        if await self._farm.read(builds.state, order.build_id) is not BuildState.BUILDING:
+            return False
+        filemap = {name: file.sha1 for name, file in order.files.items()}
+        await client.build(order.cookie, BUILD_TYPE, order.chroot.sha1, filemap, order.arguments.to_wire())
+        return True
+
+    def url(self, file: StoredFile, name: str) -> str:
+        """Where a builder fetches a file of the store."""
+        return f"{self._files_url}/files/{file.sha256}/{quote(name)}"
+
+
+def take(connection: Connection, vitals: Vitals, now: float) -> BuildOrder | None:
+    """Claim the most urgent build that a builder can be given, and mark the builder DIRTY. None: there is none."""
+    candidates = builds.candidates(
+        connection, vitals.architecture, virtualised=vitals.virtualised, builder_id=vitals.id, now=now, limit=_LOOK_AT
+    )
+    for build_id in candidates:
+        order = orders.find(connection, build_id)
+        if order.chroot is None:
+            builds.record(connection, build_id, Event.CHROOT_UNUSABLE, now, reason=f"no chroot for {order.title}")
+        elif builds.claim(connection, build_id, vitals.id, now):
+            builders.set_cleanliness(connection, vitals.id, Cleanliness.DIRTY)
+            return order
+    return None

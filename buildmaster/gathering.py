@@ -1,0 +1,141 @@
+"""What becomes of a build that has ended: its files and log fetched, its new state recorded.
+
+Files go into the store first; then one transaction writes their rows, the new state and the end of the queue row. If
+the master dies before that commit, the builder still says WAITING and all is done again, to the same end; if it dies
+after it, the builder has no build any more and is cleaned.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from buildd.protocol import BuildStatus, FileName
+from buildmaster import builders, builds, recovery, results
+from buildmaster.builder_client import BadAnswer, BuilderClient, Status
+from buildmaster.builders import Job, Vitals
+from buildmaster.farm import Farm
+from buildmaster.fetching import Fetcher
+from buildmaster.lifecycle import BuildState, Event
+from buildmaster.ports import IMasterReactor
+from buildmaster.store import StoredFile
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """A build that ended, and what is to be recorded of it."""
+
+    vitals: Vitals
+    job: Job
+    event: Event
+    log: StoredFile | None
+    reason: str = ""
+    dependencies: str = ""
+    results: dict[FileName, StoredFile] | None = None
+
+
+class Gatherer:
+    """Takes builds that have ended from their builders."""
+
+    def __init__(self, farm: Farm, reactor: IMasterReactor, fetcher: Fetcher, now: Callable[[], float]) -> None:
+        self._farm = farm
+        self._reactor = reactor
+        self._fetcher = fetcher
+        self._now = now
+
+    async def finish(self, vitals: Vitals, job: Job, status: Status, client: BuilderClient, log: Logger) -> BuildState:
+        """Record how a build ended, once all of it that is kept is here. Returns its new state.
+
+        :raises BuilderError: a file could not be fetched; nothing has changed, so it may be tried again.
+        """
+        match status.build_status:
+            case None:
+                raise BadAnswer("WAITING without a build_status")
+            case BuildStatus.OK:
+                state = await self._succeeded(vitals, job, status, client)
+            case BuildStatus.BUILDERFAIL:
+                state = await self._builder_failed(vitals, status, client)
+            case BuildStatus.ABORTED if job.state is not BuildState.CANCELLING:
+                state = await self._builder_failed(vitals, status, client)
+            case other:
+                kept = await self._fetcher.log_of(client)
+                reason = status.reason or _REASONS[other]
+                ending = _Ending(vitals, job, _EVENTS[other], kept, reason, status.dependencies)
+                state = await self._farm.transact(self._record, ending)
+        self._farm.log_path(job.build_id).unlink(missing_ok=True)
+        log.info(
+            "{title} ended: {status}, now {state}",
+            title=job.title, build=job.build_id, status=status.build_status, state=state,
+        )  # fmt: skip
+        return state
+
+    async def _succeeded(self, vitals: Vitals, job: Job, status: Status, client: BuilderClient) -> BuildState:
+        state = await self._farm.transact(builds.record, job.build_id, Event.SUCCEEDED, self._now())
+        if state is not BuildState.GATHERING:  # It was cancelled.
+            return state
+        files = {name: await self._fetcher.file(client, sha1) for name, sha1 in (status.filemap or {}).items()}
+        kept = await self._fetcher.log_of(client)
+        event, reason = Event.GATHERED, ""
+        try:
+            await self._check(files, job)
+        except results.BadResults as error:
+            event, reason = Event.RESULTS_REFUSED, str(error)
+        ending = _Ending(vitals, job, event, kept, reason=reason, results=files)
+        return await self._farm.transact(self._record, ending)
+
+    async def _check(self, files: dict[FileName, StoredFile], job: Job) -> None:
+        found = await self._farm.read(builds.find, job.build_id)
+        pool = self._reactor.getThreadPool()
+        arguments = (self._farm.store, files, found.source_name, found.source_version)
+        await deferToThreadPool(self._reactor, pool, results.check, *arguments)
+
+    async def _builder_failed(self, vitals: Vitals, status: Status, client: BuilderClient) -> BuildState:
+        """The builder says that it is broken, or stopped a build that nobody asked it to stop."""
+        kept = await self._fetcher.log_of(client)
+
+        def punish(connection: Connection) -> BuildState:
+            job = builders.job_of(connection, vitals.id)
+            assert job is not None  # Nobody but this builder's scan takes it away.
+            reason = status.reason or f"the builder says {status.build_status}"
+            outcome = recovery.punish(connection, vitals.id, reason, self._now(), may_retry=False, log=kept)
+            return outcome.state or job.state
+
+        return await self._farm.transact(punish)
+
+    def _record(self, connection: Connection, ending: _Ending) -> BuildState:
+        now, build_id = self._now(), ending.job.build_id
+        event = ending.event
+        if event is Event.GATHERED and builds.is_superseded(connection, build_id):
+            event = Event.SUPERSEDE
+        pause_s = builds.pause_s(builds.attempts(connection, build_id))
+        words = {"reason": ending.reason, "dependencies": ending.dependencies}
+        state = builds.record(connection, build_id, event, now, pause_s=pause_s, **words)
+        if ending.log is not None:
+            builds.keep_log(connection, build_id, builds.log_of(connection, build_id, ending.log), now)
+        if ending.results is not None and state is BuildState.BUILT:
+            builds.keep_results(connection, build_id, ending.results, now)
+        if event in _PROPER:
+            builders.forgive(connection, ending.vitals.id)
+        return state
+
+
+_EVENTS = {
+    BuildStatus.PACKAGEFAIL: Event.PACKAGE_FAILED,
+    BuildStatus.DEPFAIL: Event.DEPENDENCIES_MISSING,
+    BuildStatus.CHROOTFAIL: Event.CHROOT_UNUSABLE,
+    BuildStatus.GIVENBACK: Event.GIVEN_BACK,
+    BuildStatus.ABORTED: Event.ABORTED,
+}
+_REASONS = {
+    BuildStatus.PACKAGEFAIL: "the package does not build: see the log",
+    BuildStatus.DEPFAIL: "build-dependencies are missing",
+    BuildStatus.CHROOTFAIL: "the chroot is broken: see the log",
+    BuildStatus.GIVENBACK: "given back by the builder: see the log",
+    BuildStatus.ABORTED: "cancelled",
+}
+# A builder that ends a build so works: its failures are forgotten.
+_PROPER = frozenset(
+    {Event.GATHERED, Event.SUPERSEDE, Event.PACKAGE_FAILED, Event.DEPENDENCIES_MISSING, Event.CHROOT_UNUSABLE}
+)

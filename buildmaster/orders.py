@@ -1,0 +1,81 @@
+"""What a builder is told to build: everything that dispatch sends, from the rows of one build."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from buildd.protocol import BinaryPackageArguments, BuildId, FileName, Sha1
+from buildmaster import builds, files
+from buildmaster.scoring import Pocket
+from buildmaster.store import Sha256, StoredFile
+from buildmaster.tables import archive, build, series_architecture, source, source_file, stored_file
+
+BUILD_TYPE = "binarypackage"
+
+
+@dataclass(frozen=True)
+class BuildOrder:
+    """One build, as dispatch sends it."""
+
+    build_id: int
+    cookie: BuildId
+    title: str
+    chroot: StoredFile | None  # None: there is none.
+    chroot_name: str
+    files: Mapping[FileName, StoredFile]  # The .dsc and what it names.
+    arguments: BinaryPackageArguments
+
+
+def find(connection: Connection, build_id: int) -> BuildOrder:
+    """The order for a build.
+
+    :raises NoSuchBuild: there is none.
+    """
+    row = connection.execute(_QUERY.where(build.c.id == build_id)).first()
+    if row is None:
+        raise builds.NoSuchBuild(build_id)
+    return BuildOrder(
+        build_id=build_id,
+        cookie=builds.cookie(build_id),
+        title=builds.title_of(row),
+        chroot=None if row.chroot_file_id is None else files.find(connection, row.chroot_file_id),
+        chroot_name=row.chroot_name or "chroot.tar",
+        files=_source_files(connection, row.source_id),
+        arguments=_arguments(row),
+    )
+
+
+_QUERY = select(
+    build.c.source_id,
+    build.c.arch_indep,
+    series_architecture.c.chroot_file_id,
+    series_architecture.c.chroot_name,
+    archive.c.purpose,
+    archive.c.private,
+    archive.c.apt_lines,
+    source.c.component,
+    *builds.DESCRIPTION,
+).select_from(builds.DESCRIBED)
+
+
+def _source_files(connection: Connection, source_id: int) -> dict[FileName, StoredFile]:
+    joined = source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id)
+    query = select(source_file.c.name, stored_file).select_from(joined).where(source_file.c.source_id == source_id)
+    rows = connection.execute(query.order_by(source_file.c.name))
+    return {FileName(row.name): StoredFile(Sha256(row.sha256), Sha1(row.sha1), row.size) for row in rows}
+
+
+def _arguments(row: builds.AnyRow) -> BinaryPackageArguments:
+    release = Pocket(row.pocket) is Pocket.RELEASE
+    return BinaryPackageArguments(
+        arch_tag=row.architecture,
+        arch_indep=row.arch_indep,
+        series=row.series_name,
+        suite=row.series_name if release else f"{row.series_name}-{row.pocket.lower()}",
+        archives=tuple(row.apt_lines.replace("SERIES", row.series_name).splitlines()),
+        archive_private=row.private,
+        archive_purpose=row.purpose,
+        ogrecomponent=row.component,
+        build_debug_symbols=True,  # As sbuild alone does it.
+    )

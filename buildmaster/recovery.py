@@ -1,0 +1,78 @@
+"""What follows when a builder fails: blame.py judges, this carries the verdict out, in one transaction."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from buildmaster import blame, builders, builds
+from buildmaster.blame import BuilderVerdict, JobVerdict, Verdict
+from buildmaster.builders import Cleanliness
+from buildmaster.lifecycle import BuildState, Event
+from buildmaster.store import StoredFile
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a failure led to."""
+
+    verdict: Verdict
+    builder_failures: int
+    build_id: int | None  # The build that the builder had.
+    title: str
+    job_failures: int
+    state: BuildState | None  # Of the build, now.
+
+
+def punish(
+    connection: Connection,
+    builder_id: int,
+    reason: str,
+    now: float,
+    *,
+    may_retry: bool,
+    isolation_error: bool = False,
+    log: StoredFile | None = None,
+) -> Outcome:
+    """Count a failure against a builder and the build that it has, judge it, and do what the verdict says.
+
+    :param reason: what failed, in words; kept with a builder that is taken out of service and with a build.
+    :param may_retry: the build may still run there, so that looking again could help.
+    :param log: the build's log, gzipped, if it was fetched.
+    """
+    job = builders.job_of(connection, builder_id)
+    builder_failures = builders.count_failure(connection, builder_id)
+    job_failures = 0 if job is None else builds.count_failure(connection, job.build_id)
+    verdict = blame.judge(builder_failures, job_failures, may_retry=may_retry, isolation_error=isolation_error)
+    _apply_to_builder(connection, builder_id, verdict.builder, reason)
+    state = None
+    if job is not None:
+        state = _apply_to_job(connection, job, verdict.job, reason, now)
+        if log is not None:
+            builds.keep_log(connection, job.build_id, builds.log_of(connection, job.build_id, log), now)
+    build_id, title = (None, "") if job is None else (job.build_id, job.title)
+    return Outcome(verdict, builder_failures, build_id, title, job_failures, state)
+
+
+def _apply_to_builder(connection: Connection, builder_id: int, verdict: BuilderVerdict, reason: str) -> None:
+    match verdict:
+        case BuilderVerdict.CLEAN:
+            builders.set_cleanliness(connection, builder_id, Cleanliness.DIRTY)
+        case BuilderVerdict.FORGIVE:
+            builders.forgive(connection, builder_id)
+        case BuilderVerdict.DISABLE:
+            builders.fail(connection, builder_id, reason)
+        case BuilderVerdict.NOTHING:
+            pass
+
+
+def _apply_to_job(
+    connection: Connection, job: builders.Job, verdict: JobVerdict, reason: str, now: float
+) -> BuildState:
+    match verdict:
+        case JobVerdict.REQUEUE:
+            pause_s = builds.pause_s(builds.attempts(connection, job.build_id))
+            return builds.record(connection, job.build_id, Event.REQUEUED, now, reason=reason, pause_s=pause_s)
+        case JobVerdict.FAIL:
+            return builds.record(connection, job.build_id, Event.CONDEMNED, now, reason=reason)
+        case JobVerdict.NOTHING:
+            return job.state

@@ -1,0 +1,113 @@
+"""The master's picture of its database: builders with their builds, and what waits. A scan that changes nothing asks
+the picture, not the database.
+
+Each commit makes it stale: one of our own at once, one of another process when it is noticed, every half second. It is
+then taken anew, once for all scans, and those whose builder changed, or could take what waits, are woken.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from buildmaster import builders, builds
+from buildmaster.builders import Cleanliness, Vitals
+from buildmaster.farm import Farm
+
+_SETTLE_S = 0.02  # Commits come in bunches; the picture is taken once for each bunch.
+
+
+class Snapshot:
+    """The picture, and who wants to be told when it changes."""
+
+    log = Logger()
+
+    def __init__(self, farm: Farm, clock: IReactorTime, poll_s: float) -> None:
+        """:param poll_s: how often to look for commits by other processes."""
+        self._farm = farm
+        self._clock = clock
+        self._poll_s = poll_s
+        self._poll: LoopingCall | None = None
+        self._taking: IDelayedCall | None = None
+        self._wakers: dict[int, Callable[[], None]] = {}
+        self.builders: Mapping[int, Vitals] = {}
+        self.waiting: frozenset[tuple[str, bool]] = frozenset()
+        self.generation = 0  # Counts commits that we know of.
+        self.taken = -1  # The generation that the picture shows.
+        self.on_builders: Callable[[], None] = lambda: None  # Called when builders came or went.
+
+    async def start(self) -> None:
+        """Take the first picture, and follow the commits."""
+        self._farm.database.on_commit = self.stale
+        await self.take()
+        commits = self._farm.commits()
+
+        def look() -> None:
+            if commits.seen():
+                self.stale()
+
+        self._poll = LoopingCall(look)
+        self._poll.clock = self._clock
+        self._poll.start(self._poll_s).addBoth(lambda _: commits.close())
+
+    def stop(self) -> None:
+        """Follow no longer."""
+        self._farm.database.on_commit = lambda: None
+        if self._poll is not None and self._poll.running:
+            self._poll.stop()
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+
+    def stale(self) -> None:
+        """Something was committed."""
+        self.generation += 1
+        if self._taking is None:
+            self._taking = self._clock.callLater(_SETTLE_S, self._take_now)
+
+    def _take_now(self) -> None:
+        self._taking = None
+
+        def failed(failure: Any) -> None:
+            self.log.failure("cannot read the database; trying again", failure)
+            self._taking = self._clock.callLater(self._poll_s, self._take_now)
+
+        Deferred.fromCoroutine(self.take()).addErrback(failed)
+
+    async def take(self) -> None:
+        """Take the picture now, and wake whom it concerns."""
+        generation = self.generation
+        before, waited = self.builders, self.waiting
+        self.builders, self.waiting = await self._farm.read(_read)
+        self.taken = generation
+        for builder_id, waker in list(self._wakers.items()):
+            now = self.builders.get(builder_id)
+            if now != before.get(builder_id) or (now is not None and self._could_dispatch(now)):
+                waker()
+        if before.keys() != self.builders.keys() or waited != self.waiting:
+            self.on_builders()
+
+    def _could_dispatch(self, vitals: Vitals) -> bool:
+        idle = vitals.job is None and vitals.cleanliness is Cleanliness.CLEAN and vitals.enabled and not vitals.manual
+        return idle and (vitals.architecture, vitals.virtualised) in self.waiting
+
+    def watch(self, builder_id: int, waker: Callable[[], None]) -> None:
+        """Have this called when something may be to do for a builder."""
+        self._wakers[builder_id] = waker
+
+    def unwatch(self, builder_id: int) -> None:
+        self._wakers.pop(builder_id, None)
+
+    async def vitals(self, builder_id: int, since: int) -> Vitals | None:
+        """A builder as it was at some generation, or later. None: there is no such builder any more."""
+        if self.taken >= since:
+            return self.builders.get(builder_id)
+        return await self._farm.read(builders.by_id, builder_id)
+
+
+def _read(connection: Connection) -> tuple[dict[int, Vitals], frozenset[tuple[str, bool]]]:
+    return builders.vitals(connection), builds.waiting(connection)
