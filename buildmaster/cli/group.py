@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import sqlite3
 import sys
 import traceback
 from collections.abc import Sequence
@@ -101,7 +102,7 @@ def _tell(error: BaseException, debug: bool) -> int:
             return INTERRUPTED
         case BrokenPipeError():
             _discard_stdout()
-            return 0
+            return 1  # As click has it, where it notices first.
     if debug:
         traceback.print_exception(error)
     if isinstance(error, click.ClickException):
@@ -117,6 +118,10 @@ def _sentence(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(cause := getattr(error, "orig", None), sqlite3.Error):  # SQLAlchemy wraps them.
+        return f"the farm's database cannot be used: {cause}"
+    if type(error).__module__.startswith("alembic."):
+        return f"the farm's database is not one that this version knows: {error}"
     kind = type(error).__name__
     return f"unexpected {kind}: {error}\nCall it again as `buildmaster --debug ...` to see where, and report that."
 
