@@ -14,7 +14,7 @@ from tools.machines_apt import DEBIAN_KEYRING, Mirror, carried_over
 from tools.places import Places, beside, lock
 
 TOP = "chroot-autobuild"  # Where Launchpad's daemon wants the root file system (docs/protocol.md).
-RECIPE = "1"  # To be raised when a chroot made so far would not do any more.
+RECIPE = "2"  # To be raised when a chroot made so far would not do any more.
 
 # Launchpad's daemon, which takes our chroots too, wants a /build folder and a user `buildd`; these are the ids that its
 # package gives that user.
@@ -103,6 +103,7 @@ def _mmdebstrap(base: BaseChroot) -> list[str]:
         "--quiet",
         "--mode=unshare",
         "--variant=buildd",
+        "--skip=cleanup/apt/lists",  # With them, updating takes a build 0.2 s instead of 2.
         f"--architectures={base.architecture}",
         f"--keyring={mirror.keyring}",
         *(["--include=ca-certificates"] if mirror.url.startswith("https:") else []),

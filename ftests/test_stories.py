@@ -1,0 +1,49 @@
+"""Each file of stories/ is a test: a story, told to a reader, whose examples must come out as they stand there."""
+
+import doctest
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftests.tiny_source import tiny_source
+from harness import BuilddSlaveTestSetup, BuilddTestSetup, FarmTestSetup, FileServer, base_chroot
+
+STORIES = sorted((Path(__file__).parent / "stories").glob("*.txt"))
+WITHOUT_BUILDS = {"builder-and-master.txt"}  # The others build real packages.
+
+
+def _story(path: Path) -> Any:
+    marks = [] if path.name in WITHOUT_BUILDS else [pytest.mark.real]
+    return pytest.param(path, id=path.stem, marks=marks)
+
+
+@pytest.mark.parametrize("path", map(_story, STORIES))
+def test_story(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the story says happens."""
+    setups: list[BuilddTestSetup | FarmTestSetup] = []
+
+    def set_up(kind: type[Any], *arguments: Any, **more: Any) -> Any:
+        setup = kind(*arguments, **more)
+        setups.append(setup)
+        setup.setUp()
+        return setup
+
+    names = {
+        "BuilddSlaveTestSetup": BuilddSlaveTestSetup,
+        "BuilddTestSetup": BuilddTestSetup,
+        "FarmTestSetup": FarmTestSetup,
+        "FileServer": FileServer,
+        "base_chroot": base_chroot,
+        "set_up": set_up,
+        "folder": tmp_path,
+        "tiny_source": tiny_source,
+    }
+    try:
+        failed, tried = doctest.testfile(
+            str(path), module_relative=False, globs=names, optionflags=doctest.ELLIPSIS | doctest.REPORT_NDIFF
+        )
+    finally:
+        for setup in setups:
+            setup.tearDown()
+    assert tried and not failed, capsys.readouterr().out
