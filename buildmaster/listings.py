@@ -96,7 +96,7 @@ class Builder:
     manual: bool
     virtualised: bool
     build_id: int | None
-    build_title: str
+    build_title: str  # Source and version; "" when it has none.
     stage: str
     version: str
     failures: int
@@ -179,7 +179,7 @@ def builders(connection: Connection) -> list[Builder]:
     )
     rows = connection.execute(query).all()
     having = builds(connection, ids=[row.build_id for row in rows if row.build_id])
-    titles = {each.id: each.title for each in having}
+    titles = {each.id: f"{each.source} {each.version}" for each in having}
     return [_builder(row, titles) for row in rows]
 
 

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import os
 import shutil
 import subprocess
 import tarfile
@@ -108,6 +109,7 @@ def _unzstd(file: IO[bytes]) -> Iterator[IO[bytes]]:
     """Through the program zstd: Python has none before 3.14."""
     if shutil.which("zstd") is None:
         raise Refusal("a chroot packed by zstd can be read only where the program zstd is: apt install zstd")
+    os.lseek(file.fileno(), 0, os.SEEK_SET)  # Of the descriptor: seek() may stay within Python's own buffer.
     with subprocess.Popen(["zstd", "-dcq"], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
         try:
             assert child.stdout is not None

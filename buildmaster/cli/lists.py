@@ -35,7 +35,7 @@ def queue(session: Session, /) -> None:
     columns = [
         Column("pos", right=True),
         Column("build", right=True),
-        Column("source", wide=True),
+        Column("source"),
         Column("series"),
         Column("arch"),
         Column("score", right=True),
@@ -91,7 +91,7 @@ def builds(session: Session, /, *, states: tuple[str, ...], source_name: str, li
 BUILD_COLUMNS = (
     Column("build", right=True),
     Column("state"),
-    Column("source", wide=True),
+    Column("source"),
     Column("series"),
     Column("arch"),
     Column("builder"),
@@ -139,7 +139,7 @@ def builders(session: Session, /) -> None:
         Column("name"),
         Column("state"),
         Column("arch"),
-        Column("url", wide=True),
+        Column("url"),
         Column("failures", right=True),
         Column("version"),
         Column("what", wide=True),

@@ -63,15 +63,18 @@ class Output:
         if not self.quiet and not self.as_json:
             click.echo(text.harmless(sentence), err=True)
 
-    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], empty: str) -> None:
+    def table(
+        self, columns: Sequence[Column], rows: Sequence[Sequence[str]], empty: str, whole_lines: bool = False
+    ) -> None:
         """Print rows under their columns.
 
         :param empty: what to say, on stderr, when there are none.
+        :param whole_lines: leave it to the terminal to wrap, so that what is long can be copied in one piece.
         """
         rows = [[text.one_line(cell) for cell in row] for row in rows]
         if not rows:
             self.hint(empty)
-        elif self.on_terminal:
+        elif self.on_terminal and not whole_lines:
             _print_rich(columns, rows)
         else:
             _print_plain(columns, rows)
@@ -108,15 +111,14 @@ def _print_plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> No
 
 
 def _print_rich(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(
-            column.title, justify="right" if column.right else "left", no_wrap=not column.wide, overflow="fold"
+            column.title.upper(), justify="right" if column.right else "left", no_wrap=not column.wide, overflow="fold"
         )
     for row in rows:
         # Text, not str: rich would read [brackets] in a stranger's text as its markup.

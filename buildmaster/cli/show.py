@@ -40,11 +40,13 @@ def show(session: Session, /, *, build_id: int) -> None:
         session.output.document(document)
         return
     session.output.facts(_facts(build, why, where))
-    columns = [Column("file", wide=True), Column("size", right=True), Column("sha256", wide=True)]
+    columns = [Column("file"), Column("size", right=True), Column("sha256")]
     for title, files in (("Source:", sources), ("Results:", results)):
         if files:
             session.output.say(f"\n{title}")
-            session.output.table(columns, [(each.name, size(each.size), each.sha256) for each in files], "")
+            session.output.table(
+                columns, [(each.name, size(each.size), each.sha256) for each in files], "", whole_lines=True
+            )
     if results:
         session.output.hint(f"\nbuildmaster fetch {build_id} --to DIRECTORY copies the results there.")
 

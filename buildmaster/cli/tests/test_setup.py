@@ -1,6 +1,9 @@
 """Making a farm: init, add-chroot, add-builder."""
 
+import random
+import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -82,6 +85,19 @@ def test_chroots_of_every_kind(cli: Cli, tmp_path: Path, name: str, mode: str, t
     cli(*DEBIAN)
     document = cli("add-chroot", "bookworm", "amd64", make_chroot(tmp_path / name, STATUS, top, mode), "--json").json
     assert len(document["place"]["chroot_sha256"]) == 64
+
+
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="the program zstd is not here")
+def test_chroot_packed_by_zstd(cli: Cli, tmp_path: Path) -> None:
+    """zstd is read through its program; what is cut short is noticed there, too."""
+    cli(*DEBIAN)
+    plain = make_chroot(tmp_path / "a.tar", STATUS + random.Random(1).randbytes(100_000), mode="w")
+    subprocess.run(["zstd", "-q", plain], check=True)
+    path = tmp_path / "a.tar.zst"
+    cli("add-chroot", "bookworm", "amd64", path)
+    for length in (path.stat().st_size - 10, 50_000, 20):
+        path.write_bytes(path.read_bytes()[:length])
+        assert "not a whole tar archive" in cli("add-chroot", "bookworm", "amd64", path, status=1).err
 
 
 def test_no_debian_in_it(cli: Cli, tmp_path: Path) -> None:

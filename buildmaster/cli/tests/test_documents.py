@@ -1,0 +1,41 @@
+"""What docs/cli.md promises."""
+
+import re
+from pathlib import Path
+
+from buildmaster.cli import COMMANDS
+from buildmaster.cli.tests.conftest import Cli, end, start
+from buildmaster.farm import Farm
+from buildmaster.lifecycle import BuildState, Event
+
+MANUAL = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
+
+
+def keys_in(value: object) -> set[str]:
+    """Every key in a document, at any depth."""
+    if isinstance(value, dict):
+        return set(value) | {key for inner in value.values() for key in keys_in(inner)}
+    return {key for inner in value for key in keys_in(inner)} if isinstance(value, list) else set()
+
+
+def test_every_key_is_documented(ready: Cli, farm: Farm, dsc: Path, tmp_path: Path) -> None:
+    """Each key of each document that a command prints stands in the manual; each command does, too."""
+    documents = [ready("init", "--json").json, ready("submit", dsc, "--json").json]
+    documents += [
+        ready("queue", "--json").json,
+        ready("add-chroot", "bookworm", "amd64", "chroot.tar.gz", "--json").json,
+    ]
+    start(farm, 1)
+    documents += [ready("builders", "--json").json, ready("cancel", 1, 9, "--json", status=1).json]
+    end(farm, 1, Event.ABORTED)
+    ready("retry", 1)
+    start(farm, 1)
+    end(farm, 1, Event.SUCCEEDED, files={"hello.deb": b"deb"})
+    documents += [ready(*words, "--json").json for words in (("builds",), ("show", 1), ("log", 1))]
+    documents.append(ready("fetch", 1, "--to", tmp_path / "to", "--json").json)
+    words = set(re.findall(r"`([a-z0-9_]+)`", MANUAL))
+    assert keys_in(documents) - words == set()
+    for command in COMMANDS:
+        assert re.search(rf"\*\*{command}\b", MANUAL), command
+    for state in BuildState:
+        assert state.value in MANUAL
