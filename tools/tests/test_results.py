@@ -45,7 +45,7 @@ def test_damaged(results: Results, tmp_path: Path) -> None:
 
 def test_missing(results: Results) -> None:
     """A file that .changes names and that is not there is a mistake."""
-    with pytest.raises(BadResults, match="a_1_amd64.buildinfo: .* it is not there"):
+    with pytest.raises(BadResults, match=r"a_1_amd64.buildinfo: .* it is not there"):
         check_results(Results(results.files[:2], None))
 
 
