@@ -1,0 +1,262 @@
+"""Tests of buildd.fetching and buildd.download, against file servers that misbehave."""
+
+import base64
+import gzip
+import hashlib
+import itertools
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.trial.unittest import TestCase
+
+from buildd.config import BuilddConfig
+from buildd.download import DownloadError, Source
+from buildd.fetching import Answer, Fetching
+from buildd.filecache import FileCache
+from buildd.protocol import Sha1
+from buildd.tests.running import FileServer, Script, hang, slow, status_line, whole
+
+CONTENT = b"Hello World" * 1000
+SHA1 = Sha1(hashlib.sha1(CONTENT).hexdigest())
+OTHER_SHA1 = Sha1(hashlib.sha1(b"other").hexdigest())
+
+
+class FetchingTests(TestCase):
+    """ensurepresent, as far as the cache and the file server are concerned."""
+
+    timeout = 20
+
+    def setUp(self) -> None:
+        self.directory = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.config = BuilddConfig(
+            directory=self.directory, architecture="amd64", stall_timeout_s=0.4, download_timeout_s=5.0
+        )
+        self._prepare(free_floor_bytes=0)
+
+    def _prepare(self, free_floor_bytes: int, **changes: Any) -> None:
+        self.config = replace(self.config, **changes)
+        self.cache = FileCache(self.directory / "filecache", 1 << 30, free_floor_bytes)
+        self.fetching = Fetching(self.cache, self.config, reactor)  # type: ignore[arg-type]
+
+    def _serve(self, scripts: Mapping[str, Script]) -> FileServer:
+        server = FileServer(scripts)
+        self.addCleanup(server.__exit__)
+        return server
+
+    def _ask(self, source: Source | None, sha1: Sha1 = SHA1) -> Deferred[Answer]:
+        return Deferred.fromCoroutine(self.fetching.ensure_present(sha1, source))
+
+    async def _fails(self, script: Script, sha1: Sha1 = SHA1) -> str:
+        """What the answer says of a file that is served so; nothing may be left of it."""
+        server = self._serve({"/file": script})
+        present, text = await self._ask(Source(server.url("/file")), sha1)
+        assert not present
+        assert list(self.cache.directory.iterdir()) == []
+        return text.replace(server.url("")[len("http://") :], "HOST")
+
+    async def test_file_is_fetched_once(self) -> None:
+        """Fetched: (True, 'Download'); in the cache already: (True, 'Cache'), or 'No URL' when none was given."""
+        server = self._serve({"/file": whole(CONTENT)})
+        source = Source(server.url("/file"))
+        assert await self._ask(source) == (True, "Download")
+        assert self.cache.path(SHA1).read_bytes() == CONTENT
+        assert await self._ask(source) == (True, "Cache")
+        assert await self._ask(None) == (True, "No URL")
+        assert len(server.requests) == 1
+
+    async def test_no_url(self) -> None:
+        """Not there and no url: (False, 'No URL')."""
+        assert await self._ask(None) == (False, "No URL")
+
+    async def test_wrong_content(self) -> None:
+        """Wrong digest: nothing of it is kept."""
+        assert await self._fails(whole(CONTENT), OTHER_SHA1) == "Digests did not match, removing again!"
+
+    async def test_second_call_joins_the_first(self) -> None:
+        """A second call for the same file joins the first download; one for another file does not."""
+        server = self._serve({"/file": slow(iter([CONTENT[:100], CONTENT[100:]]), 0.2), "/other": whole(b"other")})
+        asked = [self._ask(Source(server.url("/file"))) for _ in range(3)]
+        other = await self._ask(Source(server.url("/other")), OTHER_SHA1)
+        assert not any(answer.called for answer in asked)
+        assert other == (True, "Download")
+        assert await gatherResults(asked) == [(True, "Download")] * 3
+        assert len(server.requests) == 2
+
+    async def test_failure_is_not_remembered(self) -> None:
+        """A file that could not be fetched is tried again at the next call."""
+        await self._fails(status_line(b"503 Busy"))
+        server = self._serve({"/file": whole(CONTENT)})
+        assert await self._ask(Source(server.url("/file"))) == (True, "Download")
+
+    async def test_basic_authentication_is_sent_at_once(self) -> None:
+        """Non-empty username or password: HTTP basic auth, sent with the first request."""
+        server = self._serve({"/file": whole(CONTENT)})
+        await self._ask(Source(server.url("/file"), "user", "pässword"))
+        expected = b"Authorization: Basic " + base64.b64encode("user:pässword".encode())
+        assert expected in server.requests[0]
+
+    async def test_no_authentication_without_credentials(self) -> None:
+        """Empty username and password: nothing is sent."""
+        server = self._serve({"/file": whole(CONTENT)})
+        await self._ask(Source(server.url("/file")))
+        assert b"Authorization" not in server.requests[0]
+
+    async def test_raw_bytes_are_hashed(self) -> None:
+        """A content-encoding is not undone: what is stored is what is served."""
+        packed = gzip.compress(CONTENT)
+        server = self._serve({"/file": whole(packed, b"Content-Encoding: gzip")})
+        answer = await self._ask(Source(server.url("/file")), Sha1(hashlib.sha1(packed).hexdigest()))
+        assert answer == (True, "Download")
+        assert b"Accept-Encoding: identity" in server.requests[0]
+
+    async def test_redirects_are_not_followed(self) -> None:
+        """A redirect could lead anywhere."""
+        text = await self._fails(status_line(b"302 Found", b"Location: file:///etc/passwd"))
+        assert text == "Error accessing Librarian: HOST answered 302, and redirects are not followed"
+
+    async def test_error_of_the_server(self) -> None:
+        """Any other status but 200 is named."""
+        text = await self._fails(status_line(b"404 Not Found"))
+        assert text == "Error accessing Librarian: HOST answered 404 Not Found"
+
+    async def test_partial_content_is_not_the_file(self) -> None:
+        """Only 200 brings the whole file."""
+        assert "HOST answered 206" in await self._fails(status_line(b"206 Partial Content"))
+
+    async def test_server_that_ends_early(self) -> None:
+        """Less than was announced is not the file, whatever its digest is."""
+        text = await self._fails(whole(CONTENT, announced=len(CONTENT) + 1))
+        assert "Error accessing Librarian: HOST ended after 11000" in text
+
+    async def test_chunked_body_that_ends_early(self) -> None:
+        """A chunked body without its last chunk is not the file."""
+
+        def script(connection: Any, request: bytes, over: threading.Event) -> None:
+            head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            connection.sendall(head + b"%x\r\n%s\r\n" % (len(CONTENT), CONTENT))
+
+        assert "Error accessing Librarian: HOST ended after" in await self._fails(script)
+
+    async def test_server_that_never_answers(self) -> None:
+        """A server that hangs is given up after the time without a byte."""
+        text = await self._fails(hang)
+        assert text == "Error accessing Librarian: HOST sent nothing for 0.4 s"
+
+    async def test_server_that_hangs_in_the_middle(self) -> None:
+        """The same in the middle of the file."""
+
+        def script(connection: Any, request: bytes, over: threading.Event) -> None:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc")
+            over.wait()
+
+        text = await self._fails(script)
+        assert text == "Error accessing Librarian: HOST sent nothing for 0.4 s"
+
+    async def test_server_that_drips(self) -> None:
+        """A byte now and then does not keep a download alive for ever."""
+        self._prepare(free_floor_bytes=0, download_timeout_s=0.6)
+        begun = time.monotonic()
+        server = self._serve({"/file": slow(itertools.repeat(b"x"), 0.1)})
+        answer = await self._ask(Source(server.url("/file")))
+        assert answer == (False, "Error accessing Librarian: not all of it came within 0.6 s")
+        assert time.monotonic() - begun < 2
+        await self._threads_end()
+        assert list(self.cache.directory.iterdir()) == []
+
+    async def test_stop_breaks_downloads_off(self) -> None:
+        """When the daemon ends, whoever waits for a download gets an answer, and nothing is left of it."""
+        server = self._serve({"/file": slow(itertools.repeat(b"x"), 0.1)})
+        asked = self._ask(Source(server.url("/file")))
+        while not server.requests:
+            await _pause(0.05)
+        await _pause(0.15)
+        self.fetching.stop()
+        assert await asked == (False, "Error accessing Librarian: the daemon is ending")
+        await self._threads_end()
+        assert list(self.cache.directory.iterdir()) == []
+
+    async def test_nobody_listens(self) -> None:
+        """A refused connection is named as such."""
+        server = FileServer({})
+        url = server.url("/file")
+        server.__exit__()
+        present, text = await self._ask(Source(url))
+        assert not present
+        assert text.startswith("Error accessing Librarian: 127.0.0.1:"), text
+        assert text.endswith("Connection refused"), text
+
+    async def test_no_such_host(self) -> None:
+        """A host that cannot be found is named, and the password in the URL is not."""
+        present, text = await self._ask(Source("http://user:secret@no-such-host.invalid/file"))
+        assert not present
+        assert text.startswith("Error accessing Librarian: no-such-host.invalid: "), text
+        assert "secret" not in text
+
+    async def test_answer_that_is_no_http(self) -> None:
+        """Something else than HTTP is an answer too."""
+
+        def script(connection: Any, request: bytes, over: threading.Event) -> None:
+            connection.sendall(b"\0\xff" * 100 + b"\r\n\r\n")
+
+        assert "Error accessing Librarian: HOST: " in await self._fails(script)
+
+    async def test_disk_without_room(self) -> None:
+        """A full disk is named, and nothing is left."""
+        self._prepare(free_floor_bytes=1 << 60)
+        assert "Error accessing Librarian: the builder's disk is full" in await self._fails(whole(CONTENT))
+
+    async def test_other_things_go_on_meanwhile(self) -> None:
+        """The event loop is never held up by a download, hashing included."""
+        content = b"x" * (30 << 20)
+        server = self._serve({"/file": whole(content)})
+        asked = self._ask(Source(server.url("/file")), Sha1(hashlib.sha1(content).hexdigest()))
+        longest = 0.0
+        while not asked.called:
+            begun = time.monotonic()
+            await _pause(0)
+            longest = max(longest, time.monotonic() - begun)
+        assert await asked == (True, "Download")
+        assert longest < 0.2
+
+    async def _threads_end(self) -> None:
+        deadline = time.monotonic() + 5
+        while any(thread.name.startswith("fetch-") for thread in threading.enumerate()):
+            assert time.monotonic() < deadline
+            await _pause(0.02)
+
+    def test_what_is_not_fetched(self) -> None:
+        """Only http and https; file:, ftp: and what is no URL at all are refused before anything is opened."""
+        for url in (
+            "file:///etc/passwd",
+            "ftp://127.0.0.1/file",
+            "FILE:///etc/passwd",
+            "/etc/passwd",
+            "127.0.0.1/file",
+            "http://",
+            "http:///file",
+            "http://host:99999/",
+            "http://[::1/",
+            "http://host/a b",
+            "http://host/\r\nX: y",
+            "http://host/\0",
+            "gopher://host/",
+            "data:,hello",
+        ):
+            with pytest.raises(DownloadError):
+                Source(url).check()
+
+
+def _pause(seconds: float) -> Deferred[None]:
+    pause: Deferred[None] = Deferred()
+    reactor.callLater(seconds, pause.callback, None)
+    return pause
