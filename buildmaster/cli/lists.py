@@ -9,6 +9,7 @@ from buildmaster.cli.documents import build_document, builder_document, waiting_
 from buildmaster.cli.farms import farm_of
 from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.output import Column
+from buildmaster.cli.presence import tell_absence
 from buildmaster.cli.text import count, elapsed
 from buildmaster.lifecycle import BuildState
 from buildmaster.listings import Build, Builder
@@ -29,6 +30,7 @@ def queue(session: Session, /) -> None:
     now = time.time()
     with farm_of(session) as farm, farm.reading() as connection:
         waiting = listings.queue(connection, now)
+        directory = farm.directory
     if session.output.as_json:
         session.output.document({"queue": [waiting_document(each) for each in waiting]})
         return
@@ -56,6 +58,8 @@ def queue(session: Session, /) -> None:
         for each in waiting
     ]
     session.output.table(columns, rows, "Nothing waits. Add a source package with: buildmaster submit FILE.dsc")
+    if any(each.position for each in waiting):
+        tell_absence(session, directory)
 
 
 @click.command()

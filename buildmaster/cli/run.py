@@ -21,6 +21,6 @@ def run(session: Session, /) -> None:
     """
     config = config_of(session)
     begin_logging(session)
-    from buildmaster import service  # noqa: PLC0415
+    from buildmaster.service import run as run_master  # noqa: PLC0415
 
-    service.run(config)
+    run_master(config)

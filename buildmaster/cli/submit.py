@@ -7,10 +7,11 @@ import click
 
 from buildmaster import listings, packages
 from buildmaster.cli.documents import build_document, file_document
-from buildmaster.cli.farms import choose_series, config_of, farm_of
+from buildmaster.cli.farms import choose_series, farm_of
 from buildmaster.cli.follow import follow, view_for
 from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.places import log_place, took
+from buildmaster.cli.presence import tell_absence
 from buildmaster.cli.text import count
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
@@ -56,6 +57,7 @@ def submit(
         builds.sort(key=lambda build: build.id)
         for build in builds:
             session.output.say(f"build {build.id}: {build.title}, {build.state}")
+        tell_absence(session, farm.directory)
         if wait:
             builds = follow(farm, accepted.build_ids, view_for(session.output))
             _report(session, farm, builds)
@@ -69,7 +71,7 @@ def submit(
 
 def _report(session: Session, farm: Farm, builds: list[Build]) -> None:
     """How each build ended, why, and where its results and its log are."""
-    directory = config_of(session).directory
+    directory = farm.directory
     for build in builds:
         span = took(build)
         why = build.dependencies or build.reason

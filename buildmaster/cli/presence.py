@@ -1,0 +1,28 @@
+"""Whether a master runs on a farm on this machine, found without disturbing one that is just starting."""
+
+from pathlib import Path
+
+from buildmaster.cli.group import Session
+
+LOCK = "master.lock"  # In the farm's directory; flock()ed by the master as long as it runs.
+LOCKS = Path("/proc/locks")  # Trying to lock the file ourselves could make a starting master give up.
+
+
+def master_runs(directory: Path) -> bool:
+    """Whether some process holds the farm's lock. True when there is no telling."""
+    try:
+        inode = (directory / LOCK).stat().st_ino
+    except FileNotFoundError:
+        return False
+    try:
+        lines = LOCKS.read_text().splitlines()
+    except OSError:
+        return True
+    # 1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234567 0 EOF; a waiting one has an arrow before FLOCK.
+    return any(words[1] == "FLOCK" and words[5].endswith(f":{inode}") for words in map(str.split, lines))
+
+
+def tell_absence(session: Session, directory: Path) -> None:
+    """Give a hint when no master runs, since nothing will happen until one does."""
+    if not master_runs(directory):
+        session.output.hint(f"No master runs on this farm: start one with buildmaster --dir {directory} run")
