@@ -156,7 +156,10 @@ class Builder:
         manager = self.managers.get(manager_name)
         if not manager:
             known = ", ".join(sorted(self.managers)) or "none"
-            return BuildAnswer.UNKNOWN_BUILDER.value, f"no build type {sendable(manager_name[:80])!r}; there are: {known}"
+            return (
+                BuildAnswer.UNKNOWN_BUILDER.value,
+                f"no build type {sendable(manager_name[:80])!r}; there are: {known}",
+            )
         inputs = (chroot, *files.values())
         self._cache.pin(inputs)
         self._checking = build_id
@@ -320,12 +323,10 @@ class Builder:
         assert job.running
         try:
             return await job.running
-        except CancelledError:
-            return BuildResult(BuildStatus.ABORTED, "it was aborted")
         except Exception as exc:  # The build type's promise: the package is not to blame.
-            _log.failure(
-                "{build} on {label}: the builder is broken", build=job.request.build_id, label=self._config.label
-            )
+            if isinstance(exc, CancelledError) and job.aborting:
+                return BuildResult(BuildStatus.ABORTED, "it was aborted")
+            _log.failure("{build} on {label}: broken builder", build=job.request.build_id, label=self._config.label)
             return BuildResult(BuildStatus.BUILDERFAIL, f"the builder is broken: {type(exc).__name__}: {exc}")
 
     async def _gather(self, job: _Job, result: BuildResult) -> BuildResult:

@@ -20,14 +20,15 @@ class FakeManager:
 
     ``refuse``: check() raises ProtocolError with this. ``status``: how the build ends. ``files``: results, name to
     content. ``link``, ``fifo``: the name of a result that is one. ``log``: what it writes. ``hang``: it does not end by
-    itself. ``deaf``: it does not end by being aborted either. ``crash``: the builder is broken.
+    itself. ``deaf``: when it is aborted, its teardown takes until `teardown` fires. ``crash``: the builder is broken.
     """
 
     requests: list[BuildRequest] = field(default_factory=list)
     removed: list[Path] = field(default_factory=list)
     recovered: list[frozenset[Sha1]] = field(default_factory=list)
     torn_down: int = 0
-    hanging: Deferred[None] | None = None
+    hanging: Deferred[None] = field(default_factory=Deferred)
+    teardown: Deferred[None] = field(default_factory=Deferred)
 
     def check(self, request: BuildRequest) -> None:
         if request.arguments.get("refuse"):
@@ -40,9 +41,11 @@ class FakeManager:
         request.log.write(str(arguments.get("log", "")).encode())
         try:
             if arguments.get("hang"):
-                self.hanging = Deferred((lambda _: None) if arguments.get("deaf") else None)
+                self.hanging = Deferred()
                 await self.hanging
         finally:
+            if arguments.get("deaf"):
+                await self.teardown
             self.torn_down += 1
         if arguments.get("crash"):
             raise RuntimeError(str(arguments["crash"]))

@@ -1,0 +1,418 @@
+"""Tests of buildd.builder: the states, and what is left behind."""
+
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from xmlrpc.client import Binary
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.task import Clock
+
+from buildd.builder import Builder, Refused
+from buildd.config import BuilddConfig
+from buildd.filecache import FileCache
+from buildd.protocol import BuilderStatus, BuildId, FileName, ProtocolError, Sha1
+from buildd.tests.fakes import FakeManager
+
+T = TypeVar("T")
+BUILD = BuildId("PACKAGEBUILD-1")
+BUILDING = ("BuilderStatus.BUILDING", BUILD)
+
+
+class World:
+    """A builder with everything around it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.clock = Clock()
+        self.config = BuilddConfig(directory=directory, architecture="amd64", label="tester")
+        self.cache = FileCache(directory / "filecache", 1 << 30, 0)
+        self.manager = FakeManager()
+        self.threads: list[Deferred[None]] | None = None  # When set, what blocks waits until its Deferred fires.
+        self.builder = Builder(
+            config=self.config,
+            cache=self.cache,
+            managers={"fake": self.manager},
+            clock=self.clock,
+            in_thread=self._in_thread,
+            version="1.2",
+        )
+        self.chroot = self.cache.add([b"chroot"])
+        self.dsc = self.cache.add([b"dsc"])
+
+    def _in_thread(self, blocking: Callable[..., T], /, *args: object) -> Deferred[T]:
+        if self.threads is None:
+            return maybeDeferred(blocking, *args)
+        gate: Deferred[None] = Deferred()
+        self.threads.append(gate)
+        return gate.addCallback(lambda _: blocking(*args))
+
+    def start(self, build_id: BuildId = BUILD, **arguments: Any) -> Deferred[tuple[str, str]]:
+        """Ask for a build; see FakeManager for the arguments."""
+        files = {FileName("hello.dsc"): self.dsc}
+        return Deferred.fromCoroutine(self.builder.build(build_id, "fake", self.chroot, files, arguments))
+
+    def build(self, **arguments: Any) -> None:
+        assert now(self.start(**arguments)) == BUILDING
+
+    @property
+    def status(self) -> Any:
+        return self.builder.status()
+
+    def left(self) -> list[str]:
+        """What is in the directory, beside the two files of the source."""
+        paths = {str(path.relative_to(self.directory)) for path in self.directory.rglob("*")}
+        return sorted(paths - {"builds", "filecache", f"filecache/{self.chroot}", f"filecache/{self.dsc}"})
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    for left in (world.manager.teardown, world.manager.hanging):  # No coroutine may outlive its test.
+        if not left.called:
+            left.callback(None)
+
+
+def now(awaitable: "Deferred[T] | Coroutine[Any, Any, T]") -> T:
+    """What is there without waiting."""
+    deferred = awaitable if isinstance(awaitable, Deferred) else Deferred.fromCoroutine(awaitable)
+    results: list[Any] = []
+    deferred.addBoth(results.append)
+    assert results, "it has no result yet"
+    if hasattr(results[0], "raiseException"):
+        results[0].raiseException()
+    return results[0]  # type: ignore[no-any-return]
+
+
+def test_idle_status(world: World) -> None:
+    """IDLE has no more keys."""
+    assert world.status == {"builder_status": "BuilderStatus.IDLE", "builder_version": "1.2"}
+
+
+def test_whole_way(world: World) -> None:
+    """IDLE -build-> BUILDING -(finished)-> WAITING -clean-> IDLE, and nothing is left."""
+    world.build(hang=True, log="x" * 3000, files={"hello.deb": "content"})
+    status = world.status
+    assert status.pop("logtail") == Binary(b"x" * 2048)
+    assert status == {
+        "builder_status": "BuilderStatus.BUILDING",
+        "builder_version": "1.2",
+        "build_id": BUILD,
+        "stage": "fake",
+    }
+    world.manager.hanging.callback(None)
+    status = world.status
+    sha1 = status["filemap"]["hello.deb"]
+    assert status == {
+        "builder_status": "BuilderStatus.WAITING",
+        "builder_version": "1.2",
+        "build_id": BUILD,
+        "build_status": "BuildStatus.OK",
+        "filemap": {"hello.deb": sha1},
+        "dependencies": "",
+        "reason": "as the test says",
+    }
+    assert world.cache.path(sha1).read_bytes() == b"content"
+    assert world.builder.log_path.read_bytes() == b"x" * 3000
+    assert now(world.builder.clean()) is BuilderStatus.IDLE
+    assert world.status["builder_status"] == "BuilderStatus.IDLE"
+    assert world.left() == []
+    assert world.manager.removed
+
+
+def test_request_has_paths_in_the_cache(world: World) -> None:
+    """A build type gets paths in the cache, and an empty directory of its own."""
+    world.build(hang=True)
+    (request,) = world.manager.requests
+    assert request.chroot == world.cache.path(world.chroot)
+    assert request.files == {"hello.dsc": world.cache.path(world.dsc)}
+    assert list(request.directory.iterdir()) == []
+    assert request.directory.parent == world.directory / "builds"
+
+
+@pytest.mark.parametrize("status", ["OK", "PACKAGEFAIL", "DEPFAIL"])
+def test_ends_with_files(status: str, world: World) -> None:
+    """For OK, PACKAGEFAIL and DEPFAIL, WAITING has filemap and dependencies."""
+    world.build(status=f"BuildStatus.{status}", files={"a": "1", "b": "2"}, dependencies="libx (>= 2)")
+    assert world.status["build_status"] == f"BuildStatus.{status}"
+    assert set(world.status["filemap"]) == {"a", "b"}
+    assert world.status["dependencies"] == "libx (>= 2)"
+
+
+@pytest.mark.parametrize("status", ["GIVENBACK", "CHROOTFAIL", "BUILDERFAIL"])
+def test_ends_without_files(status: str, world: World) -> None:
+    """For the others it has neither, and no result is kept."""
+    world.build(status=f"BuildStatus.{status}", files={"a": "1"})
+    assert world.status["build_status"] == f"BuildStatus.{status}"
+    assert not {"filemap", "dependencies"} & set(world.status)
+    assert world.cache.sha1s() == {world.chroot, world.dsc}
+
+
+def test_broken_builder(world: World) -> None:
+    """An exception out of a build type means that the builder is broken."""
+    world.build(crash="no \x00 more")
+    assert world.status["build_status"] == "BuildStatus.BUILDERFAIL"
+    assert world.status["reason"] == "the builder is broken: RuntimeError: no \ufffd more"
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+def test_hostile_result_fails_the_package(kind: str, world: World) -> None:
+    """A result that is no plain file is the package's fault, and is not followed."""
+    world.build(files={"good.deb": "x"}, **{kind: "evil.deb"})
+    assert world.status["build_status"] == "BuildStatus.PACKAGEFAIL"
+    assert "'evil.deb' is not a plain file" in world.status["reason"]
+    now(world.builder.clean())
+    assert world.left() == []
+
+
+def test_build_is_refused_unless_idle(world: World) -> None:
+    """build() is a fault when it is not IDLE, and changes nothing, not even the build id."""
+    world.build(hang=True)
+    before = world.status
+    with pytest.raises(Refused, match="only when IDLE, and this builder is BUILDING"):
+        now(world.start(BuildId("other")))
+    assert world.status == before
+    world.builder.abort()
+    with pytest.raises(Refused, match="WAITING"):
+        now(world.start(BuildId("other")))
+    assert world.status["build_id"] == BUILD
+    assert len(world.manager.requests) == 1
+
+
+def test_second_build_while_the_first_is_checked(world: World) -> None:
+    """While a build is being checked, another is refused, status is IDLE, and clean and abort are refused."""
+    world.threads = []
+    first = world.start()
+    assert world.status == {"builder_status": "BuilderStatus.IDLE", "builder_version": "1.2"}
+    with pytest.raises(Refused, match="PACKAGEBUILD-1 is about to begin"):
+        now(world.start(BuildId("other")))
+    with pytest.raises(Refused):
+        world.builder.abort()
+    with pytest.raises(Refused):
+        now(world.builder.clean())
+    world.threads.pop().callback(None)
+    assert now(first) == BUILDING
+
+
+def test_build_that_is_found_wrong_changes_nothing(world: World) -> None:
+    """When the build type finds a mistake, that is the fault's text, and nothing has changed."""
+    with pytest.raises(ProtocolError, match=r"^no \.dsc$"):
+        now(world.start(refuse="no .dsc"))
+    assert world.status["builder_status"] == "BuilderStatus.IDLE"
+    assert world.left() == []
+    world.cache.forget(world.chroot)  # Not pinned any more.
+    assert world.chroot not in world.cache
+
+
+def test_unknown_manager(world: World) -> None:
+    """UNKNOWNBUILDER for an unknown manager."""
+    answer = now(world.builder.build(BUILD, "nope\x00", world.chroot, {}, {}))
+    assert answer == ("BuilderStatus.UNKNOWNBUILDER", "no build type 'nope\ufffd'; there are: fake")
+
+
+def test_unknown_files(world: World) -> None:
+    """UNKNOWNSUM names what is not in the cache."""
+    absent = Sha1("a" * 40)
+    files = {FileName("x.dsc"): world.dsc, FileName("x.tar"): absent}
+    code, why = now(world.builder.build(BUILD, "fake", Sha1("b" * 40), files, {}))
+    assert code == "BuilderStatus.UNKNOWNSUM"
+    assert why == f"not in the cache: the chroot ({'b' * 40}), x.tar ({'a' * 40})"
+    assert world.left() == []
+
+
+def test_files_of_a_build_stay_in_the_cache(world: World) -> None:
+    """Eviction never takes a file of a build, from build() to clean()."""
+    world.build(files={"hello.deb": "content"})
+    for sha1 in [world.chroot, world.dsc, world.status["filemap"]["hello.deb"]]:
+        world.cache.forget(sha1)
+        assert sha1 in world.cache
+
+
+def test_result_that_equals_an_input_stays(world: World) -> None:
+    """clean() forgets results; a file that is also someone else's stays until they are done."""
+    world.cache.pin([world.dsc])
+    world.build(files={"copy.dsc": "dsc"})
+    now(world.builder.clean())
+    assert world.dsc in world.cache
+
+
+def test_abort(world: World) -> None:
+    """BUILDING -abort-> ABORTING -(stopped)-> WAITING; harmless while ABORTING."""
+    world.build(hang=True, files={"a": "1"})
+    assert world.builder.abort() is BuilderStatus.ABORTING
+    assert world.status["build_status"] == "BuildStatus.ABORTED"
+    assert "filemap" not in world.status
+    assert world.manager.torn_down == 1
+    assert world.clock.getDelayedCalls() == []
+
+
+def test_abort_while_aborting(world: World) -> None:
+    """abort() is harmless while ABORTING: the teardown is not disturbed. ABORTING has build_id only."""
+    world.build(hang=True, deaf=True)
+    world.builder.abort()
+    assert world.builder.abort() is BuilderStatus.ABORTING
+    assert world.status == {"builder_status": "BuilderStatus.ABORTING", "builder_version": "1.2", "build_id": BUILD}
+    world.manager.teardown.callback(None)
+    assert world.status["build_status"] == "BuildStatus.ABORTED"
+
+
+def test_abort_that_cannot_stop_the_build(world: World) -> None:
+    """An abort that cannot stop the build within 120 s ends as BUILDERFAIL."""
+    world.build(hang=True, deaf=True)
+    world.builder.abort()
+    world.clock.advance(119)
+    assert world.status["builder_status"] == "BuilderStatus.ABORTING"
+    world.clock.advance(1)
+    assert world.status["build_status"] == "BuildStatus.BUILDERFAIL"
+    assert world.status["reason"] == "it could not be stopped within 120 s"
+    now(world.builder.clean())
+    assert not world.manager.removed  # Something is still at work there.
+    world.manager.teardown.callback(None)
+    assert world.manager.removed
+    assert world.status["builder_status"] == "BuilderStatus.IDLE"
+    assert world.left() == []
+
+
+def test_abort_as_results_are_gathered(world: World) -> None:
+    """An abort when the build has just ended still ends as ABORTED, and keeps no result."""
+    world.build(hang=True, files={"a": "1"})
+    world.threads = []
+    world.manager.hanging.callback(None)
+    assert world.status["builder_status"] == "BuilderStatus.BUILDING"
+    world.builder.abort()
+    world.threads.pop().callback(None)
+    assert world.status["build_status"] == "BuildStatus.ABORTED"
+    world.threads = None
+    now(world.builder.clean())
+    assert world.left() == []
+
+
+def test_cancellation_that_nobody_asked_for(world: World) -> None:
+    """A build that is cancelled by anything but abort() shows a broken builder."""
+    world.build(hang=True)
+    world.manager.hanging.errback(CancelledError())
+    assert world.status["build_status"] == "BuildStatus.BUILDERFAIL"
+
+
+@pytest.mark.parametrize("state", ["IDLE", "WAITING"])
+def test_abort_is_refused_without_a_build(state: str, world: World) -> None:
+    """abort() is a fault unless BUILDING or ABORTING."""
+    if state == "WAITING":
+        world.build()
+    with pytest.raises(Refused, match=f"this builder is {state}"):
+        world.builder.abort()
+    assert world.status["builder_status"] == f"BuilderStatus.{state}"
+
+
+@pytest.mark.parametrize("state", ["IDLE", "BUILDING", "ABORTING"])
+def test_clean_is_refused_unless_waiting(state: str, world: World) -> None:
+    """clean() is a fault unless WAITING."""
+    if state != "IDLE":
+        world.build(hang=True, deaf=True)
+    if state == "ABORTING":
+        world.builder.abort()
+    with pytest.raises(Refused, match=f"this builder is {state}"):
+        now(world.builder.clean())
+    assert world.status["builder_status"] == f"BuilderStatus.{state}"
+
+
+def test_log_of_before_a_restart_stays_until_the_next_build(world: World) -> None:
+    """The log of the last build may be there after a restart; a refused build does not take it."""
+    world.builder.log_path.write_bytes(b"old")
+    with pytest.raises(ProtocolError):
+        now(world.start(refuse="no"))
+    assert world.builder.log_path.read_bytes() == b"old"
+    world.build(log="new")
+    assert world.builder.log_path.read_bytes() == b"new"
+
+
+def test_wait_answers_at_once_when_it_knows_better(world: World) -> None:
+    """wait() answers at once when status or build id differ from those given."""
+    world.build(hang=True)
+    idle, building = "BuilderStatus.IDLE", "BuilderStatus.BUILDING"
+    assert now(world.builder.wait(idle, "", 60))["builder_status"] == building
+    assert now(world.builder.wait(building, "other", 60))["build_id"] == BUILD
+
+
+def test_wait_answers_when_something_changes(world: World) -> None:
+    """wait() answers as soon as the state changes."""
+    waiting = Deferred.fromCoroutine(world.builder.wait("BuilderStatus.IDLE", "", 60))
+    assert not waiting.called
+    world.build(hang=True)
+    assert now(waiting)["build_id"] == BUILD
+    assert world.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(("asked_s", "lasts_s"), [(0.5, 0.5), (60, 60), (1e9, 60)])
+def test_wait_answers_in_the_end(asked_s: float, lasts_s: float, world: World) -> None:
+    """wait() answers after timeout_s, at most 60 s."""
+    waiting = Deferred.fromCoroutine(world.builder.wait("BuilderStatus.IDLE", "", asked_s))
+    world.clock.advance(lasts_s - 0.1)
+    assert not waiting.called
+    world.clock.advance(0.1)
+    assert now(waiting)["builder_status"] == "BuilderStatus.IDLE"
+    assert now(world.builder.wait("BuilderStatus.IDLE", "", 0))["builder_status"] == "BuilderStatus.IDLE"
+
+
+def test_wait_whose_caller_has_gone_leaves_nothing(world: World) -> None:
+    """A wait() that is cancelled leaves no timer."""
+    waiting = Deferred.fromCoroutine(world.builder.wait("BuilderStatus.IDLE", "", 60))
+    waiting.cancel()
+    with pytest.raises(CancelledError):
+        now(waiting)
+    assert world.clock.getDelayedCalls() == []
+    world.build()
+
+
+def test_stop_aborts_and_removes(world: World) -> None:
+    """stop() aborts the build, removes all of it, and no build is taken any more."""
+    world.build(hang=True)
+    now(world.builder.stop())
+    assert world.status["builder_status"] == "BuilderStatus.IDLE"
+    assert world.left() == []
+    with pytest.raises(Refused, match="the daemon is ending"):
+        now(world.start())
+
+
+def test_stop_while_a_build_is_checked(world: World) -> None:
+    """A build that is being checked when the daemon ends is refused, and stop() waits for that."""
+    world.threads = []
+    first = world.start()
+    stopping = Deferred.fromCoroutine(world.builder.stop())
+    assert not stopping.called
+    world.threads.pop().callback(None)
+    with pytest.raises(Refused, match="the daemon is ending"):
+        now(first)
+    now(stopping)
+    assert world.left() == []
+
+
+def test_finish_waits_for_the_master(world: World) -> None:
+    """finish() ends after the current build, once the master has collected it; meanwhile no build is taken."""
+    world.build(hang=True)
+    finishing = Deferred.fromCoroutine(world.builder.finish())
+    world.clock.advance(10_000)
+    assert not finishing.called
+    world.manager.hanging.callback(None)
+    assert not finishing.called
+    now(world.builder.clean())
+    now(finishing)
+    with pytest.raises(Refused, match="ends after the current build"):
+        now(world.start())
+
+
+def test_finish_does_not_wait_for_ever(world: World) -> None:
+    """A master that never collects is waited for 10 minutes."""
+    world.build()
+    finishing = Deferred.fromCoroutine(world.builder.finish())
+    world.clock.advance(599)
+    assert not finishing.called
+    world.clock.advance(1)
+    now(finishing)
+
+
+def test_finish_when_idle(world: World) -> None:
+    """When IDLE, finish() returns at once."""
+    now(world.builder.finish())
