@@ -227,11 +227,16 @@ def candidates(
     return list(connection.execute(query).scalars())
 
 
-def waiting(connection: Connection) -> frozenset[tuple[str, bool]]:
-    """The kinds of builder, by architecture and whether virtualised, that something in the queue waits for."""
+def waiting(connection: Connection) -> dict[tuple[str, bool], tuple[int, ...]]:
+    """The kinds of builder, by architecture and whether virtualised, that something in the queue waits for.
+
+    :returns: with each, figures that are others when something was queued, once or again.
+    """
     queue = build_queue.c
-    query = select(queue.architecture, queue.virtualised).where(queue.builder_id.is_(None)).distinct()
-    return frozenset((row.architecture, row.virtualised) for row in connection.execute(query))
+    figures = (func.count(), func.max(queue.id), func.sum(queue.attempts))
+    query = select(queue.architecture, queue.virtualised, *figures).where(queue.builder_id.is_(None))
+    rows = connection.execute(query.group_by(queue.architecture, queue.virtualised))
+    return {(row[0], row[1]): tuple(row[2:]) for row in rows}
 
 
 def claim(connection: Connection, build_id: int, builder_id: int, now: float) -> bool:

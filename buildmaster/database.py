@@ -37,7 +37,6 @@ class Database:
         self.engine = _sqlite_engine(url) if url.startswith("sqlite") else sqlalchemy.create_engine(url)
         self.on_commit: Callable[[], None] = lambda: None  # Called in the reactor's thread after each transact().
         self._reactor: IReactorFromThreads | None = None
-        self._thread = ThreadPool(1, 1, name="database")
 
     def migrate(self) -> None:
         """Bring the tables up to date, all or nothing. Harmless, and quick, when they are."""
@@ -74,6 +73,7 @@ class Database:
     def start(self, reactor: IReactorFromThreads) -> None:
         """Begin the writer's thread, which hands its results to this reactor."""
         self._reactor = reactor
+        self._thread = ThreadPool(1, 1, name="database")
         self._thread.start()
 
     async def transact(
@@ -104,11 +104,15 @@ class Database:
         result: T = await deferToThreadPool(self._reactor, self._thread, run)
         return result
 
-    def stop(self) -> None:
-        """End the writer's thread once it has done what it was given, and every connection."""
+    def pause(self) -> None:
+        """End the writer's thread once it has done what it was given; start() may follow, with another reactor."""
         if self._reactor is not None:
             self._reactor = None
             self._thread.stop()
+
+    def stop(self) -> None:
+        """End the writer's thread once it has done what it was given, and every connection."""
+        self.pause()
         self.engine.dispose()
 
 

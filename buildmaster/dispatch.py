@@ -40,6 +40,8 @@ class Dispatcher:
 
         :raises DispatchFailed: a build was claimed, and the builder did not take it.
         """
+        if not await self._farm.read(_candidates, vitals, self._now()):
+            return False  # Found without making others wait for a writing transaction.
         order = await self._farm.transact(take, vitals, self._now())
         if order is None:
             return False
@@ -73,10 +75,7 @@ class Dispatcher:
 
 def take(connection: Connection, vitals: Vitals, now: float) -> BuildOrder | None:
     """Claim the most urgent build that a builder can be given, and mark the builder DIRTY. None: there is none."""
-    candidates = builds.candidates(
-        connection, vitals.architecture, virtualised=vitals.virtualised, builder_id=vitals.id, now=now, limit=_LOOK_AT
-    )
-    for build_id in candidates:
+    for build_id in _candidates(connection, vitals, now):
         order = orders.find(connection, build_id)
         if order.chroot is None:
             builds.record(connection, build_id, Event.CHROOT_UNUSABLE, now, reason=f"no chroot for {order.title}")
@@ -84,3 +83,8 @@ def take(connection: Connection, vitals: Vitals, now: float) -> BuildOrder | Non
             builders.set_cleanliness(connection, vitals.id, Cleanliness.DIRTY)
             return order
     return None
+
+
+def _candidates(connection: Connection, vitals: Vitals, now: float) -> list[int]:
+    kind = {"virtualised": vitals.virtualised}
+    return builds.candidates(connection, vitals.architecture, **kind, builder_id=vitals.id, now=now, limit=_LOOK_AT)

@@ -110,6 +110,10 @@ class Farm:
         with path.open("rb") as stream:
             return self.store.add(iter(lambda: stream.read(1 << 20), b""))
 
+    def pause(self) -> None:
+        """End the writer's thread; start() may follow, with another reactor."""
+        self.database.pause()
+
     def close(self) -> None:
         """End the writer's thread and all connections."""
         self.database.stop()

@@ -15,7 +15,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from buildmaster import builders, builds
-from buildmaster.builders import Cleanliness, Vitals
+from buildmaster.builders import Vitals
 from buildmaster.farm import Farm
 
 _SETTLE_S = 0.02  # Commits come in bunches; the picture is taken once for each bunch.
@@ -35,7 +35,7 @@ class Snapshot:
         self._taking: IDelayedCall | None = None
         self._wakers: dict[int, Callable[[], None]] = {}
         self.builders: Mapping[int, Vitals] = {}
-        self.waiting: frozenset[tuple[str, bool]] = frozenset()
+        self.waiting: Mapping[tuple[str, bool], tuple[int, ...]] = {}
         self.generation = 0  # Counts commits that we know of.
         self.taken = -1  # The generation that the picture shows.
         self.on_builders: Callable[[], None] = lambda: None  # Called when builders came or went.
@@ -86,14 +86,19 @@ class Snapshot:
         self.taken = generation
         for builder_id, waker in list(self._wakers.items()):
             now = self.builders.get(builder_id)
-            if now != before.get(builder_id) or (now is not None and self._could_dispatch(now)):
+            if now != before.get(builder_id) or (now is not None and self._has_new_work(now, waited)):
                 waker()
-        if before.keys() != self.builders.keys() or waited != self.waiting:
+        if before.keys() != self.builders.keys():
             self.on_builders()
 
-    def _could_dispatch(self, vitals: Vitals) -> bool:
-        idle = vitals.job is None and vitals.cleanliness is Cleanliness.CLEAN and vitals.enabled and not vitals.manual
-        return idle and (vitals.architecture, vitals.virtualised) in self.waiting
+    def _has_new_work(self, vitals: Vitals, waited: Mapping[tuple[str, bool], tuple[int, ...]]) -> bool:
+        kind = (vitals.architecture, vitals.virtualised)
+        return vitals.job is None and self.waiting.get(kind) not in (None, waited.get(kind))
+
+    def may_have_work(self, vitals: Vitals) -> bool:
+        """Whether something may be in the queue for a builder."""
+        kind = (vitals.architecture, vitals.virtualised)
+        return self.taken < self.generation or kind in self.waiting
 
     def watch(self, builder_id: int, waker: Callable[[], None]) -> None:
         """Have this called when something may be to do for a builder."""
@@ -109,5 +114,5 @@ class Snapshot:
         return await self._farm.read(builders.by_id, builder_id)
 
 
-def _read(connection: Connection) -> tuple[dict[int, Vitals], frozenset[tuple[str, bool]]]:
+def _read(connection: Connection) -> tuple[dict[int, Vitals], dict[tuple[str, bool], tuple[int, ...]]]:
     return builders.vitals(connection), builds.waiting(connection)

@@ -1,0 +1,99 @@
+"""The store over HTTP, for builders: GET /files/SHA256/NAME. No listing, nothing else."""
+
+from typing import Any, BinaryIO
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from buildmaster.ports import IMasterReactor
+from buildmaster.store import NotStored, Store, parse_sha256
+
+_CHUNK = 1 << 18
+
+_log = Logger()
+
+
+class Files(Resource):
+    """/files: by SHA-256. The name after it is for whoever reads logs."""
+
+    isLeaf = True
+
+    def __init__(self, store: Store, reactor: IMasterReactor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._store = store
+        self._reactor = reactor
+
+    def render_GET(self, request: Any) -> int:
+        Deferred.fromCoroutine(self._serve(request)).addErrback(_give_up, request)
+        return NOT_DONE_YET
+
+    async def _serve(self, request: Any) -> None:
+        pool = self._reactor.getThreadPool()
+        try:
+            words = [word.decode("ascii") for word in request.postpath or []]
+            sha256 = parse_sha256(words[0] if len(words) == 2 else "")
+            stream = await deferToThreadPool(self._reactor, pool, self._store.open, sha256)
+        except (ValueError, NotStored):
+            request.setResponseCode(404)
+            request.finish()
+            return
+        with stream:
+            await _Sending(request, stream, self._reactor).send()
+
+
+@implementer(IPushProducer)
+class _Sending:
+    """A file on its way out, read in threads and no faster than it is taken."""
+
+    def __init__(self, request: Any, stream: BinaryIO, reactor: IMasterReactor) -> None:
+        self._request = request
+        self._stream = stream
+        self._reactor = reactor
+        self._resumed: Deferred[None] | None = None  # Set while paused.
+        self._gone = False
+
+    async def send(self) -> None:
+        request, stream = self._request, self._stream
+        request.setHeader(b"content-type", b"application/octet-stream")
+        request.setHeader(b"content-length", b"%d" % stream.seek(0, 2))
+        stream.seek(0)
+        request.notifyFinish().addErrback(lambda _: self.stopProducing())
+        request.registerProducer(self, True)
+        pool = self._reactor.getThreadPool()
+        try:
+            while request.method != b"HEAD" and not self._gone:
+                data = await deferToThreadPool(self._reactor, pool, stream.read, _CHUNK)
+                if self._resumed is not None:
+                    await self._resumed
+                if not data or self._gone:
+                    break
+                request.write(data)
+        finally:
+            if not self._gone:
+                request.unregisterProducer()
+                request.finish()
+
+    def pauseProducing(self) -> None:
+        if self._resumed is None:
+            self._resumed = Deferred()
+
+    def resumeProducing(self) -> None:
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            resumed.callback(None)
+
+    def stopProducing(self) -> None:
+        self._gone = True
+        self.resumeProducing()
+
+
+def _give_up(failure: Failure, request: Any) -> None:
+    """The store is broken: whoever fetches sees a short answer, and comes again."""
+    _log.failure("cannot serve {uri}", failure, uri=request.uri)
+    request.loseConnection()

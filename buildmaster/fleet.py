@@ -1,0 +1,144 @@
+"""All builders of a farm, each scanned again and again, at a pace of its own."""
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from buildd.protocol import WAIT_MAX_S
+from buildmaster.builder_client import Status
+from buildmaster.builder_http import BuilderError
+from buildmaster.builders import Vitals
+from buildmaster.pacing import Pace, Progress, is_near_end, pause_s
+from buildmaster.ports import IMasterReactor
+from buildmaster.scanner import Scanner, Work
+
+_STEPS_AT_ONCE = 20  # A builder that always has something to do is one that tells tales: it must not keep us busy.
+
+
+class Fleet:
+    """The scans of all builders. Builders that are added or removed are noticed."""
+
+    def __init__(self, work: Work, reactor: IMasterReactor, pace: Pace) -> None:
+        self._work = work
+        self._reactor = reactor
+        self._pace = pace
+        self._patrols: dict[int, Patrol] = {}
+        work.snapshot.on_builders = self._adjust
+
+    def start(self) -> None:
+        """Begin to scan the builders that the snapshot knows."""
+        self._adjust()
+
+    def _adjust(self) -> None:
+        builders = self._work.snapshot.builders
+        for builder_id in builders.keys() - self._patrols.keys():
+            log = Logger(namespace=f"buildmaster.builders.{builders[builder_id].name}")
+            patrol = Patrol(Scanner(builder_id, self._work, log), self._work, self._reactor, self._pace)
+            self._patrols[builder_id] = patrol
+            patrol.start()
+        for builder_id in self._patrols.keys() - builders.keys():
+            self._patrols.pop(builder_id).stop()
+
+    async def stop(self) -> None:
+        """End all scans, wherever they are: the next master goes on from there."""
+        self._work.snapshot.on_builders = lambda: None
+        patrols, self._patrols = self._patrols, {}
+        await DeferredList([patrol.stop() for patrol in patrols.values()])
+
+
+class Patrol:
+    """One builder's scans, one after the other."""
+
+    def __init__(self, scanner: Scanner, work: Work, reactor: IMasterReactor, pace: Pace) -> None:
+        self._scanner = scanner
+        self._work = work
+        self._reactor = reactor
+        self._pace = pace
+        self._running: Deferred[None] | None = None
+        self._sleep: Deferred[Status | None] | None = None
+        self._woken = False
+        self._stopping = False
+
+    def start(self) -> None:
+        self._work.snapshot.watch(self._scanner.id, self._wake)
+        self._running = Deferred.fromCoroutine(self._run())
+
+    def stop(self) -> Deferred[None]:
+        """Cancel what goes on. Fires when it has ended."""
+        self._stopping = True
+        self._work.snapshot.unwatch(self._scanner.id)
+        assert self._running is not None
+        self._running.cancel()
+        return self._running
+
+    def _wake(self) -> None:
+        """Called by the snapshot; what we did ourselves is no news."""
+        now = self._work.snapshot.builders.get(self._scanner.id)
+        if now is not None and now == self._scanner.vitals and now.job is not None:
+            return
+        self._woken = True
+        if self._sleep is not None:
+            self._sleep.cancel()
+
+    async def _run(self) -> None:
+        heard: Status | None = None
+        steps = 0
+        while not self._stopping:
+            self._woken = False
+            progress = await self._scan(heard)
+            heard = None
+            steps = steps + 1 if progress is Progress.CHANGED else 0
+            if progress is Progress.CHANGED and steps < _STEPS_AT_ONCE:
+                continue
+            heard = await self._rest(Progress.RUNNING if progress is Progress.CHANGED else progress)
+
+    async def _scan(self, heard: Status | None) -> Progress:
+        """One scan; what goes wrong on our own side (a full disk, a mistake) is told, and blames nobody."""
+        try:
+            return await self._scanner.scan(heard)
+        except CancelledError:
+            if not self._stopping:
+                raise
+        except Exception:
+            self._scanner.log.failure("the scan ended by an error of the master's own")
+        return Progress.FAILED
+
+    async def _rest(self, progress: Progress) -> Status | None:
+        """Leave the builder alone, until the time is over, somebody wakes us, or it says by wait() that it is done."""
+        vitals, status = self._scanner.vitals, self._scanner.status
+        seconds = pause_s(progress, self._scanner.quiet, self._near_end(vitals), self._pace)
+        if self._woken or self._stopping:
+            return None
+        listens = progress in (Progress.RUNNING, Progress.STOPPING) and status is not None and vitals is not None
+        if listens and status is not None and vitals is not None and self._scanner.client(vitals).waits:
+            self._sleep = Deferred.fromCoroutine(self._listen(vitals, status, seconds))
+        else:
+            self._sleep = deferLater(self._reactor, seconds, lambda: None)
+        try:
+            return await self._sleep
+        except CancelledError:
+            return None
+        finally:
+            self._sleep = None
+
+    async def _listen(self, vitals: Vitals, status: Status, seconds: float) -> Status | None:
+        """Let the builder say when its status changes. Where it cannot, or does not answer, only the time passes."""
+        began = self._reactor.seconds()
+        try:
+            heard = await self._scanner.client(vitals).wait(status, min(seconds, WAIT_MAX_S))
+        except BuilderError:
+            heard = None  # The next scan finds out what is wrong.
+        left = seconds - (self._reactor.seconds() - began)
+        if left > 0 and (heard is None or not _differs(heard, status)):
+            await deferLater(self._reactor, left)
+        return heard
+
+    def _near_end(self, vitals: Vitals | None) -> bool:
+        if vitals is None or vitals.job is None:
+            return False
+        return is_near_end(self._work.now() - vitals.job.started_at, vitals.job.expected_s)
+
+
+def _differs(now: Status, before: Status) -> bool:
+    """Whether a builder is in another state than before, in the sense of wait()."""
+    return (now.builder_status, now.build_id) != (before.builder_status, before.build_id)

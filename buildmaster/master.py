@@ -1,0 +1,115 @@
+"""BuilddMaster: a farm's builders scanned on demand, by who has no reactor of his own: a script, a doctest."""
+
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.epollreactor import EPollReactor
+from twisted.logger import Logger, STDLibLogObserver
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from buildmaster import builders as farm_builders
+from buildmaster.builder_http import BuilderHttp
+from buildmaster.distro_series import DistroArchSeries
+from buildmaster.farm import Farm
+from buildmaster.file_server import Files
+from buildmaster.scanner import Scanner
+from buildmaster.snapshot import Snapshot
+from buildmaster.workshop import WorkSettings, make_work
+
+T = TypeVar("T")
+
+
+class BuilddMaster:
+    """Scans builders when it is told to. Blocking; no reactor need run, and none is left running.
+
+    For a farm that no other master runs on.
+    """
+
+    def __init__(self, logger: logging.Logger, store: Farm, settings: WorkSettings | None = None) -> None:
+        """:param logger: what happens to builder NAME is logged by its child `builders.NAME`.
+        :param store: the farm: its database and the store of its files.
+        """
+        self._logger = logger
+        self._farm = store
+        self._settings = settings or WorkSettings()
+        self._architectures: list[DistroArchSeries] = []
+        self._builders: dict[int, str] = {}  # Id to name.
+
+    def addDistroArchSeries(self, das: DistroArchSeries) -> None:
+        """Make an architecture of a series known, for setupBuilders()."""
+        if das not in self._architectures:
+            self._architectures.append(das)
+
+    def setupBuilders(self, das: DistroArchSeries) -> None:
+        """Take on the builders that build for an architecture; those that are out of service too.
+
+        :raises ValueError: the architecture is not known here: addDistroArchSeries() comes first.
+        """
+        if das not in self._architectures:
+            raise ValueError(f"{das.architecturetag} of {das.distroseries.name} was not added")
+        with self._farm.reading() as connection:
+            for vitals in farm_builders.vitals(connection).values():
+                if vitals.architecture == das.architecturetag:
+                    self._builders[vitals.id] = vitals.name
+
+    def scanActiveBuilders(self) -> None:
+        """Scan each builder that was set up once: one step, as scanner.py tells. Blocks until all are done."""
+        _on_a_reactor(self._scan)
+
+    async def _scan(self, reactor: Any) -> None:
+        self._farm.start(reactor)
+        http = BuilderHttp(reactor)
+        port = reactor.listenTCP(0, self._site(reactor), interface="127.0.0.1")
+        try:
+            snapshot = Snapshot(self._farm, reactor, poll_s=0.5)
+            await snapshot.take()
+            url = f"http://127.0.0.1:{port.getHost().port}"
+            work = make_work(self._farm, reactor, snapshot, http, files_url=url, settings=self._settings)
+            for builder_id, name in sorted(self._builders.items(), key=lambda item: item[1]):
+                await Scanner(builder_id, work, self._log(name)).scan()
+        finally:
+            await port.stopListening()
+            await http.close()
+            self._farm.pause()
+
+    def _site(self, reactor: Any) -> Site:
+        root = Resource()  # type: ignore[no-untyped-call]
+        root.putChild(b"files", Files(self._farm.store, reactor))
+        return Site(root)  # type: ignore[no-untyped-call]
+
+    def _log(self, name: str) -> Logger:
+        name = f"{self._logger.name}.builders.{name}"
+        return Logger(namespace=name, observer=STDLibLogObserver(name))
+
+
+def _on_a_reactor(work: Callable[[Any], Coroutine[Deferred[Any], Any, T]]) -> T:
+    """Run a coroutine on a reactor of its own, in a thread of its own, and wait for it.
+
+    The global reactor is left alone: it may run elsewhere, and could not be started a second time.
+    """
+    results: list[Any] = []
+    thread = threading.Thread(target=_run_reactor, args=(work, results), name="BuilddMaster")
+    thread.start()
+    thread.join()
+    (result,) = results
+    if isinstance(result, BaseException):
+        raise result
+    returned: T = result
+    return returned
+
+
+def _run_reactor(work: Callable[[Any], Coroutine[Deferred[Any], Any, T]], results: list[Any]) -> None:
+    reactor = EPollReactor()
+
+    def begin() -> None:
+        done = Deferred.fromCoroutine(work(reactor))
+        done.addErrback(lambda failure: failure.value)
+        done.addCallback(results.append)
+        done.addCallback(lambda _: reactor.stop())
+
+    reactor.callWhenRunning(begin)
+    reactor.run(installSignalHandlers=False)  # type: ignore[no-untyped-call]

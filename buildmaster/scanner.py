@@ -1,0 +1,219 @@
+"""The scan of one builder: what the database says of it is compared with what it says, and one step is taken.
+
+Level-triggered: no conversation is kept in memory, so it does not matter at which line an earlier master ended, and a
+restart needs no path of its own. What is kept between scans (errors in a row, the pace) may be forgotten.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+from twisted.logger import Logger
+
+from buildd.protocol import BuilderStatus, BuildStatus
+from buildmaster import blame, builders, builds, recovery
+from buildmaster.builder_client import BadAnswer, BuilderClient, Status
+from buildmaster.builder_http import BuilderError
+from buildmaster.builders import Cleanliness, Job, Vitals
+from buildmaster.dispatch import Dispatcher, DispatchFailed
+from buildmaster.farm import Farm
+from buildmaster.gathering import Gatherer
+from buildmaster.lifecycle import BuildState, Event
+from buildmaster.pacing import Progress
+from buildmaster.running_log import RunningLogs
+from buildmaster.snapshot import Snapshot
+
+
+class IsolationError(BuilderError):
+    """A builder does what the database says it cannot: something of another build may be in it."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every scan works with."""
+
+    farm: Farm
+    snapshot: Snapshot
+    dispatcher: Dispatcher
+    gatherer: Gatherer
+    logs: RunningLogs
+    client: Callable[[str], BuilderClient]  # By URL.
+    now: Callable[[], float]  # Unix time.
+    cancel_timeout_s: float
+
+
+class Scanner:
+    """Scans one builder."""
+
+    def __init__(self, builder_id: int, work: Work, log: Logger) -> None:
+        self.id = builder_id
+        self.log = log
+        self.vitals: Vitals | None = None  # As the last scan saw it.
+        self.status: Status | None = None  # Likewise.
+        self.quiet = 0  # Scans in a row that found nothing new.
+        self._work = work
+        self._client: BuilderClient | None = None
+        self._errors = 0  # In a row.
+        self._since = 0  # The generation of the snapshot that knows of our own last step.
+        self._log_tail = b""
+        self._log_troubles = False
+
+    async def scan(self, heard: Status | None = None) -> Progress:
+        """Take one step.
+
+        :param heard: what the builder has just said of itself, if it did.
+        """
+        snapshot = self._work.snapshot
+        vitals = self.vitals = await snapshot.vitals(self.id, self._since)
+        if vitals is None:
+            return Progress.IDLE
+        try:
+            progress = await self._step(vitals, self.client(vitals), heard)
+        except BuilderError as error:
+            progress = await self._failed(vitals, error)
+        else:
+            self._errors = 0
+        finally:
+            self._since = snapshot.generation
+        self.quiet = 0 if progress is Progress.CHANGED else self.quiet + 1
+        return progress
+
+    def client(self, vitals: Vitals) -> BuilderClient:
+        """The client for a builder, which is kept as long as its URL."""
+        if self._client is None or self._client.url != vitals.url:
+            self._client = self._work.client(vitals.url)
+        return self._client
+
+    async def _step(self, vitals: Vitals, client: BuilderClient, heard: Status | None) -> Progress:
+        if vitals.job is not None:
+            return await self._step_with_job(vitals, vitals.job, client, heard)
+        if not vitals.enabled or vitals.cleanliness is Cleanliness.CLEANING:
+            return Progress.IDLE
+        self.status = status = heard or await client.status()
+        if vitals.cleanliness is Cleanliness.CLEAN:
+            return await self._step_when_clean(vitals, client, status)
+        return await self._clean(vitals, client, status)
+
+    # With a build
+
+    async def _step_with_job(self, vitals: Vitals, job: Job, client: BuilderClient, heard: Status | None) -> Progress:
+        if vitals.cleanliness is not Cleanliness.DIRTY:
+            raise IsolationError(f"it has {job.title}, and is not marked dirty")
+        if job.cancelled_at is not None and self._work.now() - job.cancelled_at > self._work.cancel_timeout_s:
+            return await self._give_up_cancelling(vitals, job)
+        self.status = status = None if not vitals.enabled else heard or await client.status()
+        if status is None or status.build_id != job.cookie:
+            return await self._forgotten(vitals, job)
+        if job.state is BuildState.GATHERING and status.build_status is not BuildStatus.OK:
+            raise BadAnswer(f"it said that {job.title} is built, and now says {status.builder_status}")
+        match status.builder_status:
+            case BuilderStatus.WAITING:
+                await self._work.gatherer.finish(vitals, job, status, client, self.log)
+                return Progress.CHANGED
+            case BuilderStatus.BUILDING if job.state is BuildState.CANCELLING:
+                await client.abort()
+                self.log.info("told it to stop {title}", title=job.title, build=job.build_id)
+                return Progress.STOPPING
+            case BuilderStatus.BUILDING:
+                return await self._running(job, status, client)
+            case _:
+                return Progress.STOPPING
+
+    async def _running(self, job: Job, status: Status, client: BuilderClient) -> Progress:
+        if status.stage != job.stage:
+            await self._work.farm.transact(builds.set_stage, job.build_id, status.stage)
+            self.quiet = -1
+        if status.log_tail != self._log_tail or not status.log_tail:
+            self._log_tail = status.log_tail
+            await self._follow_log(job, client)
+        return Progress.RUNNING
+
+    async def _follow_log(self, job: Job, client: BuilderClient) -> None:
+        """Fetch what is new of the log. That this fails is no failure of the build: its status is still known."""
+        try:
+            if await self._work.logs.follow(job.build_id, client):
+                self.quiet = -1
+            self._log_troubles = False
+        except BuilderError as error:
+            if not self._log_troubles:
+                self.log.warn("cannot follow the log: {error}", error=error, build=job.build_id)
+            self._log_troubles = True
+
+    async def _forgotten(self, vitals: Vitals, job: Job) -> Progress:
+        """The builder is out of service, or does not know its build: back into the queue, nobody is to blame."""
+        reason = f"{vitals.name} forgot it" if vitals.enabled else f"{vitals.name} was taken out of service"
+        await self._work.farm.transact(builds.record, job.build_id, Event.REQUEUED, self._work.now(), reason=reason)
+        self.log.warn(
+            "Builder {url} forgot about build {title} -- resetting buildqueue record",
+            url=vitals.url, title=job.title, build=job.build_id,
+        )  # fmt: skip
+        return Progress.CHANGED
+
+    async def _give_up_cancelling(self, vitals: Vitals, job: Job) -> Progress:
+        now, reason = self._work.now(), f"it did not stop {job.title} in time"
+
+        def give_up(connection: Connection) -> None:
+            builds.record(connection, job.build_id, Event.CANCEL_TIMED_OUT, now, reason="cancelled; it did not stop")
+            recovery.punish(connection, vitals.id, reason, now, may_retry=False)
+
+        await self._work.farm.transact(give_up)
+        self.log.warn("{title} did not stop in time", title=job.title, build=job.build_id)
+        return Progress.CHANGED
+
+    # Without a build
+
+    async def _step_when_clean(self, vitals: Vitals, client: BuilderClient, status: Status) -> Progress:
+        if status.builder_status is not BuilderStatus.IDLE:
+            raise IsolationError(f"it is marked clean, and says {status.builder_status}")
+        if status.version and status.version != vitals.version:
+            await self._work.farm.transact(
+                builders.set_cleanliness, vitals.id, Cleanliness.CLEAN, version=status.version
+            )
+        if vitals.manual or not self._work.snapshot.may_have_work(vitals):
+            return Progress.IDLE
+        begun = await self._work.dispatcher.dispatch(vitals, client, self.log)
+        return Progress.CHANGED if begun else Progress.IDLE
+
+    async def _clean(self, vitals: Vitals, client: BuilderClient, status: Status) -> Progress:
+        """One step of making a builder clean."""
+        match status.builder_status:
+            case BuilderStatus.IDLE:
+                clean = Cleanliness.CLEAN
+                await self._work.farm.transact(builders.set_cleanliness, vitals.id, clean, version=status.version)
+            case BuilderStatus.WAITING:
+                await client.clean()
+            case BuilderStatus.BUILDING:
+                await client.abort()
+                self.log.info("told it to stop {build_id}, which is not its build", build_id=status.build_id)
+                return Progress.STOPPING
+            case BuilderStatus.ABORTING:
+                return Progress.STOPPING
+        return Progress.CHANGED
+
+    # When it fails
+
+    async def _failed(self, vitals: Vitals, error: BuilderError) -> Progress:
+        """Count a failed scan; when there were enough in a row, or it is of the kind that counts at once, judge."""
+        self._errors += 1
+        at_once = isinstance(error, IsolationError | DispatchFailed)
+        job = vitals.job.build_id if vitals.job else None
+        if not at_once and self._errors < blame.GRACE:
+            self.log.warn(
+                "scan failed ({errors} in a row): {error}", errors=self._errors, error=error, build=job
+            )  # fmt: skip
+            return Progress.FAILED
+        self._errors = 0
+        outcome = await self._work.farm.transact(
+            recovery.punish,
+            vitals.id,
+            str(error),
+            self._work.now(),
+            may_retry=not at_once,
+            isolation_error=isinstance(error, IsolationError),
+        )
+        self.log.warn(
+            "failed: {error}; builder: failure {failures}, {builder_verdict}; build {build}: {job_verdict}",
+            error=error, failures=outcome.builder_failures, builder_verdict=outcome.verdict.builder,
+            build=outcome.build_id, job_verdict=outcome.verdict.job,
+        )  # fmt: skip
+        return Progress.FAILED

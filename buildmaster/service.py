@@ -1,0 +1,203 @@
+"""The master as a service: puts its parts together on the global reactor, starts them, and ends them on a signal."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from buildmaster.builder_client import Timeouts
+from buildmaster.builder_http import BuilderHttp
+from buildmaster.config import MasterConfig
+from buildmaster.farm import Farm
+from buildmaster.fetching import Limits
+from buildmaster.file_server import Files
+from buildmaster.fleet import Fleet
+from buildmaster.pacing import Pace
+from buildmaster.running_log import RunningLogs
+from buildmaster.snapshot import Snapshot
+from buildmaster.workshop import WorkSettings, make_work
+
+try:
+    from sdnotify import SystemdNotifier
+except ImportError:  # It is needed under systemd only.
+    SystemdNotifier = None
+
+log = Logger()
+
+
+class MasterRuns(Exception):
+    """Another master runs on this farm: there can be one on each."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(f"another master runs on the farm in {directory}")
+        self.directory = directory
+
+
+class CannotListen(Exception):
+    """The address that builders fetch files from cannot be had; the message says which, and why."""
+
+
+def run(config: MasterConfig) -> None:
+    """Run the master in the foreground until SIGTERM or SIGINT. Builds go on, and are found again at the next start.
+
+    :raises NoFarm: there is no farm in the configured directory.
+    :raises MasterRuns: another master runs on it.
+    :raises CannotListen: another program has the address that builders fetch files from.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415 - the one place.
+
+    farm = Farm.open(config.directory)
+    try:
+        with _only_master(config.directory):
+            _run(config, farm, reactor)
+    finally:
+        farm.close()
+
+
+@contextmanager
+def _only_master(directory: Path) -> Iterator[None]:
+    """Hold the farm's lock, which ends with the process at the latest."""
+    with (directory / "master.lock").open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MasterRuns(directory) from None
+        yield
+
+
+def _run(config: MasterConfig, farm: Farm, reactor: Any) -> None:
+    master = Master(config, farm, reactor)
+    failures: list[BaseException] = []
+
+    def failed(failure: Any) -> None:
+        failures.append(failure.value)
+        with suppress(ReactorNotRunning):
+            reactor.stop()
+
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(master.start()).addErrback(failed))
+    reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(master.stop()))
+    reactor.run()
+    if failures:
+        raise failures[0]
+
+
+def _settings(config: MasterConfig) -> WorkSettings:
+    return WorkSettings(
+        timeouts=Timeouts(config.rpc_timeout_s, config.fetch_timeout_s, config.download_silence_s),
+        limits=Limits(
+            attempts=config.download_attempts,
+            file_bytes=config.file_limit_bytes,
+            log_bytes=config.log_limit_bytes,
+        ),
+        cancel_timeout_s=config.cancel_timeout_s,
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What runs while the master does."""
+
+    snapshot: Snapshot
+    fleet: Fleet
+    http: BuilderHttp
+    port: Any  # An IListeningPort.
+
+
+class Master:
+    """A running master."""
+
+    def __init__(self, config: MasterConfig, farm: Farm, reactor: Any) -> None:
+        """:param reactor: see ports.IMasterReactor."""
+        self._config = config
+        self._farm = farm
+        self._reactor = reactor
+        self._parts: _Parts | None = None
+        self._systemd = Systemd(reactor)
+
+    async def start(self) -> None:
+        """Serve the store, and begin to scan.
+
+        :raises CannotListen: the port is taken.
+        """
+        self._farm.start(self._reactor)
+        swept = self._farm.store.sweep()
+        if swept:
+            log.info("removed {swept} files that an earlier master had not finished", swept=swept)
+        port = self._listen()
+        parts = self._parts = self._put_together(port)
+        await parts.snapshot.start()
+        running = frozenset(one.job.build_id for one in parts.snapshot.builders.values() if one.job is not None)
+        RunningLogs(self._farm, self._reactor, self._config.log_limit_bytes).sweep(running)
+        parts.fleet.start()
+        address = f"{self._config.host}:{port.getHost().port}"
+        log.info("the farm in {directory} runs; files at {address}", directory=self._farm.directory, address=address)
+        self._systemd.ready()
+
+    def _listen(self) -> Any:
+        """The port that was got, an IListeningPort."""
+        root = Resource()  # type: ignore[no-untyped-call]
+        root.putChild(b"files", Files(self._farm.store, self._reactor))
+        site = Site(root)  # type: ignore[no-untyped-call]
+        site.displayTracebacks = False
+        try:
+            return self._reactor.listenTCP(self._config.port, site, interface=self._config.host)
+        except CannotListenError as error:
+            address = f"{self._config.host}:{self._config.port}"
+            raise CannotListen(f"cannot listen at {address}: {error.socketError}") from error
+
+    def _put_together(self, port: Any) -> _Parts:
+        config, farm, reactor = self._config, self._farm, self._reactor
+        http = BuilderHttp(reactor)
+        snapshot = Snapshot(farm, reactor, config.database_poll_s)
+        url = config.url_for_builders(port.getHost().port)
+        work = make_work(farm, reactor, snapshot, http, files_url=url, settings=_settings(config))
+        fleet = Fleet(work, reactor, Pace(config.poll_fastest_s, config.poll_slowest_s))
+        return _Parts(snapshot, fleet, http, port)
+
+    async def stop(self) -> None:
+        """End all of it, in reverse. What builders do goes on."""
+        self._systemd.stopping()
+        parts, self._parts = self._parts, None
+        if parts is None:
+            return
+        log.info("the master ends")
+        parts.snapshot.stop()
+        await parts.fleet.stop()
+        await parts.port.stopListening()
+        await parts.http.close()
+
+
+class Systemd:
+    """Tells systemd how the master is. Where systemd did not start this process, nothing happens."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._notifier = SystemdNotifier() if SystemdNotifier else None
+        self._alive = LoopingCall(self._notify, "WATCHDOG=1")
+        self._alive.clock = reactor
+
+    def ready(self) -> None:
+        """The master runs. From here on it says that it is alive, twice as often as systemd asks for."""
+        self._notify("READY=1")
+        interval_us = os.environ.get("WATCHDOG_USEC", "")
+        if interval_us.isdigit() and int(interval_us):
+            self._alive.start(int(interval_us) / 2e6)
+
+    def stopping(self) -> None:
+        """The master is ending."""
+        if self._alive.running:
+            self._alive.stop()
+        self._notify("STOPPING=1")
+
+    def _notify(self, state: str) -> None:
+        if self._notifier:
+            self._notifier.notify(state)
