@@ -15,9 +15,9 @@ from tools.account import Account, NoSubordinateIds, build_account, this_account
 from tools.base_chroot import BaseChroot, ChrootFailed, ensure_chroot
 from tools.children import Register
 from tools.daemon import Daemon, NotAnswering
-from tools.demo_farm import INTERRUPTED, BuildFailed, DemoFarm, FarmDied, Wish
+from tools.demo_farm import BuildFailed, DemoFarm, FarmDied, Wish
 from tools.machines_apt import find_mirror
-from tools.master import CommandFailed, Master
+from tools.master import INTERRUPTED, CommandFailed, Master
 from tools.places import Busy, Places, default_root, lock
 from tools.results import BadResults, check_results
 from tools.source_package import NoSource, checkout_source, fetch_source

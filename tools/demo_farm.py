@@ -11,12 +11,11 @@ from tools.account import this_account
 from tools.children import Register
 from tools.daemon import Daemon
 from tools.machines_apt import Mirror
-from tools.master import CommandFailed, Master
+from tools.master import INTERRUPTED, CommandFailed, Master
 from tools.places import Places
 from tools.results import Results
 
 DISTRIBUTION = "debian"
-INTERRUPTED = 130  # What a shell reports for Ctrl+C.
 
 
 class FarmDied(Exception):
