@@ -14,13 +14,16 @@ from buildmaster.cli.group import Session
 
 
 def begin_logging(session: Session) -> None:
-    """Send the log to --log-file or stderr: warnings with -q, also details with -v.
+    """Send the log to --log-file or stderr: warnings only with -q; with -v also details, and what Twisted says.
 
     :raises OSError: the file cannot be opened.
     """
     level = {-1: LogLevel.warn, 0: LogLevel.info}.get(session.verbosity, LogLevel.debug)
     if session.debug:
         level = LogLevel.debug
+    wanted = LogLevelFilterPredicate(defaultLogLevel=level)
+    if level is LogLevel.info:  # It tells of every connection that it begins and ends.
+        wanted.setLogLevelForNamespace("twisted", LogLevel.warn)
     stream = session.log_file.open("a", encoding="utf-8") if session.log_file else sys.stderr
-    observer = FilteringLogObserver(textFileLogObserver(stream), [LogLevelFilterPredicate(defaultLogLevel=level)])
+    observer = FilteringLogObserver(textFileLogObserver(stream), [wanted])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)

@@ -45,7 +45,9 @@ def test_run_until_a_signal(ready: Cli, tmp_path: Path, number: signal.Signals) 
         _, err = child.communicate(timeout=20)
         assert child.returncode in (0, 130) if number == signal.SIGINT else child.returncode == 0
         assert err == ""
-    assert "the master ends" in (tmp_path / "log").read_text()
+    log = (tmp_path / "log").read_text()
+    assert "the master ends" in log
+    assert "twisted" not in log
     assert not master_runs(ready.directory)
 
 
