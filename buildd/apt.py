@@ -15,6 +15,12 @@ from buildd.relations import Alternatives, first_alternatives, parse_relations, 
 
 UPDATE = ("apt-get", "-q", "update")
 UPGRADE = ("apt-get", "-q", "-y", "dist-upgrade")
+# Prints a digest of all that apt knows of its archives.
+STATE = (
+    "sh",
+    "-c",
+    "cd /var/lib/apt/lists && find . -maxdepth 1 -type f ! -name lock | sort | xargs sha256sum | sha256sum",
+)
 DUMP_AVAILABLE = ("sh", "-c", "apt-cache dumpavail | grep -E '^(Package|Version|Provides):|^$'")
 
 CONFIGURATION = """\

@@ -12,8 +12,20 @@ from dataclasses import dataclass
 from buildd.protocol import BinaryPackageArguments, BuildStatus
 
 BUILD_USER = "buildd"  # Runs dpkg-buildpackage; stock chroots for build daemons have it too.
+WRAPPER = "/usr/lib/debfarm/run-build"  # In the root.
 CHROOT_NAME = "build"
 SUMMARY_BYTES = 65536  # The summary is at the end of the log, and short.
+
+# sbuild reads what dpkg-buildpackage writes to its end, so a daemon that a package starts and forgets would keep it
+# waiting until the time limit. When dpkg-buildpackage has ended, whatever else the build user runs is ended here: -1 is
+# every process that one may signal but oneself (kill(2)).
+WRAPPER_SCRIPT = b"""\
+#!/bin/sh
+"$@"
+status=$?
+kill -KILL -1 2>/dev/null
+exit $status
+"""
 
 # Everything that would touch the root's packages is off: the build-dependencies are there already.
 _CONFIGURATION = """\
@@ -33,6 +45,7 @@ $nolog = 1;
 $log_colour = 0;
 $verbose = 1;
 $build_path = '/build/reproducible-path';
+$build_env_cmnd = '{wrapper}';
 $stalled_pkg_timeout = {stalled_minutes};
 $build_environment = {{ {environment} }};
 1;
@@ -71,7 +84,9 @@ def configuration(environment: Mapping[str, str], silence_s: float) -> str:
     :param silence_s: the daemon's limit; sbuild's own is set well above, so that one of them decides.
     """
     pairs = ", ".join(f"{_perl(key)} => {_perl(value)}" for key, value in sorted(environment.items()))
-    return _CONFIGURATION.format(build_user=BUILD_USER, stalled_minutes=int(silence_s / 60) * 2 + 60, environment=pairs)
+    return _CONFIGURATION.format(
+        build_user=BUILD_USER, wrapper=WRAPPER, stalled_minutes=int(silence_s / 60) * 2 + 60, environment=pairs
+    )
 
 
 def schroot_definition(directory: str) -> str:

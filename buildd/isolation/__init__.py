@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from buildd.buildlog import BuildLog
+from buildd.isolation.layers import Layer, LayerKey
 from buildd.process import Children, Exit
 from buildd.protocol import Sha1
 
@@ -29,6 +30,11 @@ class Root(Protocol):
         """Where a command that runs beside the root sees it."""
         ...
 
+    @property
+    def changes(self) -> Path:
+        """The directory that holds what differs from the chroot and the layers below."""
+        ...
+
     async def run(
         self, argv: Sequence[str], *, network: bool, stdin: bytes = b"", output: Callable[[bytes], None] | None = None
     ) -> Exit:
@@ -45,7 +51,7 @@ class Root(Protocol):
 
 
 class Isolation(Protocol):
-    """A way to shut builds in."""
+    """A way to shut builds in, and to build upon what earlier builds have done."""
 
     async def unpack(self, tarball: Path, sha1: Sha1, children: Children, log: BuildLog) -> None:
         """Make the chroot with this digest ready for `open`; done once for each digest.
@@ -54,8 +60,23 @@ class Isolation(Protocol):
         """
         ...
 
-    def open(self, sha1: Sha1, directory: Path, children: Children) -> Root:
-        """A fresh root on top of an unpacked chroot. What a build changes is kept below `directory`."""
+    def open(self, sha1: Sha1, layers: Sequence[Layer], directory: Path, children: Children) -> Root:
+        """A fresh root on top of an unpacked chroot.
+
+        :param layers: what else is below, the topmost first.
+        :param directory: where what the build changes is kept; it is made, in one that is there.
+        """
+        ...
+
+    def find(self, key: LayerKey) -> Layer | None:
+        """A layer that was kept."""
+        ...
+
+    async def keep(self, key: LayerKey, root: Root, note: str) -> Layer:
+        """Make a layer of what was changed in a root, in place of one with this key; the root is gone then.
+
+        :raises OSError: it cannot be; the root is of no use any more.
+        """
         ...
 
     async def remove(self, directory: Path) -> None:

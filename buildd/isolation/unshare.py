@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from buildd.buildlog import BuildLog
-from buildd.isolation import BrokenChroot, IsolationFailure
+from buildd.isolation import BrokenChroot, IsolationFailure, Root
+from buildd.isolation.layers import Layer, LayerKey, Layers
 from buildd.process import Children, Exit, Reactor
 from buildd.protocol import Sha1
 
@@ -32,6 +33,7 @@ _ADVICE = (
     "Install uidmap; give this user 65536 subordinate ids (usermod --add-subuids 100000-165535 --add-subgids"
     " 100000-165535 USER); allow users namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)"
 )
+_LAYERS_MAX = 32
 _NOT_ENTERED = 125  # Of enter.sh.
 _TIDYING_TIMEOUT_S = 600.0
 
@@ -45,6 +47,7 @@ class UnshareIsolation:
         self._bases = directory / "bases"
         self._reactor = reactor
         self._bases.mkdir(mode=0o755, exist_ok=True)
+        self._layers = Layers(directory / "layers")
 
     async def unpack(self, tarball: Path, sha1: Sha1, children: Children, log: BuildLog) -> None:
         """See Isolation.unpack."""
@@ -74,11 +77,23 @@ class UnshareIsolation:
         finally:
             await self.remove(partial)
 
-    def open(self, sha1: Sha1, directory: Path, children: Children) -> "UnshareRoot":
+    def open(self, sha1: Sha1, layers: Sequence[Layer], directory: Path, children: Children) -> "UnshareRoot":
         """See Isolation.open."""
         tree = self._bases / sha1 / "tree"
         wrapped = tree / "chroot-autobuild"  # How Launchpad makes its chroots.
-        return UnshareRoot(wrapped if wrapped.is_dir() else tree, directory, children)
+        lower = [*(layer.tree for layer in layers), wrapped if wrapped.is_dir() else tree]
+        return UnshareRoot(lower, directory, children)
+
+    def find(self, key: LayerKey) -> Layer | None:
+        """See Isolation.find."""
+        return self._layers.find(key)
+
+    async def keep(self, key: LayerKey, root: Root, note: str) -> Layer:
+        """See Isolation.keep."""
+        for old in (key, *self._layers.least_used(_LAYERS_MAX - 1)):
+            if (retired := self._layers.retire(old)) is not None:
+                await self.remove(retired)
+        return self._layers.keep(key, root.changes, note)
 
     async def remove(self, directory: Path) -> None:
         """See Isolation.remove. No mount can be below: those end with their namespace."""
@@ -93,9 +108,9 @@ class UnshareIsolation:
             await self._tidy(["true"])
         except OSError as exc:
             raise IsolationFailure(f"builds cannot be shut in here: {exc}. {_ADVICE}") from exc
-        for base in self._bases.iterdir():
-            if base.name not in used:
-                await self.remove(base)
+        unused = [base for base in self._bases.iterdir() if base.name not in used]
+        for left in (*unused, *self._layers.debris()):
+            await self.remove(left)
 
     async def _inspect(self, tarball: Path, children: Children) -> bytes:
         """Look the tarball over in a child, as that takes seconds. The members to leave out, one a line."""
@@ -123,16 +138,18 @@ class UnshareIsolation:
 class UnshareRoot:
     """An overlay on an unpacked chroot, mounted anew in each command's own namespaces."""
 
-    def __init__(self, lower: Path, directory: Path, children: Children) -> None:
-        self.path = directory / "root"  # Where run_beside's command sees the root.
+    def __init__(self, lower: Sequence[Path], directory: Path, children: Children) -> None:
+        """:param lower: what is below, the topmost first."""
+        self.path = directory / "root"
+        self.changes = directory / "upper"
         self._children = children
         self._mounts = {
             "DEBFARM_ROOT": str(self.path),
-            "DEBFARM_LOWER": str(lower),
-            "DEBFARM_UPPER": str(directory / "upper"),
+            "DEBFARM_LOWER": ":".join(map(str, lower)),
+            "DEBFARM_UPPER": str(self.changes),
             "DEBFARM_WORK": str(directory / "work"),
         }
-        for path in (self.path, directory / "upper", directory / "work"):
+        for path in (directory, self.path, self.changes, directory / "work"):
             path.mkdir(mode=0o755)
 
     async def run(

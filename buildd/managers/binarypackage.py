@@ -11,6 +11,7 @@ from buildd import apt, depwait, sbuild
 from buildd.config import BuilddConfig
 from buildd.control import ControlError, Dsc, check_file, check_source, parse_changes, parse_dsc
 from buildd.isolation import BrokenChroot, Isolation, Root
+from buildd.isolation.layers import Layer, LayerKey, layer_key
 from buildd.managers.base import BuildRequest, BuildResult
 from buildd.managers.rootfiles import PREPARE, root_files
 from buildd.process import Children, Exit, Limit, Reactor
@@ -22,6 +23,7 @@ from buildd.protocol import (
     parse_binarypackage_arguments,
     parse_file_name,
 )
+from buildd.relations import show_relations
 
 _SCRIPTS = Path(__file__).parent
 _DEPENDENCY_DSC = "/tmp/build-dependencies.dsc"  # In the root, while the build-dependencies are installed.
@@ -69,6 +71,7 @@ class BinaryPackageManager:
         )
         for name, step in stages:
             request.begin(name)
+            request.log.say(f"\n=== {name} ===")
             result = await step()
             if result is not None:
                 return result
@@ -97,7 +100,15 @@ class _Build:
         self._log.scrub = self._arguments.archive_private
         self._dsc_name, self._dsc = _source_of(request)
         self._children = Children(reactor, request.log, config.timeout_s, config.silence_s)
+        self._wanted = apt.build_depends(self._dsc, self._arguments.arch_tag, self._arguments.arch_indep)
+        self._unwanted = apt.build_conflicts(self._dsc, self._arguments.arch_tag, self._arguments.arch_indep)
+        self._updated_key = layer_key(
+            "updated", request.chroot_sha1, *self._arguments.archives, "keys", *self._arguments.trusted_keys
+        )
+        self._state = ""  # Of the archives, once their lists are there.
         self._user_ids = ""  # "uid:gid" of the build user in the root.
+        self._below: list[Layer] = []  # The layers under the root, the topmost first.
+        self._roots = 0  # How many were opened.
         self._root: Root
 
     async def unpack(self) -> BuildResult | None:
@@ -108,12 +119,14 @@ class _Build:
             await self._isolation.unpack(self._request.chroot, self._request.chroot_sha1, self._children, self._log)
         except BrokenChroot as exc:
             return self._end(BuildStatus.CHROOTFAIL, str(exc))
-        self._root = self._isolation.open(self._request.chroot_sha1, self._request.directory, self._children)
+        updated = self._isolation.find(self._updated_key)
+        self._open([updated] if updated else [])
         return None
 
     async def prepare(self) -> BuildResult | None:
         """Put sources.list, keys, users and the like in place; see that the chroot works at all."""
-        files = root_files(self._arguments, self._dsc, self._config, _DEPENDENCY_DSC)
+        wanted = apt.dependency_dsc(self._dsc, self._wanted, self._unwanted)
+        files = root_files(self._arguments, self._dsc, self._config, {_DEPENDENCY_DSC: wanted})
         said = _Kept(None)
         arguments = ["sh", "-c", PREPARE, "prepare", "replace" if self._arguments.archives else "keep"]
         ended = await self._root.run(arguments, network=False, stdin=files, output=said)
@@ -130,15 +143,40 @@ class _Build:
         return None
 
     async def update(self) -> BuildResult | None:
-        """Fetch the archives' package lists."""
-        return await self._apt(apt.UPDATE, "the package lists could not be fetched")
+        """Fetch the archives' package lists; a layer made of other lists than these has had its time."""
+        if (ended := await self._apt(apt.UPDATE, "the package lists could not be fetched")) is not None:
+            return ended
+        self._state = await self._state_of_archives()
+        if self._below and self._below[0].note != self._state:
+            self._open([])
+            return await self.prepare() or await self.update()
+        return None
 
     async def upgrade(self) -> BuildResult | None:
-        """Bring the chroot's packages up to date."""
-        return await self._apt(apt.UPGRADE, "the chroot could not be brought up to date")
+        """Bring the chroot's packages up to date, once for each state of the archives."""
+        if not self._below:
+            if (ended := await self._apt(apt.UPGRADE, "the chroot could not be brought up to date")) is not None:
+                return ended
+            await self._keep(self._updated_key)
+        return None
 
     async def install(self) -> BuildResult | None:
-        """Install the build-dependencies, or find out why that cannot be."""
+        """Install the build-dependencies, once for each set of them and state of the archives."""
+        key = layer_key(
+            "installed", self._updated_key, self._state, *map(show_relations, (self._wanted, self._unwanted))
+        )
+        installed = self._isolation.find(key)
+        if installed is not None:
+            self._log.say("The build-dependencies are there, from an earlier build.")
+            self._open([installed, *self._below])
+            return await self.prepare()
+        if (ended := await self._install_build_dependencies()) is not None:
+            return ended
+        await self._keep(key)
+        return None
+
+    async def _install_build_dependencies(self) -> BuildResult | None:
+        """Install them, or find out why that cannot be."""
         said = _Kept(self._log.write)
         ended = await self._root.run(apt.build_dep(_DEPENDENCY_DSC), network=True, output=said)
         if ended.ok:
@@ -178,6 +216,23 @@ class _Build:
             return self._end(BuildStatus.BUILDERFAIL, f"sbuild's results cannot be used: {exc}")
         return BuildResult(BuildStatus.OK, "built", files)
 
+    def _open(self, below: list[Layer]) -> None:
+        """Go on in a fresh root on these layers; what was changed in the one before is forgotten."""
+        self._below = below
+        self._roots += 1
+        directory = self._request.directory / f"root-{self._roots}"
+        self._root = self._isolation.open(self._request.chroot_sha1, below, directory, self._children)
+
+    async def _keep(self, key: LayerKey) -> None:
+        """Make a layer of what was changed in the root, and go on in a fresh one on top."""
+        self._open([await self._isolation.keep(key, self._root, self._state), *self._below])
+
+    async def _state_of_archives(self) -> str:
+        """A digest of all that apt knows of its archives."""
+        said = _Kept(None)
+        ended = await self._root.run(apt.STATE, network=False, output=said)
+        return said.text().strip() if ended.ok else f"unknown in {self._request.build_id}: {ended}"
+
     async def _apt(self, command: tuple[str, ...], failure: str) -> BuildResult | None:
         """Run apt on the chroot; a failure is an archive's that does not answer, or else the chroot's."""
         said = _Kept(self._log.write)
@@ -193,8 +248,7 @@ class _Build:
         available_lines = _Kept(None, _AVAILABLE_MAX)
         await self._root.run(apt.DUMP_AVAILABLE, network=False, output=available_lines)
         available = await deferToThread(depwait.parse_available, available_lines.text().splitlines())
-        wanted = apt.build_depends(self._dsc, self._arguments.arch_tag, self._arguments.arch_indep)
-        missing = depwait.missing(wanted, available) or depwait.missing_further_down(explanation, available)
+        missing = depwait.missing(self._wanted, available) or depwait.missing_further_down(explanation, available)
         if missing:
             return self._end(BuildStatus.DEPFAIL, f"nothing satisfies the build-dependencies {missing}", missing)
         return self._end(BuildStatus.PACKAGEFAIL, "the build-dependencies cannot be installed together")

@@ -8,7 +8,7 @@ from buildd import apt
 from buildd.config import BuilddConfig
 from buildd.control import Dsc
 from buildd.protocol import BinaryPackageArguments
-from buildd.sbuild import BUILD_USER
+from buildd.sbuild import BUILD_USER, WRAPPER, WRAPPER_SCRIPT
 
 # Runs inside, as the build's root, with the files as a tar archive on standard input; "$1" is "replace" when they bring
 # a sources.list. Prints "ARCHITECTURE UID:GID". What it removes first may be a link, and tar would write through it.
@@ -31,24 +31,25 @@ chmod 770 /build
 echo "$(dpkg --print-architecture) $(id -u {BUILD_USER}):$(id -g {BUILD_USER})" >&3
 """
 
-_POLICY = b"#!/bin/sh\n# No service may be started in a root that is thrown away.\nexit 101\n"
+_PROGRAMS = {
+    "usr/sbin/policy-rc.d": b"#!/bin/sh\n# No service may be started in a root that is thrown away.\nexit 101\n",
+    WRAPPER.lstrip("/"): WRAPPER_SCRIPT,
+}
 
 
-def root_files(arguments: BinaryPackageArguments, dsc: Dsc, config: BuilddConfig, dependency_dsc: str) -> bytes:
+def root_files(arguments: BinaryPackageArguments, dsc: Dsc, config: BuilddConfig, more: dict[str, str]) -> bytes:
     """A tar archive of the files, all of them root's.
 
-    :param dependency_dsc: the path in the root for what apt-get build-dep is to install.
+    :param more: absolute path to text, of files that belong to a stage.
     """
-    wanted = apt.build_depends(dsc, arguments.arch_tag, arguments.arch_indep)
-    unwanted = apt.build_conflicts(dsc, arguments.arch_tag, arguments.arch_indep)
     proxy = f'Acquire::http::Proxy "{config.apt_proxy}";\n' if config.apt_proxy else ""
     files = {
         "etc/apt/apt.conf.d/99debfarm": (apt.CONFIGURATION + proxy).encode(),
         "etc/hosts": b"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
         "etc/resolv.conf": _resolver(),
-        "usr/sbin/policy-rc.d": _POLICY,
+        **_PROGRAMS,
         "CurrentlyBuilding": _currently_building(arguments, dsc).encode(),
-        dependency_dsc.lstrip("/"): apt.dependency_dsc(dsc, wanted, unwanted).encode(),
+        **{path.lstrip("/"): text.encode() for path, text in more.items()},
         **{f"etc/apt/trusted.gpg.d/{name}": key for name, key in apt.key_files(arguments.trusted_keys).items()},
     }
     if arguments.archives:
@@ -82,6 +83,6 @@ def _tar(files: dict[str, bytes]) -> bytes:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
-            entry.mode = 0o755 if name.endswith("policy-rc.d") else 0o644
+            entry.mode = 0o755 if name in _PROGRAMS else 0o644
             archive.addfile(entry, io.BytesIO(content))
     return stream.getvalue()
