@@ -268,6 +268,17 @@ class FarmTestSetup:
                 raise TimeoutError(f"build {build_id} is {build} after {timeout_s} s\n{self.log()[-4000:]}")
             time.sleep(LOOK_EVERY_S)
 
+    def wait_for_log(self, build_id: int, text: str, timeout_s: float = WAIT_S) -> None:
+        """Wait until the log of a running build, as the farm has it, has this text in it.
+
+        :raises TimeoutError: it has not; the message has the log.
+        """
+        deadline = time.monotonic() + timeout_s
+        while text not in (log := str(self.master.ask("log", str(build_id))["text"])):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{text!r} is not in the log of build {build_id} after {timeout_s} s:\n{log}")
+            time.sleep(LOOK_EVERY_S)
+
 
 class FileServer:
     """Files at URLs, as a master's file server or the seed's Librarian has them."""

@@ -18,7 +18,7 @@ def _story(path: Path) -> Any:
     return pytest.param(path, id=path.stem, marks=marks)
 
 
-@pytest.mark.parametrize("path", map(_story, STORIES))
+@pytest.mark.parametrize("path", [_story(path) for path in STORIES])
 def test_story(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What the story says happens."""
     setups: list[BuilddTestSetup | FarmTestSetup] = []
