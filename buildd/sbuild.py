@@ -94,10 +94,9 @@ def schroot_definition(directory: str) -> str:
     return _SCHROOT.format(name=CHROOT_NAME, directory=directory)
 
 
-def command(arguments: BinaryPackageArguments, native_architecture: str, dsc: str) -> list[str]:
+def command(arguments: BinaryPackageArguments, dsc: str) -> list[str]:
     """sbuild's command line.
 
-    :param native_architecture: the builder's; `arch_tag` other than this is built in a chroot of that architecture.
     :param dsc: path of the .dsc, its files beside it.
     """
     return [

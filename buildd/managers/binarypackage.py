@@ -199,7 +199,7 @@ class _Build:
         out.mkdir()
         script = await deferToThread(self._lay_out_sbuild, directory / "sbuild")
         dsc = str(directory / "sbuild" / "source" / self._dsc_name)
-        command = sbuild.command(self._arguments, self._config.architecture, dsc)
+        command = sbuild.command(self._arguments, dsc)
         ended = await self._root.run_beside(
             ["sh", str(script), str(directory / "sbuild"), self._user_ids, *command], env={}, cwd=out
         )

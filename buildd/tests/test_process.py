@@ -1,0 +1,96 @@
+"""Children of the daemon: their output, their limits and their end."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import TestCase
+
+from buildd.buildlog import BuildLog
+from buildd.process import Children, Exit, Limit
+
+ENVIRONMENT = {"PATH": os.environ["PATH"]}
+
+
+class ChildrenTest(TestCase):
+    """Real children, in pid namespaces of their own."""
+
+    def setUp(self) -> None:
+        self.directory = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.log = BuildLog(self.directory / "log", 100_000)
+        self.addCleanup(self.log.close)
+
+    def run_shell(self, script: str, timeout_s: float = 30, silence_s: float = 30, **more: Any) -> "Deferred[Exit]":
+        children = Children(reactor, self.log, timeout_s, silence_s)  # type: ignore[arg-type]
+        argv = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "sh", "-c", script]
+        running: Coroutine[Any, Any, Exit] = children.run(argv, env=ENVIRONMENT, cwd=self.directory, **more)
+        return Deferred.fromCoroutine(running)
+
+    async def _logged(self) -> None:
+        kept = bytearray()
+        ended = await self.run_shell("cat && echo bad >&2 && exit 3", stdin=b"in", output=kept.extend)
+        assert (ended.code, ended.signal, ended.limit, ended.ok) == (3, None, None, False)
+        assert (bytes(kept), self.log.tail()) == (b"in", b"bad\n")
+
+    def test_output_is_kept_or_logged(self) -> "Deferred[None]":
+        """Standard output goes where asked, standard error to the log, the exit status is told."""
+        return Deferred.fromCoroutine(self._logged())
+
+    async def _limited(self) -> None:
+        for script, limits, expected in (
+            ("sleep 60", {"timeout_s": 0.2}, Limit.WALL_TIME),
+            ("while :; do echo x; sleep 0.05; done", {"timeout_s": 0.5, "silence_s": 0.4}, Limit.WALL_TIME),
+            ("echo x; sleep 60", {"silence_s": 0.2}, Limit.SILENCE),
+            ("yes", {}, Limit.LOG_SIZE),
+        ):
+            began = time.monotonic()
+            ended = await self.run_shell(script, **limits)
+            assert ended.limit is expected, (script, ended)
+            assert not ended.ok
+            assert time.monotonic() - began < 5
+
+    def test_each_limit_ends_a_child_by_name(self) -> "Deferred[None]":
+        """Wall time, silence and the size of the log."""
+        return Deferred.fromCoroutine(self._limited())
+
+    async def _cancelled(self) -> None:
+        pids = self.directory / "pids"
+        running = self.run_shell("trap : TERM; setsid sleep 77 & printf '1\\n2\\n' >pids; sleep 78")
+        while not pids.exists() or pids.read_text().count("\n") < 2:
+            await _pause(0.02)
+        marked = self._marked()
+        assert len(marked) >= 2
+        running.cancel()
+        try:
+            await running
+        except CancelledError:
+            assert self._marked() == []
+        else:
+            raise AssertionError("it was not cancelled")
+
+    def _marked(self) -> list[str]:
+        """The processes whose working directory is the test's."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (process / "cwd").readlink() == self.directory:
+                    found.append(process.name)
+        return found
+
+    def test_cancelling_kills_and_waits(self) -> "Deferred[None]":
+        """When CancelledError comes out, the child is gone, though it ignored SIGTERM."""
+        return Deferred.fromCoroutine(self._cancelled())
+
+
+def _pause(seconds: float) -> "Deferred[None]":
+    paused: Deferred[None] = Deferred()
+    reactor.callLater(seconds, paused.callback, None)
+    return paused

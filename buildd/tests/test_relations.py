@@ -1,0 +1,70 @@
+"""Relationship fields, reduced to what applies to a build."""
+
+import pytest
+
+from buildd.control import ControlError
+from buildd.relations import Relation, first_alternatives, parse_relations, show_relations
+
+
+@pytest.mark.parametrize(
+    ("field", "kept"),
+    [
+        ("", ""),
+        ("foo, bar (>= 1:2.3-4~)", "foo, bar (>= 1:2.3-4~)"),
+        ("foo,\n bar ,", "foo, bar"),
+        ("foo [amd64], bar [!amd64], baz [linux-any], qux [any-i386]", "foo, baz"),
+        ("foo [amd64] | bar", "foo | bar"),
+        ("foo [i386] | bar", "bar"),
+        ("foo [i386]", ""),
+        ("foo <!nocheck>, bar <cross>, baz <!nocheck !cross>, qux <cross> <!stage1>", "foo, baz, qux"),
+        ("python3:any, gcc:native (>= 9)", "python3:any, gcc:native (>= 9)"),
+        ("foo (< 2), bar (> 2)", "foo (<= 2), bar (>= 2)"),
+    ],
+)
+def test_restrictions_to_others_fall_away(field: str, kept: str) -> None:
+    """Of a field, what applies to amd64 without build profiles is kept."""
+    assert show_relations(parse_relations(field, "amd64")) == kept
+
+
+def test_profiles_are_honoured() -> None:
+    """An active profile turns <!nocheck> off and <cross> on."""
+    clauses = parse_relations("foo <!nocheck>, bar <cross>", "amd64", frozenset({"nocheck", "cross"}))
+    assert show_relations(clauses) == "bar"
+
+
+@pytest.mark.parametrize(
+    ("field", "first"),
+    [
+        ("aa | bb", "aa"),
+        ("aa (<< 1) | aa (>> 2) | bb | aa", "aa (<< 1) | aa (>> 2)"),
+        ("aa [i386] | bb | cc", "bb"),
+    ],
+)
+def test_the_first_alternative_is_taken(field: str, first: str) -> None:
+    """As sbuild does: the first that applies, with those directly after it that name the same package."""
+    assert show_relations(first_alternatives(parse_relations(field, "amd64"))) == first
+
+
+@pytest.mark.parametrize(
+    "field", ["lib{x}", "aa (>= )", "aa bb", "(x)", "aa |", "| aa", "AA", "aa (>= 1_2)", "${foo}", "aa [amd64"]
+)
+def test_what_is_no_relation_is_refused(field: str) -> None:
+    """One error, that quotes it."""
+    with pytest.raises(ControlError, match="not a"):
+        parse_relations(field, "amd64")
+
+
+@pytest.mark.parametrize(
+    ("relation", "taken", "not_taken"),
+    [
+        (Relation("a", "", ">=", "1.0"), "1.0", "1.0~rc1"),
+        (Relation("a", "", ">>", "1.0"), "1.0-1", "1.0"),
+        (Relation("a", "", "<<", "1:0"), "99", "1:0"),
+        (Relation("a", "", "<=", "2"), "2", "2+b1"),
+        (Relation("a", "", "=", "2-1"), "2-1", "2-1+b1"),
+    ],
+)
+def test_versions_compare_as_dpkg_does(relation: Relation, taken: str, not_taken: str) -> None:
+    """Epochs and tildes count."""
+    assert relation.takes(taken)
+    assert not relation.takes(not_taken)

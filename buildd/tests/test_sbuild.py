@@ -1,0 +1,64 @@
+"""sbuild's command line, and what its end means."""
+
+import pytest
+
+from buildd import sbuild
+from buildd.protocol import BinaryPackageArguments, BuildStatus
+
+SUMMARY = (
+    "x\n+---+\n| Summary     |\n+---+\n\nBuild Architecture: amd64\nFail-Stage: {stage}\nStatus: {status}\nVersion: 1\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("exit_status", "stage", "status", "expected"),
+    [
+        (0, "build", "attempted", BuildStatus.OK),  # The exit status comes first.
+        (2, "build", "attempted", BuildStatus.PACKAGEFAIL),
+        (1, "arch-check", "skipped", BuildStatus.PACKAGEFAIL),
+        (1, "unpack", "failed", BuildStatus.PACKAGEFAIL),
+        (1, "chroot-arch", "failed", BuildStatus.CHROOTFAIL),
+        (1, "create-session", "failed", BuildStatus.CHROOTFAIL),
+        (1, "init", "failed", BuildStatus.BUILDERFAIL),
+        (3, "fetch-src", "given-back", BuildStatus.BUILDERFAIL),
+    ],
+)
+def test_the_verdict(exit_status: int, stage: str, status: str, expected: BuildStatus) -> None:
+    """Exit status, then status and stage of the summary."""
+    assert sbuild.verdict(exit_status, SUMMARY.format(stage=stage, status=status)).status is expected
+
+
+def test_a_summary_that_the_package_printed_does_not_count() -> None:
+    """The last summary is sbuild's own."""
+    log = SUMMARY.format(stage="chroot-arch", status="failed") + SUMMARY.format(stage="build", status="attempted")
+    assert sbuild.verdict(1, log).status is BuildStatus.PACKAGEFAIL
+
+
+@pytest.mark.parametrize("exit_status", [1, 137, None])
+def test_no_summary_is_the_builders_fault(exit_status: int | None) -> None:
+    """sbuild that crashes says nothing of the package, whatever a log line looks like."""
+    assert sbuild.verdict(exit_status, "Status: successful\n").status is BuildStatus.BUILDERFAIL
+
+
+def test_the_command_line() -> None:
+    """Architecture, suite and arch:all as asked for."""
+    arguments = BinaryPackageArguments(arch_tag="arm64", series="trixie", suite="trixie-proposed", arch_indep=True)
+    command = sbuild.command(arguments, "/x/y.dsc")
+    assert command[command.index("--dist") + 1] == "trixie-proposed"
+    assert command[command.index("--arch") + 1] == "arm64"
+    assert "--arch-all" in command
+    assert "--no-arch-all" in sbuild.command(BinaryPackageArguments("amd64", "x", "x"), "/x/y.dsc")
+
+
+def test_debug_symbols_are_made_when_asked_for() -> None:
+    """noautodbgsym (debhelper) turns them off."""
+    arguments = BinaryPackageArguments("amd64", "x", "x", build_debug_symbols=True)
+    assert sbuild.build_environment(arguments, 3) == {"DEB_BUILD_OPTIONS": "parallel=3"}
+    arguments = BinaryPackageArguments("amd64", "x", "x")
+    assert sbuild.build_environment(arguments, 3) == {"DEB_BUILD_OPTIONS": "parallel=3 noautodbgsym"}
+
+
+def test_text_cannot_leave_its_perl_string() -> None:
+    """The configuration is a program; what goes into it is quoted."""
+    text = sbuild.configuration({"A": "it's \\ $x @y"}, 60)
+    assert "'A' => 'it\\'s \\\\ $x @y'" in text
