@@ -49,7 +49,7 @@ class FileCacheResource(Resource):
 
 
 class PlainFile(static.File):
-    """A file, or ranges of it; not a directory of them. It may be removed, or grow, while it is sent."""
+    """A file, or a range of it; not a directory of them. It may be removed, or grow, while it is sent."""
 
     def __init__(self, path: Path, content_type: str, grows: bool = False) -> None:
         super().__init__(str(path), defaultType=content_type)
@@ -64,6 +64,10 @@ class PlainFile(static.File):
         request.setHeader(b"x-content-type-options", b"nosniff")
         if self._grows:  # Its time says too little: within a second it can grow more than once.
             request.requestHeaders.removeHeader(b"if-modified-since")
+        # Several ranges in one request: the base class answers some of them with nothing (it reads a negative number of
+        # bytes where a boundary fills its buffer). The whole file is an answer that is always right (RFC 9110, 14.2).
+        if b"," in (request.getHeader(b"range") or b""):
+            request.requestHeaders.removeHeader(b"range")
         try:
             return super().render_GET(request)  # type: ignore[no-untyped-call]
         except FileNotFoundError:  # Removed since it was looked up.
@@ -74,11 +78,10 @@ class PlainFile(static.File):
     def makeProducer(self, request: Any, fileForReading: IO[bytes]) -> Any:
         """As the base class does, but whole files end where they ended when their length was announced."""
         producer = super().makeProducer(request, fileForReading)  # type: ignore[no-untyped-call]
-        if isinstance(producer, static.NoRangeStaticProducer):
-            return Span(request, fileForReading, 0, self.getFileSize())  # type: ignore[no-untyped-call]
         if isinstance(producer, static.SingleRangeStaticProducer):
             return Span(request, fileForReading, producer.offset, producer.size)
-        return producer
+        size = self.getFileSize()  # type: ignore[no-untyped-call]
+        return Span(request, fileForReading, 0, size)
 
 
 class Span:

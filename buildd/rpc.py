@@ -7,13 +7,14 @@ from xmlrpc.client import Fault
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
-from twisted.web import server
+from twisted.web import http, server
 from twisted.web.resource import Resource
 from twisted.web.xmlrpc import XMLRPC
 
 from buildd.builder import Builder, InThread, Refused
 from buildd.download import Source
 from buildd.fetching import Fetching
+from buildd.fileserver import Problem
 from buildd.protocol import (
     PROTOCOL_VERSION,
     ProtocolError,
@@ -120,7 +121,10 @@ class RPCResource(Resource):
         self._methods = {name: (method, inspect.signature(method)) for name, method in methods.items()}
         self._in_thread = in_thread
 
-    def render_POST(self, request: Any) -> int:
+    def render(self, request: Any) -> int | bytes:
+        if request.method != b"POST":
+            request.setHeader(b"allow", b"POST")
+            return Problem(http.NOT_ALLOWED, "XML-RPC is called by POST.").render(request)
         answering = Deferred.fromCoroutine(self._respond(request))
         request.notifyFinish().addErrback(lambda _: answering.cancel())  # Nobody waits for the answer any more.
         answering.addErrback(_unless_cancelled)

@@ -43,8 +43,9 @@ BuildTypes = Callable[[BuilddConfig, Any], Mapping[str, BuildManager]]
 SYSTEM_CONFIG: Final = Path("/etc/debfarm/buildd.conf")
 # No clock that is right says less: the program is not older.
 _EARLIEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
-_STOP_S: Final = 8.0  # For ending clean when told to end; whoever tells waits 10.
+_STOP_S = 8.0  # For ending clean when told to end; whoever tells waits 10.
 _STOP_HARD_S: Final = 9.5
+_ANSWER_S: Final = 0.5
 
 _in_thread = cast(InThread, deferToThread)
 
@@ -289,11 +290,13 @@ class Daemon:
     def _finish(self) -> None:
         """SIGHUP: end after the current build."""
 
-        def stop(_: object) -> None:
+        def stop() -> None:
             if self._reactor.running:
                 self._reactor.stop()
 
-        Deferred.fromCoroutine(self._builder.finish()).addCallback(stop)
+        finishing = Deferred.fromCoroutine(self._builder.finish())
+        # Not before the master has its answer to clean().
+        finishing.addCallback(lambda _: self._reactor.callLater(_ANSWER_S, stop))
 
     async def _end(self) -> None:
         """End clean, soon. What cannot be ended in time, the next start removes."""
