@@ -13,7 +13,7 @@ from twisted.internet.error import TimeoutError as TimedOut
 from twisted.internet.interfaces import IReactorTCP, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, ResponseFailed
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, ResponseFailed, _HTTP11ClientFactory
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IResponse
@@ -34,6 +34,12 @@ class BuilderUnreachable(BuilderError):
     """A builder could not be reached, did not answer in time, or its answer broke off."""
 
 
+class _QuietFactory(_HTTP11ClientFactory):
+    """A connection more or less is no event that a person may ask about."""
+
+    noisy = False
+
+
 class BuilderHttp:
     """Requests to builders, over connections that are kept."""
 
@@ -43,6 +49,7 @@ class BuilderHttp:
         tcp: IReactorTCP = reactor
         self._pool = HTTPConnectionPool(tcp, persistent=True)  # type: ignore[no-untyped-call]
         self._pool.cachedConnectionTimeout = _KEPT_S
+        self._pool._factory = _QuietFactory
         self._agent = Agent(tcp, connectTimeout=CONNECT_TIMEOUT_S, pool=self._pool)  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:

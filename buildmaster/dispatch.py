@@ -51,7 +51,7 @@ class Dispatcher:
         except BuilderError as error:
             raise DispatchFailed(f"could not begin {order.title}: {error}") from error
         if begun:
-            log.info("began {title}", title=order.title, build=order.build_id)
+            log.info("build {build}: began {title}", title=order.title, build=order.build_id)
         else:
             await self._farm.transact(builds.record, order.build_id, Event.REQUEUED, self._now())
         return True

@@ -8,7 +8,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
+from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
 
 from buildmaster.ports import IMasterReactor
@@ -17,6 +17,24 @@ from buildmaster.store import NotStored, Store, parse_sha256
 _CHUNK = 1 << 18
 
 _log = Logger()
+
+
+class QuietSite(Site):
+    """A site whose every request is no event that a person may ask about."""
+
+    noisy = False
+
+    def log(self, request: Any) -> None:
+        _log.debug("{method} {uri} {code}", method=request.method, uri=request.uri, code=request.code)
+
+
+def file_site(store: Store, reactor: IMasterReactor) -> Site:
+    """A site with the store's files at /files."""
+    root = Resource()  # type: ignore[no-untyped-call]
+    root.putChild(b"files", Files(store, reactor))
+    site = QuietSite(root)  # type: ignore[no-untyped-call]
+    site.displayTracebacks = False
+    return site
 
 
 class Files(Resource):

@@ -66,7 +66,7 @@ class Gatherer:
                 state = await self._farm.transact(self._record, ending)
         self._farm.log_path(job.build_id).unlink(missing_ok=True)
         log.info(
-            "{title} ended: {status}, now {state}",
+            "build {build}: {title} ended: {status}, now {state}",
             title=job.title, build=job.build_id, status=status.build_status, state=state,
         )  # fmt: skip
         return state

@@ -8,14 +8,12 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import Logger, STDLibLogObserver
-from twisted.web.resource import Resource
-from twisted.web.server import Site
 
 from buildmaster import builders as farm_builders
 from buildmaster.builder_http import BuilderHttp
 from buildmaster.distro_series import DistroArchSeries
 from buildmaster.farm import Farm
-from buildmaster.file_server import Files
+from buildmaster.file_server import file_site
 from buildmaster.scanner import Scanner
 from buildmaster.snapshot import Snapshot
 from buildmaster.workshop import WorkSettings, make_work
@@ -63,7 +61,7 @@ class BuilddMaster:
     async def _scan(self, reactor: Any) -> None:
         self._farm.start(reactor)
         http = BuilderHttp(reactor)
-        port = reactor.listenTCP(0, self._site(reactor), interface="127.0.0.1")
+        port = reactor.listenTCP(0, file_site(self._farm.store, reactor), interface="127.0.0.1")
         try:
             snapshot = Snapshot(self._farm, reactor, poll_s=0.5)
             await snapshot.take()
@@ -75,11 +73,6 @@ class BuilddMaster:
             await port.stopListening()
             await http.close()
             self._farm.pause()
-
-    def _site(self, reactor: Any) -> Site:
-        root = Resource()  # type: ignore[no-untyped-call]
-        root.putChild(b"files", Files(self._farm.store, reactor))
-        return Site(root)  # type: ignore[no-untyped-call]
 
     def _log(self, name: str) -> Logger:
         name = f"{self._logger.name}.builders.{name}"
@@ -103,7 +96,7 @@ def _on_a_reactor(work: Callable[[Any], Coroutine[Deferred[Any], Any, T]]) -> T:
 
 
 def _run_reactor(work: Callable[[Any], Coroutine[Deferred[Any], Any, T]], results: list[Any]) -> None:
-    reactor = EPollReactor()
+    reactor = EPollReactor()  # type: ignore[no-untyped-call]
 
     def begin() -> None:
         done = Deferred.fromCoroutine(work(reactor))
@@ -112,4 +105,4 @@ def _run_reactor(work: Callable[[Any], Coroutine[Deferred[Any], Any, T]], result
         done.addCallback(lambda _: reactor.stop())
 
     reactor.callWhenRunning(begin)
-    reactor.run(installSignalHandlers=False)  # type: ignore[no-untyped-call]
+    reactor.run(installSignalHandlers=False)

@@ -112,7 +112,7 @@ class Scanner:
                 return Progress.CHANGED
             case BuilderStatus.BUILDING if job.state is BuildState.CANCELLING:
                 await client.abort()
-                self.log.info("told it to stop {title}", title=job.title, build=job.build_id)
+                self.log.info("build {build}: told it to stop {title}", title=job.title, build=job.build_id)
                 return Progress.STOPPING
             case BuilderStatus.BUILDING:
                 return await self._running(job, status, client)
@@ -136,7 +136,7 @@ class Scanner:
             self._log_troubles = False
         except BuilderError as error:
             if not self._log_troubles:
-                self.log.warn("cannot follow the log: {error}", error=error, build=job.build_id)
+                self.log.warn("build {build}: cannot follow its log: {error}", error=error, build=job.build_id)
             self._log_troubles = True
 
     async def _forgotten(self, vitals: Vitals, job: Job) -> Progress:
@@ -157,7 +157,7 @@ class Scanner:
             recovery.punish(connection, vitals.id, reason, now, may_retry=False)
 
         await self._work.farm.transact(give_up)
-        self.log.warn("{title} did not stop in time", title=job.title, build=job.build_id)
+        self.log.warn("build {build}: {title} did not stop in time", title=job.title, build=job.build_id)
         return Progress.CHANGED
 
     # Without a build
@@ -199,7 +199,7 @@ class Scanner:
         job = vitals.job.build_id if vitals.job else None
         if not at_once and self._errors < blame.GRACE:
             self.log.warn(
-                "scan failed ({errors} in a row): {error}", errors=self._errors, error=error, build=job
+                "scan failed ({errors} in a row, build {build}): {error}", errors=self._errors, error=error, build=job
             )  # fmt: skip
             return Progress.FAILED
         self._errors = 0

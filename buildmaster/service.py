@@ -12,15 +12,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.web.resource import Resource
-from twisted.web.server import Site
 
 from buildmaster.builder_client import Timeouts
 from buildmaster.builder_http import BuilderHttp
 from buildmaster.config import MasterConfig
 from buildmaster.farm import Farm
 from buildmaster.fetching import Limits
-from buildmaster.file_server import Files
+from buildmaster.file_server import file_site
 from buildmaster.fleet import Fleet
 from buildmaster.pacing import Pace
 from buildmaster.running_log import RunningLogs
@@ -145,10 +143,7 @@ class Master:
 
     def _listen(self) -> Any:
         """The port that was got, an IListeningPort."""
-        root = Resource()  # type: ignore[no-untyped-call]
-        root.putChild(b"files", Files(self._farm.store, self._reactor))
-        site = Site(root)  # type: ignore[no-untyped-call]
-        site.displayTracebacks = False
+        site = file_site(self._farm.store, self._reactor)
         try:
             return self._reactor.listenTCP(self._config.port, site, interface=self._config.host)
         except CannotListenError as error:

@@ -1,0 +1,110 @@
+"""Farms for tests: legal worlds, made in a line or two.
+
+    farm = make_farm(path)                                  # empty
+    make_series(farm, "ubuntu", "hoary", "i386")            # with a bogus chroot, or none
+    build_id = make_build(farm, "mozilla-firefox", "0.9")   # a source, in the queue
+    make_builder(farm, "x86", "http://localhost:8221/", "i386")
+    make_busy(farm, "x86", build_id)                        # as if the builder had it
+
+``make_seed_world()`` is that of the seed's doctest.
+"""
+
+import hashlib
+import time
+from pathlib import Path
+
+from buildmaster import builders, builds, distributions, packages
+from buildmaster.builders import Cleanliness
+from buildmaster.farm import Farm
+from buildmaster.store import StoredFile
+
+BOGUS_CHROOT = b"This is no chroot.\n"
+
+
+def make_farm(directory: Path) -> Farm:
+    """An empty farm below a directory."""
+    return Farm.create(directory / "farm")
+
+
+def make_series(
+    farm: Farm,
+    distribution: str = "debian",
+    series: str = "bookworm",
+    architecture: str = "amd64",
+    chroot: bytes | None = BOGUS_CHROOT,
+) -> int:
+    """An architecture of a series; without a chroot when that is None. Returns its id."""
+    with farm.transaction() as connection:
+        place = distributions.ensure(connection, distribution, series, architecture)
+    if chroot is not None:
+        set_chroot(farm, place, chroot)
+    return place
+
+
+def set_chroot(farm: Farm, place: int, chroot: bytes = BOGUS_CHROOT) -> StoredFile:
+    """Give an architecture of a series a chroot."""
+    stored = farm.store.add([chroot])
+    with farm.transaction() as connection:
+        distributions.set_chroot(connection, place, stored, "chroot.tar", time.time())
+    return stored
+
+
+def write_source(folder: Path, name: str = "hello", version: str = "1.0", architectures: str = "any") -> Path:
+    """The files of a tiny native source package, in a folder. Returns the .dsc."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tar = f"not really the source of {name} {version}\n".encode()
+    tar_name = f"{name}_{version.partition(':')[2] or version}.tar.xz"
+    (folder / tar_name).write_bytes(tar)
+    dsc = folder / tar_name.replace(".tar.xz", ".dsc")
+    dsc.write_text(
+        f"Format: 3.0 (native)\nSource: {name}\nBinary: {name}\nArchitecture: {architectures}\nVersion: {version}\n"
+        f"Maintainer: Somebody <somebody@example.org>\nChecksums-Sha1:\n {hashlib.sha1(tar).hexdigest()} {len(tar)} "
+        f"{tar_name}\nChecksums-Sha256:\n {hashlib.sha256(tar).hexdigest()} {len(tar)} {tar_name}\n"
+    )
+    return dsc
+
+
+def make_build(
+    farm: Farm,
+    name: str = "hello",
+    version: str = "1.0",
+    place: tuple[str, str] = ("debian", "bookworm"),
+    architectures: str = "any",
+) -> int:
+    """A source package in a series that exists, and one build of it. Returns the build's id."""
+    dsc = write_source(farm.directory / "sources", name, version, architectures)
+    accepted = packages.accept(farm, dsc, time.time(), distribution=place[0], series_name=place[1])
+    return accepted.build_ids[0]
+
+
+def make_builder(
+    farm: Farm,
+    name: str = "x86",
+    url: str = "http://localhost:8221/",
+    architecture: str = "amd64",
+    cleanliness: Cleanliness = Cleanliness.CLEAN,
+) -> int:
+    """A builder in service. Returns its id."""
+    with farm.transaction() as connection:
+        builder_id = builders.add(connection, name, url, architecture, time.time())
+        builders.set_cleanliness(connection, builder_id, cleanliness)
+    return builder_id
+
+
+def make_busy(farm: Farm, builder: str, build_id: int) -> None:
+    """Record that a builder has a build, as dispatch does; the builder itself hears nothing of it."""
+    with farm.transaction() as connection:
+        builder_id = builders.find(connection, builder).id
+        assert builds.claim(connection, build_id, builder_id, time.time())
+        builders.set_cleanliness(connection, builder_id, Cleanliness.DIRTY)
+
+
+def make_seed_world(directory: Path, url: str = "http://localhost:8221/") -> tuple[Farm, StoredFile]:
+    """The world of the seed's doctest: i386 of ubuntu's hoary and warty, and a builder at that URL that is recorded as
+    busy with mozilla-firefox 0.9. Returns the farm, and a file in its store to use as a bogus chroot."""
+    farm = make_farm(directory)
+    for series in ("hoary", "warty"):
+        make_series(farm, "ubuntu", series, "i386")
+    make_builder(farm, "x86", url, "i386")
+    make_busy(farm, "x86", make_build(farm, "mozilla-firefox", "0.9", ("ubuntu", "hoary")))
+    return farm, farm.store.add([b"a totally bogus chroot\n"])
