@@ -10,6 +10,7 @@ The daemon starts from this checkout's buildd.conf. Where the tests run as root 
 uses too, since it refuses to be root.
 """
 
+import contextlib
 import functools
 import hashlib
 import http.server
@@ -37,6 +38,7 @@ __all__ = ["BuilddSlaveTestSetup", "BuilddTestSetup", "FarmTestSetup", "FileServ
 
 WAIT_S = 300.0  # How long a build may take before a test gives up on it.
 LOOK_EVERY_S = 0.1
+LEFT_AFTER_S = 24 * 3600.0
 DISTRIBUTION = "debian"
 BUILDER = "local"
 
@@ -51,6 +53,17 @@ def base_chroot(suite: str = "bookworm") -> Path:
     """A base chroot for this machine's architecture, as a tar archive; made once, and shared with the demo."""
     base = BaseChroot(suite, own_architecture(), find_mirror(suite))
     return ensure_chroot(base, Places(default_root()), build_account())
+
+
+def _new_folder(prefix: str, parent: Path) -> Path:
+    """A new folder that every account may enter. Those that killed tests left behind a day ago or more are removed."""
+    for left in parent.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # Another test removes it at this moment.
+            if time.time() - left.stat().st_mtime > LEFT_AFTER_S:
+                build_account().remove_tree(left)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    folder.chmod(0o755)
+    return folder
 
 
 class BuilddTestSetup:
@@ -81,8 +94,7 @@ class BuilddTestSetup:
         :raises tools.daemon.NotAnswering: it does not; the message has the end of its log.
         """
         assert self._folder is None, "it is set up already"
-        self._folder = Path(tempfile.mkdtemp(prefix="buildd-", dir=self.places.tests))
-        self._folder.chmod(0o755)
+        self._folder = _new_folder("buildd-", self.places.tests)
         self._daemon = Daemon(
             self.account,
             self.places,
@@ -207,7 +219,7 @@ class FarmTestSetup:
         chroot = self._chroot or base_chroot(self.suite)
         self.buildd.setUp()
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix="farm-", dir=self.buildd.places.tests))
+            self._folder = _new_folder("farm-", self.places.tests)
             self._master = Master(this_account(), self._folder / "farm", self._folder / "buildmaster.log")
             self.master.run("init", "--distribution", DISTRIBUTION)
             place = f"{DISTRIBUTION}/{self.suite}"

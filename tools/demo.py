@@ -15,7 +15,7 @@ from tools.account import Account, NoSubordinateIds, build_account, this_account
 from tools.base_chroot import BaseChroot, ChrootFailed, ensure_chroot
 from tools.children import Register
 from tools.daemon import Daemon, NotAnswering
-from tools.demo_farm import BuildFailed, DemoFarm, FarmDied, Wish
+from tools.demo_farm import BUILT, BuildFailed, DemoFarm, FarmDied, Wish
 from tools.machines_apt import find_mirror
 from tools.master import INTERRUPTED, CommandFailed, Master
 from tools.places import Busy, Places, default_root, lock
@@ -44,9 +44,9 @@ def run_demo(packages: Sequence[str], suite: str) -> None:
         chroot = _chroot(wish, places, account)
         sources = [_source(package, wish, places) for package in wish.packages]
         with _running(wish, chroot, places, account, register) as farm:
-            failed = [dsc.stem.replace("_", " ") for dsc in sources if not _build(farm, dsc, wish)]
-        if failed:
-            raise BuildFailed(f"not built: {', '.join(failed)}")
+            failures = [failure for dsc in sources if (failure := _build(farm, dsc, wish))]
+        if failures:
+            raise BuildFailed("\n".join(failures))
 
 
 def _chroot(wish: Wish, places: Places, account: Account) -> Path:
@@ -57,8 +57,15 @@ def _chroot(wish: Wish, places: Places, account: Account) -> Path:
 
 
 def _source(package: str, wish: Wish, places: Places) -> Path:
-    own = package == "."
-    dsc = checkout_source(places) if own else fetch_source(package, wish.suite, wish.mirror, places)
+    """The .dsc of a package, given by its name, as a .dsc of one's own, or as . for this checkout's."""
+    if package.endswith(".dsc"):
+        dsc = Path(package).absolute()
+        if not dsc.is_file():
+            raise NoSource(package, "there is no such file")
+    elif package == ".":
+        dsc = checkout_source(places)
+    else:
+        dsc = fetch_source(package, wish.suite, wish.mirror, places)
     say(f"source package: {dsc}")
     return dsc
 
@@ -81,20 +88,21 @@ def _running(wish: Wish, chroot: Path, places: Places, account: Account, registe
         signal.signal(signal.SIGINT, before)
 
 
-def _build(farm: DemoFarm, dsc: Path, wish: Wish) -> bool:
-    """Build one package and tell where its results are; return whether it was built."""
+def _build(farm: DemoFarm, dsc: Path, wish: Wish) -> str:
+    """Build one package and tell where its results are; return why it was not built, "" when it was."""
     began = time.monotonic()
     name = dsc.stem.replace("_", " ")
-    ended = farm.build(dsc, wish.suite)
-    results = farm.fetch(ended.build_id, farm.places.results / f"{dsc.stem}_{wish.suite}")
+    build = farm.build(dsc, wish.suite)
+    results = farm.fetch(build, farm.places.results / f"{dsc.stem}_{wish.suite}")
     for path in results.shown:
         print(f"    {path}", flush=True)
-    if ended.built:
-        checked = check_results(results)
-        compiled = results.compile_s()
-        of_which = "" if compiled is None else f", of which {compiled} s compiling"
-        say(f"{name} built in {time.monotonic() - began:.0f} s{of_which}; the digests of all {checked} files are right")
-    return ended.built
+    if build["state"] != BUILT:
+        return f"{name} was not built: {build['state']}: {build['reason']}; its log: {results.log or 'there is none'}"
+    checked = check_results(results)
+    compiled = results.compile_s()
+    of_which = "" if compiled is None else f", of which {compiled} s compiling"
+    say(f"{name} built in {time.monotonic() - began:.0f} s{of_which}; the digests of all {checked} files are right")
+    return ""
 
 
 def _free(port: int) -> bool:
@@ -115,7 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--suite", default="bookworm")
-    parser.add_argument("packages", nargs="+", metavar="PACKAGE", help="a source package of Debian's; . for this one")
+    parser.add_argument(
+        "packages", nargs="+", metavar="PACKAGE", help="a source package of Debian's; a .dsc file; . for this one"
+    )
     arguments = parser.parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)

@@ -6,6 +6,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tools.account import this_account
 from tools.children import Register
@@ -16,6 +17,7 @@ from tools.places import Places
 from tools.results import Results
 
 DISTRIBUTION = "debian"
+BUILT = "built"
 
 
 class FarmDied(Exception):
@@ -34,14 +36,6 @@ class Wish:
     suite: str
     architecture: str
     mirror: Mirror
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A build that has ended."""
-
-    build_id: int
-    built: bool
 
 
 @dataclass
@@ -67,14 +61,14 @@ class DemoFarm:
         self.daemon.stop()
         self.register.forget_all()
 
-    def build(self, dsc: Path, suite: str) -> Ended:
-        """Submit a source package and show its build to the end.
+    def build(self, dsc: Path, suite: str) -> dict[str, Any]:
+        """Submit a source package and show its build to the end; return it, as `buildmaster builds --json` has it.
 
         :raises BuildFailed: it could not even be submitted; the reason has been printed.
         :raises FarmDied: the master or the daemon ended.
         """
         source = dsc.name.partition("_")[0]
-        newest_before = self._newest(source)
+        before = self._newest(source)
         arguments: list[str | Path] = ["submit", "--rebuild", "--wait", "--series", f"{DISTRIBUTION}/{suite}", dsc]
         argv = this_account().command(self.master.command("--quiet", *arguments))
         with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
@@ -87,18 +81,20 @@ class DemoFarm:
         if process.returncode == INTERRUPTED:
             raise KeyboardInterrupt
         newest = self._newest(source)
-        if newest is None or newest == newest_before:
+        if newest is None or (before and before["id"] == newest["id"]):
             raise BuildFailed(f"{dsc.name} was not accepted")
-        return Ended(newest, process.returncode == 0)
+        return newest
 
-    def _newest(self, source: str) -> int | None:
-        found = self.master.ask("builds", "--source", source, "--limit", "1")["builds"]
-        return int(found[0]["id"]) if found else None
+    def _newest(self, source: str) -> dict[str, Any] | None:
+        found: list[dict[str, Any]] = self.master.ask("builds", "--source", source, "--limit", "1")["builds"]
+        return found[0] if found else None
 
-    def fetch(self, build_id: int, target: Path) -> Results:
+    def fetch(self, build: dict[str, Any], target: Path) -> Results:
         """Copy what a build made, and its log, to a folder that holds nothing else afterwards."""
         shutil.rmtree(target, ignore_errors=True)
-        fetched = self.master.ask("fetch", str(build_id), "--to", target)
+        if build["state"] != BUILT and not build["log"]:
+            return Results((), None)
+        fetched = self.master.ask("fetch", str(build["id"]), "--to", target)
         files = tuple(Path(file["path"]) for file in fetched["files"])
         return Results(files, Path(fetched["log"]) if fetched["log"] else None)
 
