@@ -7,7 +7,8 @@ and keep cookies, none of which a builder should be able to ask for.
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimedOut
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.error import TimeoutError as TimedOut
 from twisted.internet.interfaces import IReactorTCP, IReactorTime
@@ -95,6 +96,8 @@ class BuilderHttp:
         try:
             response: IResponse = await self._agent.request(method, url.encode(), headers, body)
         except _NETWORK_ERRORS as error:
+            if _was_cancelled(error):  # By us: because the time was over, or the master ends.
+                raise CancelledError from error
             raise BuilderUnreachable(f"{url}: {network_reason(error)}") from error
         return response
 
@@ -106,11 +109,16 @@ class BuilderHttp:
         deferred = Deferred.fromCoroutine(coroutine)
         try:
             return await deferred.addTimeout(timeout_s, self.reactor)
-        except TimedOut as error:
+        except DeferredTimedOut as error:
             raise BuilderUnreachable(f"no answer within {timeout_s:g} s") from error
 
 
 _NETWORK_ERRORS = (ConnectError, ConnectionClosed, DNSLookupError, ResponseFailed, TimedOut, OSError)
+
+
+def _was_cancelled(error: BaseException) -> bool:
+    reasons = getattr(error, "reasons", None) or []
+    return any(isinstance(reason, Failure) and isinstance(reason.value, CancelledError) for reason in reasons)
 
 
 def network_reason(error: BaseException | None) -> str:

@@ -13,7 +13,8 @@ from xmlrpc.client import Binary
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.web.client import Agent, HTTPConnectionPool, readBody
-from twisted.web.resource import NoResource, Resource
+from twisted.web.pages import notFound
+from twisted.web.resource import Resource
 from twisted.web.server import Site
 from twisted.web.static import Data
 from twisted.web.xmlrpc import XMLRPC, Fault
@@ -59,7 +60,8 @@ class FakeBuilder:
         root.putChild(b"rpc", rpc)
         root.putChild(b"filecache", _FileCache(self))
         self._pool = HTTPConnectionPool(self.reactor, persistent=False)  # type: ignore[no-untyped-call]
-        self.port = self.reactor.listenTCP(port, Site(root), interface="127.0.0.1")  # type: ignore[no-untyped-call]
+        self._site = _Site(root)
+        self.port = self.reactor.listenTCP(port, self._site, interface="127.0.0.1")
         return self.url
 
     def rpc(self) -> XMLRPC:
@@ -76,6 +78,8 @@ class FakeBuilder:
         port, self.port = self.port, None
         if port is not None:
             await port.stopListening()
+            for connection in self._site.connections:
+                connection.abortConnection()
 
     def forget(self) -> None:
         """Lose the build, as a machine does that was switched off and on."""
@@ -177,6 +181,30 @@ def make_results(name: str, version: str, files: dict[str, bytes]) -> dict[str, 
     return {**files, f"{name}_{version}_amd64.changes": changes.encode()}
 
 
+class _Site(Site):
+    """A site that remembers its connections, so that they can be cut."""
+
+    noisy = False
+
+    def __init__(self, root: Resource) -> None:
+        super().__init__(root)  # type: ignore[no-untyped-call]
+        self.connections: list[Any] = []
+
+    def buildProtocol(self, addr: Any) -> Any:
+        channel = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+        made = channel.makeConnection
+
+        def make(transport: Any) -> None:
+            self.connections.append(transport)
+            made(transport)
+
+        channel.makeConnection = make
+        return channel
+
+    def log(self, request: Any) -> None:
+        """Nobody reads it."""
+
+
 class _Rpc(XMLRPC):
     """The XML-RPC methods of version 1.0. An unknown one is fault 8001, as everywhere in Twisted."""
 
@@ -222,15 +250,18 @@ class _FileCache(Resource):
         super().__init__()  # type: ignore[no-untyped-call]
         self.builder = builder
 
-    def getChild(self, path: bytes, request: Any) -> Resource:
+    def getChild(self, path: bytes, request: Any) -> Any:
         name = path.decode()
         self.builder.calls.append(f"GET {name}")
-        if name in self.builder.served:
-            return Data(self.builder.served[name], "application/octet-stream")  # type: ignore[no-untyped-call]
-        if name == "buildlog":
-            return Data(self.builder.log, "text/plain")  # type: ignore[no-untyped-call]
-        data = self.builder.cache.get(name)
-        return NoResource() if data is None else Data(data, "application/octet-stream")  # type: ignore[no-untyped-call]
+        data = self.builder.log if name == "buildlog" else self.builder.cache.get(name)
+        data = self.builder.served.get(name, data)
+        if data is None:
+            return notFound()
+        wanted = request.getHeader("range")
+        if wanted is not None and self.builder.ranges:
+            data = data[int(wanted.removeprefix("bytes=").removesuffix("-")) :]
+            request.setResponseCode(206 if data else 416)
+        return Data(data, "application/octet-stream")  # type: ignore[no-untyped-call]
 
 
 class _WaitingRpc(_Rpc):

@@ -109,7 +109,8 @@ def test_commits_by_others_are_seen(farm: Farm) -> None:
     commits = farm.commits()
     assert not commits.seen()
     code = (
-        "import sys; from pathlib import Path; from buildmaster import distributions; from buildmaster.farm import Farm\n"
+        "import sys; from pathlib import Path\n"
+        "from buildmaster import distributions; from buildmaster.farm import Farm\n"
         "with Farm.open(Path(sys.argv[1])).transaction() as connection: distributions.ensure(connection, 'debian')"
     )
     subprocess.run([sys.executable, "-c", code, str(farm.directory)], check=True)

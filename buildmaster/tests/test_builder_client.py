@@ -1,0 +1,288 @@
+"""What a builder says, parsed; and what becomes of it when it says something else."""
+
+import xmlrpc.client
+from typing import Any
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.trial.unittest import TestCase
+from twisted.web.xmlrpc import Fault
+
+from buildd.protocol import BuilderStatus, BuildId, BuildStatus, FileName, Sha1
+from buildmaster.builder_client import (
+    BadAnswer,
+    BuilderClient,
+    BuilderFault,
+    BuildRefused,
+    Status,
+    Timeouts,
+    parse_answer,
+    parse_status,
+)
+from buildmaster.builder_http import BuilderError, BuilderHttp, BuilderUnreachable
+from buildmaster.tests.fakes import FakeBuilder, WaitingBuilder, sha1_of
+
+
+def answer(value: Any) -> bytes:
+    return xmlrpc.client.dumps((value,), methodresponse=True, allow_none=True).encode()
+
+
+@pytest.mark.parametrize("value", ["x", 5, True, None, [1, [2]], {"a": {"b": "c"}}, 2.5])
+def test_values(value: object) -> None:
+    """What an honest builder may answer comes out as it was."""
+    assert parse_answer(answer(value)) == value
+
+
+ENTITIES = b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not XML",
+        b"<methodResponse>",
+        b"<html><body>503</body></html>",
+        b'<?xml version="1.0"?>' + ENTITIES + answer("x").partition(b"?>")[2].replace(b"x", b"&b;"),
+        answer([]).replace(b"<data>", b"<data><value><array><data>" * 200_000),
+        b"<methodResponse><params><param>" + b"<value><array><data>" * 9 + b"</data></array></value>" * 9
+        + b"</param></params></methodResponse>",
+        answer(5).replace(b"5", b"five"),
+        answer(5).replace(b"5", b"9" * 10_000),
+        answer(True).replace(b"1", b"7"),
+        answer("x").replace(b"<param>", b"").replace(b"</param>", b"").replace(b"<value>", b"<struct>"),
+        b"<methodResponse><params></params></methodResponse>",
+        xmlrpc.client.dumps((1,), "call").encode().replace(b"<params>", b"<params><param><value>1</value></param>"),
+        answer({"a": 1}).replace(b"<name>a</name>", b""),
+        answer(xmlrpc.client.Binary(b"x")).replace(b"eA==", b"\xff"),
+    ],
+    ids=lambda body: repr(body[:30]),
+)  # fmt: skip
+def test_bad_xml(body: bytes) -> None:
+    """What is not an XML-RPC answer, or nested deeper than any honest one, is one kind of error."""
+    with pytest.raises(BadAnswer):
+        parse_answer(body)
+
+
+def test_a_fault() -> None:
+    """A fault is an error with its code and its text, the latter on one line."""
+    body = xmlrpc.client.dumps(xmlrpc.client.Fault(8002, "no\nway\x07"), methodresponse=True).encode()
+    with pytest.raises(BuilderFault) as fault:
+        parse_answer(body.replace(b"\x07", b"!"))
+    assert (fault.value.code, fault.value.text) == (8002, "no way!")
+
+
+def test_status_of_every_kind() -> None:
+    """Each status struct of the protocol becomes one value."""
+    assert parse_status({"builder_status": "BuilderStatus.IDLE", "builder_version": "254"}) == Status(
+        BuilderStatus.IDLE, "254"
+    )
+    building = {"builder_status": "BuilderStatus.BUILDING", "build_id": "PACKAGEBUILD-1"}
+    told = parse_status({**building, "logtail": xmlrpc.client.Binary(b"\xff"), "stage": "unpack"})
+    assert (told.build_id, told.log_tail, told.stage) == ("PACKAGEBUILD-1", b"\xff", "unpack")
+    sha1 = "AB" * 20
+    waiting = {"builder_status": "BuilderStatus.WAITING", "build_id": "x", "build_status": "BuildStatus.DEPFAIL"}
+    told = parse_status({**waiting, "filemap": {"a.deb": sha1}, "dependencies": "foo (>= 1)", "other": [1]})
+    assert (told.build_status, told.dependencies) == (BuildStatus.DEPFAIL, "foo (>= 1)")
+    assert told.filemap == {FileName("a.deb"): Sha1(sha1.lower())}
+
+
+@pytest.mark.parametrize(
+    "struct",
+    [
+        [],
+        "BuilderStatus.IDLE",
+        {},
+        {"builder_status": "IDLE"},
+        {"builder_status": None},
+        {"builder_status": "BuilderStatus.BUILDING"},
+        {"builder_status": "BuilderStatus.BUILDING", "build_id": ""},
+        {"builder_status": "BuilderStatus.BUILDING", "build_id": "a/b"},
+        {"builder_status": "BuilderStatus.WAITING", "build_id": "x"},
+        {"builder_status": "BuilderStatus.WAITING", "build_id": "x", "build_status": {"a": 1}},
+        {"builder_status": "BuilderStatus.WAITING", "build_id": "x", "build_status": "BuildStatus.OK", "filemap": 5},
+        {
+            "builder_status": "BuilderStatus.WAITING", "build_id": "x", "build_status": "BuildStatus.OK",
+            "filemap": {"a": "short"},
+        },
+        {
+            "builder_status": "BuilderStatus.WAITING", "build_id": "x", "build_status": "BuildStatus.OK",
+            "filemap": {f"{n}": "0" * 40 for n in range(30_000)},
+        },
+    ],
+    ids=lambda struct: repr(struct)[:60],
+)  # fmt: skip
+def test_bad_status(struct: object) -> None:
+    """A status that is none is one kind of error, with a message of bearable length."""
+    with pytest.raises(BadAnswer) as told:
+        parse_status(struct)
+    assert len(str(told.value)) < 10_000
+
+
+class OverHttp(TestCase):
+    make_fake: Any = FakeBuilder
+
+    def setUp(self) -> None:
+        self.fake: FakeBuilder = self.make_fake(reactor)
+        self.http = BuilderHttp(reactor)
+        self.client = BuilderClient(self.fake.listen(), self.http, Timeouts(0.5, 0.5, 0.2))
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        await self.fake.stop()
+        await self.http.close()
+
+    async def failure(self, coroutine: Any) -> BuilderError:
+        try:
+            await coroutine
+        except BuilderError as error:
+            return error
+        raise AssertionError("it did not fail")
+
+
+class TestCalls(OverHttp):
+    async def test_a_build_over_the_wire(self) -> None:
+        """The calls of a whole build, with arguments of all types."""
+        self.fake.cache = {sha1_of(data): data for data in (b"chroot", b"dsc")}
+        chroot, dsc = (Sha1(sha1_of(data)) for data in (b"chroot", b"dsc"))
+        await self.client.ensure_present(chroot, "http://unused/")
+        self.fake.duration_s = None
+        arguments = {"a": True, "b": ["x"], "c": "ü"}
+        await self.client.build(
+            BuildId("PACKAGEBUILD-1"), "binarypackage", chroot, {FileName("x.dsc"): dsc}, arguments
+        )
+        assert self.fake.arguments == arguments
+        status = await self.client.status()
+        assert (status.builder_status, status.build_id) == (BuilderStatus.BUILDING, "PACKAGEBUILD-1")
+        await self.client.abort()
+        while (await self.client.status()).builder_status is not BuilderStatus.WAITING:
+            pass
+        await self.client.clean()
+        assert (await self.client.status()).builder_status is BuilderStatus.IDLE
+
+    async def test_refused(self) -> None:
+        """A build that is not taken is an error with the builder's words."""
+        self.fake.refuse = "BuilderStatus.UNKNOWNSUM"
+        error = await self.failure(self.client.build(BuildId("x"), "binarypackage", Sha1("0" * 40), {}, {}))
+        assert isinstance(error, BuildRefused) and "UNKNOWNSUM" in str(error) and "because" in str(error)
+
+    async def test_not_present(self) -> None:
+        """A file that the builder cannot fetch is an error with its reason."""
+        url = f"{self.fake.url}filecache/nothing"
+        error = await self.failure(self.client.ensure_present(Sha1("0" * 40), url))
+        assert "404" in str(error)
+
+    async def test_no_wait(self) -> None:
+        """A stock daemon has no wait(): that is noticed once, and it is not asked again."""
+        assert self.client.waits
+        assert await self.client.wait(Status(BuilderStatus.IDLE), 1.0) is None
+        assert not self.client.waits
+
+    async def test_refuses_connections(self) -> None:
+        """A builder that is down is unreachable, at once."""
+        await self.fake.stop()
+        assert isinstance(await self.failure(self.client.status()), BuilderUnreachable)
+
+    async def test_http_error(self) -> None:
+        """Another HTTP status than 200 is an error that names it."""
+        client = BuilderClient(f"{self.fake.url}nowhere/", self.http, Timeouts(0.5, 0.5, 0.2))
+        assert "404" in str(await self.failure(client.status()))
+
+    async def test_a_fault_of_another_kind_from_wait(self) -> None:
+        """A fault from wait() that is not unknown-method is an error like any other."""
+        self.fake.faults["wait"] = Fault(8002, "error")
+        assert "8002" in str(await self.failure(self.client.wait(Status(BuilderStatus.IDLE), 1.0)))
+
+    async def test_the_log_from_an_offset(self) -> None:
+        """The log is fetched from an offset, with and without byte ranges; nothing new is nothing."""
+        self.fake.log = b"0123456789" * 20_000
+        for ranges in (True, False):
+            self.fake.ranges = ranges
+            body = await self.client.log(150_003)
+            assert body is not None
+            data = b""
+            while more := await self.client.read(body):
+                data += more
+            assert data == self.fake.log[150_003:]
+        self.fake.ranges = True
+        assert await self.client.log(200_000) is None
+
+
+class TestWait(OverHttp):
+    make_fake = WaitingBuilder
+
+    async def test_wait(self) -> None:
+        """wait() answers as soon as the status is another, and after its time at the latest."""
+        status = Status(BuilderStatus.IDLE)
+        before = reactor.seconds()
+        told = await self.client.wait(status, 0.1)
+        assert told is not None and told.builder_status is BuilderStatus.IDLE
+        assert 0.09 < reactor.seconds() - before < 0.4
+        reactor.callLater(0.05, setattr, self.fake, "status", BuilderStatus.ABORTING)
+        self.fake.build_id = ""
+        self.fake.extra_status = {"build_id": "x"}
+        told = await self.client.wait(status, 30.0)
+        assert told is not None and told.builder_status is BuilderStatus.ABORTING
+
+
+class _Raw(Protocol):
+    """Answers whatever comes with fixed bytes."""
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        factory: Any = self.factory
+        self.transport.write(factory.answer)
+        if factory.closes:
+            self.transport.loseConnection()
+
+
+class TestBadServers(TestCase):
+    async def said(self, raw: bytes, closes: bool = True, call: str = "status") -> BuilderError:
+        factory: Any = Factory.forProtocol(_Raw)
+        factory.answer, factory.closes = raw, closes
+        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        http = BuilderHttp(reactor)
+        client = BuilderClient(f"http://127.0.0.1:{port.getHost().port}/", http, Timeouts(0.3, 0.3, 0.2))
+        try:
+            if call == "status":
+                await client.status()
+            else:
+                body = await client.file(Sha1("0" * 40))
+                while await client.read(body):
+                    pass
+        except BuilderError as error:
+            return error
+        finally:
+            await port.stopListening()
+            await http.close()
+        raise AssertionError("it did not fail")
+
+    async def test_silence(self) -> None:
+        """A builder that takes the call and says nothing is unreachable after the timeout."""
+        assert "0.3 s" in str(await self.said(b"", closes=False))
+
+    async def test_breaks_off(self) -> None:
+        """An answer that breaks off is an error."""
+        await self.said(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf")
+
+    async def test_not_http(self) -> None:
+        """What is not HTTP is an error."""
+        await self.said(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+
+    async def test_endless_headers(self) -> None:
+        """Headers without end are an error."""
+        await self.said(b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * (1 << 20), closes=False)
+
+    async def test_stays_open(self) -> None:
+        """An answer whose body never ends is an error after the timeout."""
+        await self.said(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf", closes=False)
+
+    async def test_redirect(self) -> None:
+        """A redirection is not followed."""
+        error = await self.said(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
+        assert "302" in str(error)
+
+    async def test_a_file_that_stops(self) -> None:
+        """A download in which no byte arrives for too long is an error."""
+        raw = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf"
+        assert isinstance(await self.said(raw, closes=False, call="file"), BuilderUnreachable)

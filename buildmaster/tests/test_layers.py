@@ -1,0 +1,125 @@
+"""Who may import whom: edges -> work -> state -> core, and never the other way; buildd knows nothing of buildmaster."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import buildd
+import buildmaster
+
+LAYERS = {
+    "core": {"lifecycle", "blame", "scoring", "architectures", "pacing"},
+    "state": {
+        "tables", "migrations", "database", "files", "builds", "builders", "orders", "packages", "distributions",
+        "distro_series", "farm", "store", "listings",
+    },
+    "work": {
+        "ports", "builder_http", "builder_client", "fetching", "snapshot", "dispatch", "results", "gathering",
+        "recovery", "running_log", "scanner", "fleet", "workshop", "file_server", "master",
+    },
+    "edges": {"config", "settings", "service", "cli"},
+}  # fmt: skip
+ORDER = list(LAYERS)
+PUBLIC = {"buildd.protocol", "buildd.control"}  # All that a master may know of a daemon.
+NOT_IN_CORE = {"twisted", "sqlalchemy", "time", "os", "pathlib", "socket", "random", "datetime"}
+
+MASTER = Path(buildmaster.__file__).parent
+DAEMON = Path(buildd.__file__).parent
+
+
+def modules(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*.py") if "tests" not in path.parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a module imports, at its top or inside a function, and what `from x import y` may mean."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def part_of(path: Path) -> str:
+    """The name of the module or package directly below buildmaster that a file is in."""
+    return path.relative_to(MASTER).parts[0].removesuffix(".py")
+
+
+def layer_of(part: str) -> int:
+    (layer,) = (number for number, name in enumerate(ORDER) if part in LAYERS[name])
+    return layer
+
+
+def own(name: str) -> str | None:
+    """The part of buildmaster that an import is of."""
+    words = name.split(".")
+    return words[1] if words[0] == "buildmaster" and len(words) > 1 else None
+
+
+ALL = [pytest.param(path, id=str(path.relative_to(MASTER))) for path in modules(MASTER) if part_of(path) != "__init__"]
+
+
+def test_every_module_has_a_layer() -> None:
+    """Whoever adds a module says here where it belongs."""
+    parts = {part_of(path) for path in modules(MASTER)} - {"__init__"}
+    assert parts == set().union(*LAYERS.values())
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_nothing_is_imported_from_above(path: Path) -> None:
+    """A module imports its own layer and those below it."""
+    known = set().union(*LAYERS.values())
+    mine = layer_of(part_of(path))
+    above = {name for name in imports(path) if (part := own(name)) in known and layer_of(str(part)) > mine}
+    assert not above
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_little_of_the_daemon(path: Path) -> None:
+    """The master imports the public modules of buildd and nothing else of it."""
+    found = {".".join(name.split(".")[:2]) for name in imports(path) if name.startswith("buildd.")}
+    assert found <= PUBLIC
+    assert "buildd" not in imports(path)
+
+
+@pytest.mark.parametrize("path", [each for each in ALL if part_of(each.values[0]) in LAYERS["core"]])  # type: ignore
+def test_the_core_is_pure(path: Path) -> None:
+    """The core knows no clock, file, network, database or reactor."""
+    assert not {name.split(".")[0] for name in imports(path)} & NOT_IN_CORE
+
+
+@pytest.mark.parametrize("path", [each for each in ALL if part_of(each.values[0]) in {"cli"}])  # type: ignore
+def test_the_commands_touch_no_table(path: Path) -> None:
+    """The command line asks listings and the verbs of the state; it never touches the tables."""
+    assert not {name for name in imports(path) if name.startswith("buildmaster.tables")}
+
+
+@pytest.mark.parametrize("path", [each for each in ALL if part_of(each.values[0]) == "store"])  # type: ignore
+def test_the_store_stands_alone(path: Path) -> None:
+    """The store imports nothing of ours but itself and the protocol."""
+    ours = {name for name in imports(path) if name.startswith(("buildmaster", "buildd."))}
+    assert all(name.startswith(("buildmaster.store", "buildd.protocol")) for name in ours)
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_one_place_knows_the_global_reactor(path: Path) -> None:
+    """The global reactor is imported by service.py only."""
+    if part_of(path) != "service":
+        assert "twisted.internet.reactor" not in set(imports(path))
+
+
+@pytest.mark.parametrize("path", modules(DAEMON), ids=str)
+def test_the_daemon_knows_no_master(path: Path) -> None:
+    """Nothing in buildd imports buildmaster."""
+    assert not {name for name in imports(path) if name.split(".")[0] == "buildmaster"}
+
+
+def test_the_protocol_needs_the_standard_library_only() -> None:
+    """buildd/protocol.py and buildd/control.py can be used without the rest."""
+    for name in ("protocol.py", "control.py"):
+        ours = {each for each in imports(DAEMON / name) if each.startswith(("buildd.", "twisted"))}
+        assert all(each.startswith("buildd.protocol") for each in ours)

@@ -1,0 +1,571 @@
+"""The scan of one builder, and what it leads to: each test is one story between a master and a builder."""
+
+import gzip
+from dataclasses import replace
+
+from twisted.web.xmlrpc import Fault
+
+from buildd.protocol import BuilderStatus, BuildStatus
+from buildmaster import builders, builds
+from buildmaster.builders import Cleanliness
+from buildmaster.lifecycle import BuildState
+from buildmaster.pacing import Progress
+from buildmaster.store import Sha256
+from buildmaster.tables import stored_file
+from buildmaster.tests.factories import make_build, make_builder, make_busy, make_series, set_chroot
+from buildmaster.tests.fakes import make_results
+from buildmaster.tests.farm_case import FarmCase
+
+S = BuildState
+
+
+class TestAWholeBuild(FarmCase):
+    async def test_it_is_built(self) -> None:
+        """A queued build is given to an idle builder, and its results and log end up in the store."""
+        build_id = make_build(self.farm)
+        self.fake.log = b"a log \xff\x00 with anything in it\n"
+        assert await self.scan_until(build_id, S.BUILT) is S.BUILT
+        assert self.results(build_id) == ["hello_1.0_amd64.changes", "hello_1.0_amd64.deb"]
+        assert self.fake.started == ["PACKAGEBUILD-1"]
+        assert self.queue_row(build_id) is None
+        row = self.build(build_id)
+        assert row.log_name == "buildlog_debian-bookworm-amd64.hello_1.0_BUILT.txt.gz"
+        assert gzip.decompress(self.stored(row.log_file_id)) == self.fake.log
+
+    def stored(self, file_id: int) -> bytes:
+        with self.farm.reading() as connection:
+            row = connection.execute(stored_file.select().where(stored_file.c.id == file_id)).one()
+        with self.farm.store.open(Sha256(row.sha256)) as stream:
+            return stream.read()
+
+    async def test_what_the_builder_is_told(self) -> None:
+        """The builder is told architecture, series and suite, and to make debug symbols as sbuild does."""
+        build_id = make_build(self.farm, architectures="any all")
+        await self.scan_until(build_id, S.BUILDING)
+        wanted = {"arch_tag": "amd64", "arch_indep": True, "series": "bookworm", "suite": "bookworm"}
+        wanted |= {"archive_purpose": "PRIMARY", "ogrecomponent": "main", "build_debug_symbols": True}
+        assert wanted.items() <= self.fake.arguments.items()
+
+    async def test_the_builder_is_clean_again(self) -> None:
+        """After a build the builder is cleaned, recorded as clean, and given the next."""
+        ids = [make_build(self.farm, name) for name in ("aa", "bb")]
+        scanner = self.scanner()
+        for build_id in ids:
+            await self.scan_until(build_id, S.BUILT, scanner=scanner)
+        await self.scan(scanner, 3)
+        assert self.vitals().cleanliness is Cleanliness.CLEAN and self.vitals().version == "fake-1"
+        assert self.fake.status is BuilderStatus.IDLE and len(self.fake.started) == 2
+
+    async def test_dirty_before_anything_is_sent(self) -> None:
+        """The claim and DIRTY are committed before the builder hears of the build."""
+        make_build(self.farm)
+        seen = []
+        begin = self.fake.begin
+
+        def spy(*arguments: object) -> list[str]:
+            vitals = self.vitals()
+            seen.append((vitals.cleanliness, vitals.job and vitals.job.state))
+            return begin(*arguments)  # type: ignore[arg-type]
+
+        self.fake.begin = spy  # type: ignore[method-assign, assignment]
+        await self.scan(self.scanner())
+        assert seen == [(Cleanliness.DIRTY, S.BUILDING)]
+
+    async def test_a_new_master_goes_on(self) -> None:
+        """Whoever scans next goes on where another ended: each scan here is by a master that has just been started."""
+        build_id = make_build(self.farm)
+        for _ in range(200):
+            await self.scan(self.scanner())
+            if self.state(build_id) is S.BUILT:
+                break
+            await self.sleep(0.01)
+        assert self.state(build_id) is S.BUILT and self.fake.started == ["PACKAGEBUILD-1"]
+
+    async def test_a_builder_that_is_not_clean(self) -> None:
+        """A builder that holds something of somebody else's is stopped, cleaned, and then given a build."""
+        self.set_cleanliness(Cleanliness.DIRTY)
+        build_id = make_build(self.farm)
+        self.fake.status, self.fake.build_id = BuilderStatus.BUILDING, "PACKAGEBUILD-999"
+        await self.scan_until(build_id, S.BUILT)
+        assert self.fake.calls.index("abort") < self.fake.calls.index("clean") < self.fake.calls.index("build")
+
+    async def test_manual_mode(self) -> None:
+        """A builder in manual mode is scanned, and given nothing."""
+        with self.farm.transaction() as connection:
+            builders.set_manual(connection, "x86", True)
+        build_id = make_build(self.farm)
+        assert await self.scan(self.scanner(), 3) is Progress.IDLE
+        assert self.state(build_id) is S.NEEDS_BUILD and "status" in self.fake.calls
+
+    async def test_out_of_service(self) -> None:
+        """A builder that is out of service is left alone."""
+        with self.farm.transaction() as connection:
+            builders.disable(connection, "x86", "by hand")
+        make_build(self.farm)
+        assert await self.scan(self.scanner(), 3) is Progress.IDLE
+        assert self.fake.calls == []
+
+    async def test_a_scan_that_changes_nothing_asks_no_database(self) -> None:
+        """Scans of an idle builder with nothing to do touch no database."""
+        scanner = self.scanner()
+        await self.scan(scanner, 2)
+        await self.snapshot.take()
+        self.farm.database.pause()  # From here on every question would be an error.
+        assert [await scanner.scan() for _ in range(3)] == [Progress.IDLE] * 3
+
+    async def test_no_chroot_any_more(self) -> None:
+        """A build that waits for a chroot is begun once there is one."""
+        make_series(self.farm, series="trixie", chroot=None)
+        build_id = make_build(self.farm, place=("debian", "trixie"))
+        await self.scan(self.scanner(), 2)
+        assert self.state(build_id) is S.CHROOT_WAIT and self.fake.started == []
+
+
+class TestHowItEnds(FarmCase):
+    async def ended(self, outcome: BuildStatus, *states: BuildState) -> builds.AnyRow:
+        """Let a build end so, and return its row once it is in one of these states."""
+        self.fake.outcome = outcome
+        build_id = make_build(self.farm)
+        await self.scan_until(build_id, S.BUILDING)
+        await self.scan_until(build_id, *states)
+        assert self.fake.started == ["PACKAGEBUILD-1"]
+        return self.build(build_id)
+
+    async def test_package_failure(self) -> None:
+        """PACKAGEFAIL: FAILED, with the log; no results."""
+        row = await self.ended(BuildStatus.PACKAGEFAIL, S.FAILED)
+        assert row.log_name.endswith("_FAILED.txt.gz") and row.log_file_id and row.reason
+        assert self.results(row.id) == []
+
+    async def test_dep_wait(self) -> None:
+        """DEPFAIL: DEP_WAIT, with the log and what is missing."""
+        self.fake.dependencies = "libfoo-dev (>= 2)"
+        row = await self.ended(BuildStatus.DEPFAIL, S.DEP_WAIT)
+        assert row.dependencies == "libfoo-dev (>= 2)" and row.log_name.endswith("_DEP_WAIT.txt.gz")
+
+    async def test_chroot_wait(self) -> None:
+        """CHROOTFAIL: CHROOT_WAIT with the log, until there is another chroot."""
+        row = await self.ended(BuildStatus.CHROOTFAIL, S.CHROOT_WAIT)
+        assert row.log_name.endswith("_CHROOT_WAIT.txt.gz")
+        set_chroot(self.farm, self.place, b"another")
+        self.fake.outcome = BuildStatus.OK
+        await self.scan_until(row.id, S.BUILT)
+
+    async def test_given_back(self) -> None:
+        """GIVENBACK: queued again after a pause, log kept, nobody blamed."""
+        row = await self.ended(BuildStatus.GIVENBACK, S.NEEDS_BUILD)
+        assert row.log_name.endswith("_NEEDS_BUILD.txt.gz") and row.failures == 0
+        assert self.queue_row(row.id).not_before == self.now + 15
+        scanner = self.scanner()
+        await self.scan(scanner, 5)
+        assert len(self.fake.started) == 1  # Not yet.
+        self.now += 16
+        self.fake.outcome = BuildStatus.OK
+        await self.scan_until(row.id, S.BUILT, scanner=scanner)
+
+    async def test_builder_failure(self) -> None:
+        """BUILDERFAIL: queued again, log kept, failure counted against builder and build."""
+        row = await self.ended(BuildStatus.BUILDERFAIL, S.NEEDS_BUILD)
+        assert row.log_file_id and row.failures == 1 and self.vitals().failures == 1
+
+    async def test_aborted_unasked(self) -> None:
+        """ABORTED that nobody asked for is a failure of the builder."""
+        row = await self.ended(BuildStatus.ABORTED, S.NEEDS_BUILD)
+        assert row.failures == 1 and self.vitals().failures == 1
+
+    async def test_a_proper_end_forgives_the_builder(self) -> None:
+        """A builder's failures are forgotten when a build ends properly there, and not when one begins."""
+        with self.farm.transaction() as connection:
+            builders.count_failure(connection, self.builder_id)
+        self.fake.duration_s = None
+        build_id = make_build(self.farm)
+        await self.scan_until(build_id, S.BUILDING)
+        assert self.vitals().failures == 1
+        self.fake.outcome = BuildStatus.PACKAGEFAIL
+        self.fake.end()
+        await self.scan_until(build_id, S.FAILED)
+        assert self.vitals().failures == 0
+
+    async def test_the_reason_of_our_own_daemon(self) -> None:
+        """The sentence that our own daemon adds to its status is kept."""
+        self.fake.extra_status = {"reason": "the compiler found a fault"}
+        row = await self.ended(BuildStatus.PACKAGEFAIL, S.FAILED)
+        assert row.reason == "the compiler found a fault"
+
+
+class TestResults(FarmCase):
+    async def refused(self, results: dict[str, bytes]) -> str:
+        """Let a build end well with these results, which do not check. Returns the reason."""
+        self.fake.results = results
+        build_id = make_build(self.farm)
+        await self.scan_until(build_id, S.FAILED_UPLOAD)
+        assert self.results(build_id) == [] and self.build(build_id).log_file_id
+        return str(self.build(build_id).reason)
+
+    async def test_no_changes(self) -> None:
+        """Results without a .changes are refused."""
+        assert "one .changes" in await self.refused({"a.deb": b"x"})
+
+    async def test_missing(self) -> None:
+        """A file that the .changes names must be there."""
+        results = make_results("hello", "1.0", {"a.deb": b"x", "b.deb": b"y"})
+        del results["b.deb"]
+        assert "b.deb" in await self.refused(results)
+
+    async def test_superfluous(self) -> None:
+        """A file that the .changes does not name must not be there."""
+        assert "c.deb" in await self.refused({**make_results("hello", "1.0", {"a.deb": b"x"}), "c.deb": b"z"})
+
+    async def test_other_content(self) -> None:
+        """Each file must have the sums that the .changes says."""
+        assert "a.deb" in await self.refused({**make_results("hello", "1.0", {"a.deb": b"x"}), "a.deb": b"y"})
+
+    async def test_another_source(self) -> None:
+        """The results must be of the source that was to be built."""
+        assert "hello 1.1" in await self.refused(make_results("hello", "1.1", {"a.deb": b"x"}))
+
+    async def test_no_control_file(self) -> None:
+        """A .changes that is none is refused."""
+        assert await self.refused({"hello.changes": b"\xff\xff"})
+
+    async def test_wrong_content_for_a_sum(self) -> None:
+        """A builder that serves other content than the SHA-1 promises is not believed, however often it is asked."""
+        build_id = make_build(self.farm)
+        scanner = self.scanner()
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        await self.sleep(0.1)
+        self.fake.served = dict.fromkeys(self.fake.filemap.values(), b"something else")
+        await self.scan(scanner)
+        assert self.state(build_id) is S.GATHERING and self.results(build_id) == []
+        assert sum(call.startswith("GET ") and "buildlog" not in call for call in self.fake.calls) == 3
+        self.fake.served = {}
+        await self.scan(scanner)
+        assert self.state(build_id) is S.BUILT
+
+    async def test_a_file_that_is_too_long(self) -> None:
+        """A builder cannot fill the master's disk: a file longer than the limit is not taken."""
+        self.fake.results = make_results("hello", "1.0", {"a.deb": bytes(3 << 20)})
+        build_id = make_build(self.farm)
+        scanner = self.scanner()
+        await self.scan_until(build_id, S.GATHERING, scanner=scanner)
+        assert scanner._errors == 1
+        assert not list(self.directory.rglob("*.part"))
+
+
+class TestCancelling(FarmCase):
+    async def cancelled_while_building(self) -> int:
+        self.fake.duration_s = None
+        build_id = make_build(self.farm)
+        await self.scan_until(build_id, S.BUILDING)
+        with self.farm.transaction() as connection:
+            assert builds.cancel(connection, build_id, self.now) is S.CANCELLING
+        return build_id
+
+    async def test_it_is_stopped(self) -> None:
+        """A build that is cancelled is stopped on its builder, and CANCELLED with its log."""
+        build_id = await self.cancelled_while_building()
+        await self.scan_until(build_id, S.CANCELLED)
+        assert self.build(build_id).log_name.endswith("_CANCELLED.txt.gz")
+        assert self.vitals().failures == 0
+
+    async def test_it_ends_well_meanwhile(self) -> None:
+        """A build that ends well while it is being cancelled is cancelled all the same."""
+        build_id = await self.cancelled_while_building()
+        self.fake.end()
+        await self.scan_until(build_id, S.CANCELLED)
+        assert self.results(build_id) == []
+
+    async def test_it_does_not_stop(self) -> None:
+        """After 180 s the build is CANCELLED and the builder is blamed."""
+        self.fake.abort_s = None
+        build_id = await self.cancelled_while_building()
+        scanner = self.scanner()
+        self.now += 179
+        await self.scan(scanner, 3)
+        assert self.state(build_id) is S.CANCELLING and self.vitals().failures == 0
+        self.now += 2
+        await self.scan(scanner)
+        assert self.state(build_id) is S.CANCELLED and self.vitals().failures == 1
+
+    async def test_its_builder_is_gone(self) -> None:
+        """The 180 s also count when the builder does not answer at all."""
+        build_id = await self.cancelled_while_building()
+        await self.fake.stop()
+        self.now += 181
+        await self.scan(self.scanner())
+        assert self.state(build_id) is S.CANCELLED
+
+    async def test_its_builder_forgot(self) -> None:
+        """A build that is being cancelled and was forgotten is cancelled, not queued."""
+        build_id = await self.cancelled_while_building()
+        self.fake.forget()
+        await self.scan(self.scanner())
+        assert self.state(build_id) is S.CANCELLED
+
+    async def test_between_claim_and_start(self) -> None:
+        """A build that is cancelled while its files are sent is never begun."""
+        build_id = make_build(self.farm)
+        fetch = self.fake.fetch
+
+        async def cancel_and_fetch(sha1: str, url: str) -> list[object]:
+            with self.farm.transaction() as connection:
+                builds.cancel(connection, build_id, self.now)
+            return await fetch(sha1, url)
+
+        self.fake.fetch = cancel_and_fetch  # type: ignore[method-assign]
+        await self.scan_until(build_id, S.CANCELLED)
+        assert self.fake.started == []
+
+
+class TestLostBuilders(FarmCase):
+    async def building(self) -> int:
+        self.fake.duration_s = None
+        build_id = make_build(self.farm)
+        await self.scan_until(build_id, S.BUILDING)
+        return build_id
+
+    async def test_forgotten(self) -> None:
+        """A builder that does not know its build has lost it: queued again at once, with the warning, nobody blamed."""
+        build_id = await self.building()
+        self.fake.forget()
+        await self.scan(self.scanner())
+        assert self.state(build_id) is S.NEEDS_BUILD
+        assert self.build(build_id).failures == self.vitals().failures == 0
+        assert self.queue_row(build_id).not_before <= self.now
+        self.fake.duration_s = 0.01
+        await self.scan_until(build_id, S.BUILT)
+
+    async def test_another_build(self) -> None:
+        """A builder with a build id that is not the cookie has lost the build as well."""
+        build_id = await self.building()
+        self.fake.build_id = "PACKAGEBUILD-77"
+        await self.scan(self.scanner())
+        assert self.state(build_id) is S.NEEDS_BUILD
+
+    async def test_taken_out_of_service(self) -> None:
+        """A builder that is taken out of service loses its build, without being asked."""
+        build_id = await self.building()
+        with self.farm.transaction() as connection:
+            builders.disable(connection, "x86", "by hand")
+        self.fake.calls.clear()
+        await self.scan(self.scanner())
+        assert self.state(build_id) is S.NEEDS_BUILD and self.fake.calls == []
+
+    async def test_a_builder_that_is_away_for_a_moment(self) -> None:
+        """Four scans in a row that fail are no failure: the build goes on when the builder is back."""
+        build_id = await self.building()
+        port = self.fake.port.getHost().port
+        scanner = self.scanner()
+        await self.fake.stop()
+        for _ in range(4):
+            assert await self.scan(scanner) is Progress.FAILED
+        self.fake.listen(port)
+        await self.scan(scanner)
+        assert self.state(build_id) is S.BUILDING and self.vitals().failures == 0
+
+    async def test_a_builder_that_stays_away(self) -> None:
+        """Fifteen failed scans in a row are three failures of both: the build is queued again."""
+        build_id = await self.building()
+        await self.fake.stop()
+        scanner = self.scanner()
+        await self.scan(scanner, 14)
+        assert self.state(build_id) is S.BUILDING and self.vitals().failures == 2
+        await self.scan(scanner)
+        assert self.state(build_id) is S.NEEDS_BUILD and self.build(build_id).failures == 3
+        await self.scan(scanner, 10)
+        assert not self.vitals().enabled and self.vitals().failures == 5
+
+    async def test_a_lost_builder_comes_back(self) -> None:
+        """A builder that comes back with a build that is no longer its own is cleaned; what it made is not taken."""
+        build_id = await self.building()
+        with self.farm.transaction() as connection:
+            builders.disable(connection, "x86", "by hand")
+        scanner = self.scanner()
+        await self.scan(scanner)
+        other = self.make_fake(self.fake.reactor)
+        other_id = make_builder(self.farm, "other", other.listen())
+        with self.farm.transaction() as connection:
+            builders.enable(connection, "x86")
+        self.fake.end()
+        await self.scan(scanner, 4)
+        assert self.fake.status is BuilderStatus.IDLE and self.state(build_id) is S.NEEDS_BUILD
+        self.builder_id = other_id
+        await self.scan_until(build_id, S.BUILT)
+        assert self.build(build_id).builder_id == other_id
+        await other.stop()
+
+
+class TestBadBuilders(FarmCase):
+    async def test_clean_but_not_idle(self) -> None:
+        """A builder that is recorded as clean and is not idle is not shut in: out of service at once."""
+        self.fake.status, self.fake.build_id = BuilderStatus.BUILDING, "x"
+        await self.scan(self.scanner())
+        assert not self.vitals().enabled
+
+    async def test_busy_but_clean(self) -> None:
+        """A builder that has a build and is recorded as clean is not shut in: out of service, and the build failed."""
+        build_id = make_build(self.farm)
+        make_busy(self.farm, "x86", build_id)
+        self.set_cleanliness(Cleanliness.CLEAN)
+        await self.scan(self.scanner())
+        assert not self.vitals().enabled and self.state(build_id) is S.FAILED
+
+    async def dispatch_fails(self) -> int:
+        build_id = make_build(self.farm)
+        await self.scan(self.scanner())
+        assert self.state(build_id) is S.NEEDS_BUILD and self.fake.started == []
+        assert self.vitals().failures == self.build(build_id).failures == 1
+        assert self.queue_row(build_id).not_before > self.now
+        return build_id
+
+    async def test_refuses(self) -> None:
+        """A builder that does not know the build type is a dispatch that failed; the build is queued again."""
+        self.fake.refuse = "BuilderStatus.UNKNOWNBUILDER"
+        build_id = await self.dispatch_fails()
+        assert "UNKNOWNBUILDER" in self.build(build_id).reason
+
+    async def test_faults(self) -> None:
+        """A fault from build() is a failed dispatch."""
+        self.fake.faults["build"] = Fault(1, "no")
+        await self.dispatch_fails()
+
+    async def test_cannot_fetch(self) -> None:
+        """A builder that cannot fetch a file is a failed dispatch."""
+        self.fake.faults["ensurepresent"] = Fault(8002, "error")
+        await self.dispatch_fails()
+
+    async def test_always_fails_builds(self) -> None:
+        """A builder that begins builds and fails each of them is out of service after five; no build is blamed."""
+        self.fake.outcome = BuildStatus.BUILDERFAIL
+        ids = [make_build(self.farm, f"source{number}") for number in range(8)]
+        scanner = self.scanner()
+        for _ in range(100):
+            await self.scan(scanner)
+            if not self.vitals().enabled:
+                break
+            await self.sleep(0.02)
+        assert len(self.fake.started) == 5
+        assert {self.state(each) for each in ids} == {S.NEEDS_BUILD}
+        assert sum(self.build(each).failures for each in ids) == 5
+
+    async def test_a_build_that_breaks_builders(self) -> None:
+        """A build that breaks a second builder has failed, and that builder is forgiven."""
+        self.fake.outcome = BuildStatus.BUILDERFAIL
+        build_id = make_build(self.farm)
+        await self.scan_until(build_id, S.BUILDING)
+        await self.scan_until(build_id, S.NEEDS_BUILD)
+        other = self.make_fake(self.fake.reactor, outcome=BuildStatus.BUILDERFAIL)
+        self.builder_id = make_builder(self.farm, "other", other.listen())
+        self.now += 1000
+        await self.scan_until(build_id, S.FAILED)
+        assert self.vitals().failures == 0
+        await other.stop()
+
+    async def test_changes_its_mind(self) -> None:
+        """A builder that said OK and then something else is not believed: the build is queued again in the end."""
+        self.fake.served = {}
+        build_id = make_build(self.farm)
+        scanner = self.scanner()
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        await self.sleep(0.1)
+        self.fake.served = dict.fromkeys(self.fake.filemap.values(), b"?")
+        await self.scan(scanner)
+        assert self.state(build_id) is S.GATHERING
+        self.fake.build_status = BuildStatus.PACKAGEFAIL
+        await self.scan(scanner, 15)
+        assert self.state(build_id) is S.NEEDS_BUILD
+
+
+class TestStatusesThatAreNone(FarmCase):
+    async def told(self, **status: object) -> None:
+        """A builder that answers so has failed the scan, and nothing else has happened."""
+        build_id = make_build(self.farm)
+        make_busy(self.farm, "x86", build_id)
+        self.fake.extra_status = status
+        scanner = self.scanner()
+        assert await self.scan(scanner) is Progress.FAILED
+        assert scanner._errors == 1 and self.state(build_id) is S.BUILDING
+
+    async def test_unknown_word(self) -> None:
+        """An unknown builder_status."""
+        await self.told(builder_status="BuilderStatus.DREAMING")
+
+    async def test_no_word(self) -> None:
+        """A builder_status that is no string."""
+        await self.told(builder_status=[["x"]])
+
+    async def test_unknown_end(self) -> None:
+        """An unknown build_status."""
+        await self.told(builder_status="BuilderStatus.WAITING", build_id="PACKAGEBUILD-1", build_status="OK")
+
+    async def test_path_in_filemap(self) -> None:
+        """A name in the filemap that is a path."""
+        filemap = {"../../etc/passwd": "0" * 40}
+        status = {"builder_status": "BuilderStatus.WAITING", "build_status": "BuildStatus.OK", "filemap": filemap}
+        await self.told(build_id="PACKAGEBUILD-1", **status)
+
+    async def test_build_id_is_a_path(self) -> None:
+        """A build id that is a path."""
+        await self.told(builder_status="BuilderStatus.BUILDING", build_id="../x")
+
+    async def test_huge(self) -> None:
+        """An answer of 5 MB."""
+        await self.told(builder_status="BuilderStatus.IDLE", padding="x" * (5 << 20))
+
+
+class TestRunningLogs(FarmCase):
+    async def growing(self) -> None:
+        self.fake.duration_s = None
+        self.fake.log = b""
+        build_id = make_build(self.farm)
+        scanner = self.scanner()
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        path = self.farm.log_path(build_id)
+        for number in range(3):
+            self.fake.log += b"line %d \xff\n" % number * 1000
+            await self.scan(scanner)
+            assert path.read_bytes() == self.fake.log
+        self.fake.end()
+        await self.scan_until(build_id, S.BUILT, scanner=scanner)
+        assert not path.exists()
+
+    async def test_it_grows(self) -> None:
+        """The log of a running build grows on the master, byte by byte the same; it goes when the build ends."""
+        await self.growing()
+
+    async def test_it_grows_without_ranges(self) -> None:
+        """So it does when the builder knows no byte ranges."""
+        self.fake.ranges = False
+        await self.growing()
+
+    async def test_stage(self) -> None:
+        """The stage that our own daemon tells is kept with the queue row."""
+        self.fake.duration_s = None
+        self.fake.extra_status = {"stage": "install dependencies"}
+        build_id = make_build(self.farm)
+        scanner = self.scanner()
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        await self.scan(scanner)
+        assert self.queue_row(build_id).stage == "install dependencies"
+
+    async def test_an_earlier_attempt(self) -> None:
+        """The log of an earlier attempt is not continued."""
+        build_id = make_build(self.farm)
+        self.farm.log_path(build_id).write_bytes(b"old " * 100)
+        self.fake.duration_s = None
+        scanner = self.scanner()
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        await self.scan(scanner)
+        assert self.farm.log_path(build_id).read_bytes() == self.fake.log
+
+    async def test_a_log_that_is_too_long(self) -> None:
+        """The log that is stored is cut at its limit, and says so."""
+        self.work.gatherer._fetcher._limits = replace(self.settings.limits, log_bytes=1000)
+        self.fake.log = b"x" * 5000
+        build_id = make_build(self.farm)
+        await self.scan_until(build_id, S.BUILT)
+        with self.farm.reading() as connection:
+            query = stored_file.select().where(stored_file.c.id == self.build(build_id).log_file_id)
+            row = connection.execute(query).one()
+        with self.farm.store.open(Sha256(row.sha256)) as stream:
+            assert b"too long" in gzip.decompress(stream.read())
