@@ -180,18 +180,12 @@ def _receive(
 
 def _root_cause(exc: BaseException) -> str:
     """What is at the bottom of an exception that libraries wrapped several times, as a short line."""
-    seen: BaseException = exc
-    while isinstance(getattr(seen, "reason", None), BaseException) or (
-        seen.args and isinstance(seen.args[0], BaseException)
-    ):
-        reason = getattr(seen, "reason", None)
-        seen = reason if isinstance(reason, BaseException) else seen.args[0]
-    cause = seen.__cause__ or seen.__context__
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
-    if isinstance(seen, OSError) and seen.strerror:
-        return str(seen.strerror)
-    return _shown(str(seen) or type(seen).__name__)
+    for inner in (getattr(exc, "reason", None), *exc.args, exc.__cause__):
+        if isinstance(inner, BaseException):
+            return _root_cause(inner)
+    if isinstance(exc, OSError) and exc.strerror:
+        return str(exc.strerror)
+    return _shown(str(exc) or type(exc).__name__)
 
 
 def _shown(text: str | None) -> str:

@@ -1,7 +1,7 @@
 """XML-RPC at /rpc: parse, call, answer. What is decided is decided by Builder and Fetching."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from xmlrpc.client import Fault
 
@@ -29,6 +29,8 @@ Method = Callable[..., Any]
 
 # Parsing takes about 0.1 s a megabyte; larger requests are parsed, and answers to them written, in a thread.
 _LARGE_BYTES: Final = 64 << 10
+# What ends when its caller hangs up. The rest go on: what they do must not be done by half.
+_ENDS_WITH_CALLER: Final = frozenset({"wait"})
 _CONTENT_TYPE: Final = b"text/xml; charset=utf-8"
 
 _log = Logger()
@@ -125,60 +127,70 @@ class RPCResource(Resource):
         if request.method != b"POST":
             request.setHeader(b"allow", b"POST")
             return Problem(http.NOT_ALLOWED, "XML-RPC is called by POST.").render(request)
-        answering = Deferred.fromCoroutine(self._respond(request))
-        request.notifyFinish().addErrback(lambda _: answering.cancel())  # Nobody waits for the answer any more.
-        answering.addErrback(_unless_cancelled)
+        Deferred.fromCoroutine(self._respond(request, _Caller(request)))
         return server.NOT_DONE_YET
 
-    async def _respond(self, request: Any) -> None:
+    async def _respond(self, request: Any, caller: "_Caller") -> None:
         body = request.content.read()
         large = len(body) > _LARGE_BYTES
-        answer = await self._answer(body, large)
+        answer = await self._answer(body, large, caller)
         try:
             content = await self._in_thread(write_answer, answer) if large else write_answer(answer)
         except ProtocolError as exc:
             content = write_answer(_failed(str(exc)))
+        if caller.gone:
+            return
         request.setHeader(b"content-type", _CONTENT_TYPE)
         request.setHeader(b"content-length", b"%d" % len(content))
         request.write(content)
         request.finish()
 
-    async def _answer(self, body: bytes, large: bool) -> object:
+    async def _answer(self, body: bytes, large: bool, caller: "_Caller") -> object:
         """What a method answers, or a Fault."""
         name = "a request"
         try:
             name, arguments = await self._in_thread(parse_call, body) if large else parse_call(body)
-            return await self._call(name, arguments)
+            return await self._call(name, arguments, caller)
         except Fault as fault:
             return fault
         except (ProtocolError, Refused) as exc:
+            _log.info("{name} refused: {why}", name=name, why=str(exc))
             return _failed(str(exc))
-        except CancelledError:
-            raise
         except Exception as exc:  # The outermost of a call: the caller must get an answer.
-            _log.failure("{name} failed", name=name)
+            if not (caller.gone and isinstance(exc, CancelledError)):
+                _log.failure("{name} failed", name=name)
             return _failed(f"{name} failed on this builder: {type(exc).__name__}: {exc}")
 
-    async def _call(self, name: str, arguments: tuple[Any, ...]) -> object:
+    async def _call(self, name: str, arguments: tuple[Any, ...], caller: "_Caller") -> object:
         method, signature = self._methods.get(name, (None, None))
         if method is None or signature is None:
             raise Fault(XMLRPC.NOT_FOUND, f"unknown method {sendable(name[:80])!r}")
         try:
             signature.bind(*arguments)
         except TypeError as exc:
-            raise ProtocolError(f"{name}: {exc}; its arguments are {_without_types(signature)}") from exc
+            raise ProtocolError(f"{name}: {exc}; its arguments are ({', '.join(signature.parameters)})") from exc
         answer = method(*arguments)
-        return await answer if isinstance(answer, Awaitable) else answer
+        if not inspect.iscoroutine(answer):
+            return answer
+        running = Deferred.fromCoroutine(answer)
+        if name in _ENDS_WITH_CALLER:
+            caller.waits_for = running
+        return await running
+
+
+class _Caller:
+    """Whoever sent a request, and may hang up before it is answered."""
+
+    def __init__(self, request: Any) -> None:
+        self.gone = False
+        self.waits_for: Deferred[Any] | None = None  # To be cancelled then.
+        request.notifyFinish().addErrback(self._hung_up)
+
+    def _hung_up(self, _: object) -> None:
+        self.gone = True
+        if self.waits_for:
+            self.waits_for.cancel()
 
 
 def _failed(why: str) -> Fault:
     return Fault(XMLRPC.FAILURE, sendable(why))
-
-
-def _without_types(signature: inspect.Signature) -> str:
-    return f"({', '.join(signature.parameters)})"
-
-
-def _unless_cancelled(failure: Any) -> None:
-    if not failure.check(CancelledError):
-        _log.failure("a call could not be answered", failure=failure)

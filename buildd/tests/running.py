@@ -22,13 +22,14 @@ START_S = 20.0
 class RunningDaemon:
     """debfarm-buildd with fake builds (fakes.FakeManager), started from the checkout's buildd.conf on a free port."""
 
-    def __init__(self, directory: Path, **settings: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, **settings: str) -> None:
         self.directory = directory
         self.log = directory.with_suffix(".log")
         keys = {"directory": str(directory), "port": "0", "allow_root": "yes", "label": "tester", **settings}
         environment = {f"DEBFARM_BUILDD_{name.upper()}": value for name, value in keys.items()}
         # requests warns of a mixture of versions, which is not what is tested.
         argv = [sys.executable, "-W", "ignore", "-m", "buildd.tests.fakes", "--config", str(CHECKOUT / "buildd.conf")]
+        argv += arguments
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 argv, env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=CHECKOUT
@@ -119,7 +120,8 @@ class FileServer:
         self._scripts = scripts
         self._over = threading.Event()
         self._listening = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self._listening.getsockname()[1]}{path}"
@@ -129,6 +131,8 @@ class FileServer:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        self._listening.shutdown(socket.SHUT_RDWR)  # Or the thread would go on to take one more connection.
+        self._accepting.join()
         self._listening.close()
 
     def _accept(self) -> None:
@@ -153,7 +157,8 @@ def whole(content: bytes, *headers: bytes, announced: int | None = None) -> Scri
     def script(connection: socket.socket, request: bytes, over: threading.Event) -> None:
         length = len(content) if announced is None else announced
         head = [b"HTTP/1.1 200 OK", b"Content-Length: %d" % length, b"Connection: close", *headers]
-        connection.sendall(b"\r\n".join(head) + b"\r\n\r\n" + content)
+        connection.sendall(b"\r\n".join(head) + b"\r\n\r\n")
+        connection.sendall(content)  # Apart: to join them would hold up the other threads of the test.
 
     return script
 

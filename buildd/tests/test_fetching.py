@@ -1,6 +1,7 @@
 """Tests of buildd.fetching and buildd.download, against file servers that misbehave."""
 
 import base64
+import functools
 import gzip
 import hashlib
 import itertools
@@ -8,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,18 @@ from buildd.tests.running import FileServer, Script, hang, slow, status_line, wh
 CONTENT = b"Hello World" * 1000
 SHA1 = Sha1(hashlib.sha1(CONTENT).hexdigest())
 OTHER_SHA1 = Sha1(hashlib.sha1(b"other").hexdigest())
+
+
+def awaited(
+    test: Callable[["FetchingTests"], Coroutine[Any, Any, None]],
+) -> Callable[["FetchingTests"], Deferred[None]]:
+    """A test that is a coroutine. Debian 12's trial would call it, and think that that was all."""
+
+    @functools.wraps(test)
+    def run(self: "FetchingTests") -> Deferred[None]:
+        return Deferred.fromCoroutine(test(self))
+
+    return run
 
 
 class FetchingTests(TestCase):
@@ -64,6 +77,7 @@ class FetchingTests(TestCase):
         assert list(self.cache.directory.iterdir()) == []
         return text.replace(server.url("")[len("http://") :], "HOST")
 
+    @awaited
     async def test_file_is_fetched_once(self) -> None:
         """Fetched: (True, 'Download'); in the cache already: (True, 'Cache'), or 'No URL' when none was given."""
         server = self._serve({"/file": whole(CONTENT)})
@@ -74,14 +88,17 @@ class FetchingTests(TestCase):
         assert await self._ask(None) == (True, "No URL")
         assert len(server.requests) == 1
 
+    @awaited
     async def test_no_url(self) -> None:
         """Not there and no url: (False, 'No URL')."""
         assert await self._ask(None) == (False, "No URL")
 
+    @awaited
     async def test_wrong_content(self) -> None:
         """Wrong digest: nothing of it is kept."""
         assert await self._fails(whole(CONTENT), OTHER_SHA1) == "Digests did not match, removing again!"
 
+    @awaited
     async def test_second_call_joins_the_first(self) -> None:
         """A second call for the same file joins the first download; one for another file does not."""
         server = self._serve({"/file": slow(iter([CONTENT[:100], CONTENT[100:]]), 0.2), "/other": whole(b"other")})
@@ -92,12 +109,14 @@ class FetchingTests(TestCase):
         assert await gatherResults(asked) == [(True, "Download")] * 3
         assert len(server.requests) == 2
 
+    @awaited
     async def test_failure_is_not_remembered(self) -> None:
         """A file that could not be fetched is tried again at the next call."""
         await self._fails(status_line(b"503 Busy"))
         server = self._serve({"/file": whole(CONTENT)})
         assert await self._ask(Source(server.url("/file"))) == (True, "Download")
 
+    @awaited
     async def test_basic_authentication_is_sent_at_once(self) -> None:
         """Non-empty username or password: HTTP basic auth, sent with the first request."""
         server = self._serve({"/file": whole(CONTENT)})
@@ -105,12 +124,14 @@ class FetchingTests(TestCase):
         expected = b"Authorization: Basic " + base64.b64encode("user:pässword".encode())
         assert expected in server.requests[0]
 
+    @awaited
     async def test_no_authentication_without_credentials(self) -> None:
         """Empty username and password: nothing is sent."""
         server = self._serve({"/file": whole(CONTENT)})
         await self._ask(Source(server.url("/file")))
         assert b"Authorization" not in server.requests[0]
 
+    @awaited
     async def test_raw_bytes_are_hashed(self) -> None:
         """A content-encoding is not undone: what is stored is what is served."""
         packed = gzip.compress(CONTENT)
@@ -119,25 +140,30 @@ class FetchingTests(TestCase):
         assert answer == (True, "Download")
         assert b"Accept-Encoding: identity" in server.requests[0]
 
+    @awaited
     async def test_redirects_are_not_followed(self) -> None:
         """A redirect could lead anywhere."""
         text = await self._fails(status_line(b"302 Found", b"Location: file:///etc/passwd"))
         assert text == "Error accessing Librarian: HOST answered 302, and redirects are not followed"
 
+    @awaited
     async def test_error_of_the_server(self) -> None:
         """Any other status but 200 is named."""
         text = await self._fails(status_line(b"404 Not Found"))
         assert text == "Error accessing Librarian: HOST answered 404 Not Found"
 
+    @awaited
     async def test_partial_content_is_not_the_file(self) -> None:
         """Only 200 brings the whole file."""
         assert "HOST answered 206" in await self._fails(status_line(b"206 Partial Content"))
 
+    @awaited
     async def test_server_that_ends_early(self) -> None:
         """Less than was announced is not the file, whatever its digest is."""
         text = await self._fails(whole(CONTENT, announced=len(CONTENT) + 1))
         assert "Error accessing Librarian: HOST ended after 11000" in text
 
+    @awaited
     async def test_chunked_body_that_ends_early(self) -> None:
         """A chunked body without its last chunk is not the file."""
 
@@ -147,11 +173,13 @@ class FetchingTests(TestCase):
 
         assert "Error accessing Librarian: HOST ended after" in await self._fails(script)
 
+    @awaited
     async def test_server_that_never_answers(self) -> None:
         """A server that hangs is given up after the time without a byte."""
         text = await self._fails(hang)
         assert text == "Error accessing Librarian: HOST sent nothing for 0.4 s"
 
+    @awaited
     async def test_server_that_hangs_in_the_middle(self) -> None:
         """The same in the middle of the file."""
 
@@ -162,6 +190,7 @@ class FetchingTests(TestCase):
         text = await self._fails(script)
         assert text == "Error accessing Librarian: HOST sent nothing for 0.4 s"
 
+    @awaited
     async def test_server_that_drips(self) -> None:
         """A byte now and then does not keep a download alive for ever."""
         self._prepare(free_floor_bytes=0, download_timeout_s=0.6)
@@ -173,6 +202,7 @@ class FetchingTests(TestCase):
         await self._threads_end()
         assert list(self.cache.directory.iterdir()) == []
 
+    @awaited
     async def test_stop_breaks_downloads_off(self) -> None:
         """When the daemon ends, whoever waits for a download gets an answer, and nothing is left of it."""
         server = self._serve({"/file": slow(itertools.repeat(b"x"), 0.1)})
@@ -185,6 +215,7 @@ class FetchingTests(TestCase):
         await self._threads_end()
         assert list(self.cache.directory.iterdir()) == []
 
+    @awaited
     async def test_nobody_listens(self) -> None:
         """A refused connection is named as such."""
         server = FileServer({})
@@ -195,6 +226,7 @@ class FetchingTests(TestCase):
         assert text.startswith("Error accessing Librarian: 127.0.0.1:"), text
         assert text.endswith("Connection refused"), text
 
+    @awaited
     async def test_no_such_host(self) -> None:
         """A host that cannot be found is named, and the password in the URL is not."""
         present, text = await self._ask(Source("http://user:secret@no-such-host.invalid/file"))
@@ -202,6 +234,7 @@ class FetchingTests(TestCase):
         assert text.startswith("Error accessing Librarian: no-such-host.invalid: "), text
         assert "secret" not in text
 
+    @awaited
     async def test_answer_that_is_no_http(self) -> None:
         """Something else than HTTP is an answer too."""
 
@@ -210,11 +243,23 @@ class FetchingTests(TestCase):
 
         assert "Error accessing Librarian: HOST: " in await self._fails(script)
 
+    @awaited
+    async def test_server_that_hangs_up(self) -> None:
+        """A connection that is closed without a word is told in words."""
+
+        def script(connection: Any, request: bytes, over: threading.Event) -> None:
+            connection.close()
+
+        text = await self._fails(script)
+        assert text == "Error accessing Librarian: HOST: Remote end closed connection without response"
+
+    @awaited
     async def test_disk_without_room(self) -> None:
         """A full disk is named, and nothing is left."""
         self._prepare(free_floor_bytes=1 << 60)
         assert "Error accessing Librarian: the builder's disk is full" in await self._fails(whole(CONTENT))
 
+    @awaited
     async def test_other_things_go_on_meanwhile(self) -> None:
         """The event loop is never held up by a download, hashing included."""
         content = b"x" * (30 << 20)

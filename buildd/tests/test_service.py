@@ -276,21 +276,54 @@ def test_version_and_help() -> None:
 
 
 def test_log_file_and_label(tmp_path: Path) -> None:
-    """The log goes where it is told to; every line about a build names build and builder."""
-    with RunningDaemon(tmp_path / "daemon") as daemon:
+    """--log-file takes the log; every line about a build names build and builder."""
+    path = tmp_path / "some.log"
+    with RunningDaemon(tmp_path / "daemon", "--log-file", str(path), "--label", "by option") as daemon:
         _build(daemon, "PACKAGEBUILD-7")
         daemon.wait_for("WAITING")
         assert daemon.end() == 0
-        lines = daemon.log.read_text().splitlines()
-    about = [line for line in lines if "buildd.builder#" in line and "PACKAGEBUILD-7" in line]
+        assert "buildd.builder" not in daemon.log.read_text()
+    about = [line for line in path.read_text().splitlines() if "buildd.builder#" in line and "PACKAGEBUILD-7" in line]
     assert len(about) >= 3
-    assert all("PACKAGEBUILD-7 on tester: " in line for line in about)
+    assert all("PACKAGEBUILD-7 on by option: " in line for line in about)
 
 
-def test_sigterm_aborts_and_ends_clean(own_daemon: RunningDaemon) -> None:
-    """SIGTERM: the build is aborted, nothing of it is left, exit status 0, within 10 s."""
+def test_quiet(tmp_path: Path) -> None:
+    """-q: an uneventful life is not logged."""
+    with RunningDaemon(tmp_path / "daemon", "-q") as daemon:
+        daemon.rpc.info()
+        assert daemon.end() == 0
+        assert "#info" not in daemon.log.read_text()
+
+
+def test_log_file_that_cannot_be_written(tmp_path: Path) -> None:
+    """A log file that cannot be written is one clear line."""
+    ended = _command("--dir", str(tmp_path / "d"), "--allow-root", "-l", str(tmp_path))
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert "cannot be written: Is a directory" in ended.stderr
+
+
+def test_clients_that_hang_up(own_daemon: RunningDaemon) -> None:
+    """A client that hangs up in the middle of anything is nobody's trouble; what it asked for is done all the same."""
+    sha1 = own_daemon.present(os.urandom(1 << 20))
+    body = xmlrpc.client.dumps(("BuilderStatus.IDLE", "", 30), "wait").encode()
+    head = b"POST /rpc HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    for _ in range(20):
+        own_daemon.send(head + body).close()
+        own_daemon.send(head + body[:-5]).close()
+        own_daemon.send(f"GET /filecache/{sha1} HTTP/1.1\r\nHost: x\r\n\r\n".encode()).close()
+    build = xmlrpc.client.dumps(("PACKAGEBUILD-1", "fake", sha1, {}, {}), "build").encode()
+    own_daemon.send(b"POST /rpc HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(build) + build).close()
+    assert own_daemon.wait_for("WAITING")["build_id"] == "PACKAGEBUILD-1"
+    assert own_daemon.end() == 0
+    assert "Traceback" not in own_daemon.log.read_text()
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_ends_clean_when_told(by: signal.Signals, own_daemon: RunningDaemon) -> None:
+    """SIGTERM, or Ctrl+C: the build is aborted, nothing of it is left, exit status 0, within 10 s."""
     _build(own_daemon, hang=True)
-    assert own_daemon.end(signal.SIGTERM) == 0
+    assert own_daemon.end(by) == 0
     assert not list((own_daemon.directory / "builds").iterdir())
     assert not (own_daemon.directory / "port").exists()
     with pytest.raises(ConnectionRefusedError):

@@ -4,7 +4,7 @@ import xmlrpc.client
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildd.protocol import ProtocolError
@@ -28,6 +28,7 @@ def test_what_a_client_sends_is_parsed() -> None:
     assert parse_call(xmlrpc.client.dumps(arguments, "echo", allow_none=True).encode()) == ("echo", arguments)
 
 
+@settings(deadline=None)  # The machine may have other things to do.
 @given(st.recursive(st.none() | st.booleans() | st.integers(-(2**31), 2**31 - 1) | st.text("ab<&>é\n"), st.lists))
 def test_what_is_written_can_be_read(value: Any) -> None:
     """An answer is what a client's library reads."""
@@ -84,6 +85,7 @@ def test_reasonable_nesting_is_fine() -> None:
     assert b"x" in write_answer(arguments[0])
 
 
+@settings(deadline=None)  # The machine may have other things to do.
 @given(st.binary())
 def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
     """Nothing but ProtocolError comes of any bytes."""
@@ -98,6 +100,7 @@ def test_answer_that_cannot_be_sent(answer: object) -> None:
         write_answer(answer)
 
 
+@settings(deadline=None)  # The machine may have other things to do.
 @given(st.text())
 def test_any_text_can_be_made_sendable(text: str) -> None:
     """What goes through sendable() comes out of a client's parser; carriage returns apart, as XML has it."""
