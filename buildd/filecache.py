@@ -64,7 +64,8 @@ class FileCache:
         self._free_floor_bytes = free_floor_bytes
         self._now = now
         self._pins: Counter[Sha1] = Counter()
-        self._lock = threading.Lock()  # Over pins, and over what becomes visible or is removed.
+        self._lock = threading.Lock()  # Over pins, and over what becomes visible or goes; never held for long.
+        self._making_room = threading.Lock()
         self._stopped = threading.Event()
         directory.mkdir(parents=True, exist_ok=True)
         for partial in directory.glob(".*"):
@@ -104,9 +105,7 @@ class FileCache:
 
     def forget(self, sha1: Sha1) -> None:
         """Remove a file, unless it is pinned."""
-        with self._lock:
-            if not self._pins[sha1]:
-                self.path(sha1).unlink(missing_ok=True)
+        self._remove(sha1)
 
     def add(self, chunks: Iterable[bytes]) -> Sha1:
         """Store a file and return the SHA-1 of its content. Adding what is already here is harmless.
@@ -185,20 +184,36 @@ class FileCache:
 
         :raises NoSpace: the disk would have too little left.
         """
-        with self._lock:
+        with self._making_room:
             entries = sorted(self._entries())
             total = sum(entry.size for entry in entries) + wanted_bytes
             for entry in entries:
-                free = shutil.disk_usage(self.directory).free
-                if total <= self._limit_bytes and free >= self._free_floor_bytes + wanted_bytes:
+                if total <= self._limit_bytes and self._left_bytes() >= wanted_bytes:
                     return
-                if self._is_spare(entry):
-                    (self.directory / entry.name).unlink(missing_ok=True)
+                if self._is_spare(entry) and self._remove(Sha1(entry.name)):
                     total -= entry.size
-        free = shutil.disk_usage(self.directory).free
-        if free < self._free_floor_bytes + wanted_bytes:
-            floor = f"{free >> 20} MB left, of which {self._free_floor_bytes >> 20} MB are to stay free"
+        if self._left_bytes() < wanted_bytes:
+            floor = f"of what is left, {self._free_floor_bytes >> 20} MB are to stay free"
             raise NoSpace(errno.ENOSPC, f"the builder's disk is full ({floor})")
+
+    def _left_bytes(self) -> int:
+        return shutil.disk_usage(self.directory).free - self._free_floor_bytes
+
+    def _remove(self, sha1: Sha1) -> bool:
+        """Remove a file, unless it is pinned or gone already; whether it did.
+
+        Removing a large file takes long, and the reactor's thread may be about to pin one: that must not wait.
+        """
+        taken = self.directory / f"{PARTIAL_PREFIX}{sha1}"
+        with self._lock:
+            if self._pins[sha1]:
+                return False
+            try:
+                self.path(sha1).rename(taken)
+            except FileNotFoundError:
+                return False
+        taken.unlink(missing_ok=True)
+        return True
 
     def _entries(self) -> Iterator[_Entry]:
         with os.scandir(self.directory) as entries:
@@ -212,7 +227,7 @@ class FileCache:
             sha1 = parse_sha1(entry.name)
         except ProtocolError:
             return False
-        return not self._pins[sha1] and entry.used < self._now() - KEEP_S
+        return sha1 == entry.name and entry.used < self._now() - KEEP_S
 
 
 class Partial:

@@ -88,7 +88,7 @@ def test_full_disk_leaves_nothing(cache: FileCache) -> None:
 def test_space_is_left_on_the_disk(tmp_path: Path) -> None:
     """No file is taken that would leave less than the space that is to stay free."""
     cache = FileCache(tmp_path / "filecache", limit_bytes=1000, free_floor_bytes=1 << 60)
-    with pytest.raises(NoSpace, match="to stay free"):
+    with pytest.raises(NoSpace, match="are to stay free"):
         cache.add([b"hello"])
     assert not _files(cache)
 
