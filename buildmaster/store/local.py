@@ -9,15 +9,12 @@ import fcntl
 import hashlib
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 from buildd.protocol import Sha1
 from buildmaster.store import NotStored, Sha256, StoredFile, parse_sha256
-
-_YOUNG_S = 60.0  # A .part file this new may be about to be locked.
 
 
 class LocalStore:
@@ -58,8 +55,6 @@ class LocalStore:
         swept = 0
         for part in self._new.glob("*.part"):
             with contextlib.suppress(FileNotFoundError, BlockingIOError), part.open("rb") as stream:
-                if time.time() - os.fstat(stream.fileno()).st_mtime < _YOUNG_S:
-                    continue
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 part.unlink()
                 swept += 1
@@ -70,10 +65,7 @@ class LocalWriter:
     """A file on its way into a LocalStore. See :class:`buildmaster.store.StoreWriter`."""
 
     def __init__(self, folder: Path, path: Callable[[Sha256], Path]) -> None:
-        descriptor, name = tempfile.mkstemp(suffix=".part", dir=folder)
-        self._part = Path(name)
-        self._stream = os.fdopen(descriptor, "wb")
-        fcntl.flock(self._stream, fcntl.LOCK_EX)
+        self._part, self._stream = _locked_part(folder)
         self._path = path
         self._sha1 = hashlib.sha1(usedforsecurity=False)
         self._sha256 = hashlib.sha256()
@@ -121,6 +113,17 @@ class LocalWriter:
         with contextlib.suppress(OSError):  # Closing flushes what a full disk did not take.
             self._stream.close()
         self._part.unlink(missing_ok=True)
+
+
+def _locked_part(folder: Path) -> tuple[Path, BinaryIO]:
+    """A new and locked .part file."""
+    while True:
+        descriptor, name = tempfile.mkstemp(suffix=".part", dir=folder)
+        stream = os.fdopen(descriptor, "wb")
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return Path(name), stream
+        stream.close()  # sweep() came between creation and lock.
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,9 +3,9 @@
 import fcntl
 import hashlib
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,13 +93,25 @@ def test_no_path_by_a_bad_name(store: LocalStore, bad: str) -> None:
 
 
 def test_sweep(store: LocalStore) -> None:
-    """What a writer that died has left is removed; that of a living one, and of one that has just begun, is not."""
-    dead, living, young = (store._new / f"{name}.part" for name in ("dead", "living", "young"))
-    for path in (dead, living, young):
-        path.write_bytes(b"x")
-    for path in (dead, living):
-        os.utime(path, (time.time() - 3600,) * 2)
-    with living.open("rb") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        assert store.sweep() == 1
-        assert not dead.exists() and living.exists() and young.exists()
+    """What a writer that died has left is removed; what a living one writes is not."""
+    dead = store._new / "dead.part"
+    dead.write_bytes(b"x")
+    writer = store.writer()
+    writer.write(b"y")
+    assert store.sweep() == 1 and not dead.exists()
+    assert store.has(writer.commit().sha256)
+
+
+def test_sweep_comes_between(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is swept in the moment before its writer has locked it is begun anew."""
+    real = fcntl.flock
+    swept: list[int] = []
+
+    def sweep_first(stream: Any, how: int) -> None:
+        if how == fcntl.LOCK_EX and not swept:
+            swept.append(LocalStore(store._directory).sweep())
+        real(stream, how)
+
+    monkeypatch.setattr(fcntl, "flock", sweep_first)
+    assert store.has(store.add([b"x"]).sha256)
+    assert swept == [1]

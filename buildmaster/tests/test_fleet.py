@@ -1,0 +1,198 @@
+"""All builders scanned at their own pace: what wakes a scan, and that nothing spins."""
+
+import subprocess
+import sys
+from typing import Any
+
+from buildd.protocol import BuilderStatus
+from buildmaster import builders, builds
+from buildmaster.fleet import Fleet
+from buildmaster.lifecycle import BuildState
+from buildmaster.pacing import Pace
+from buildmaster.tests.factories import make_build, make_builder
+from buildmaster.tests.fakes import WaitingBuilder
+from buildmaster.tests.farm_case import FarmCase
+
+S = BuildState
+SLOW = Pace(fastest_s=30.0, slowest_s=30.0)  # Whatever happens within a test did not happen by the clock.
+QUICK = Pace(fastest_s=0.02, slowest_s=0.1)
+
+
+class FleetCase(FarmCase):
+    pace = QUICK
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.fleet: Fleet | None = None
+
+    async def run_fleet(self) -> None:
+        await self.snapshot.start()
+        self.fleet = Fleet(self.work, self.fake.reactor, self.pace)
+        self.fleet.start()
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        if self.fleet is not None:
+            await self.fleet.stop()
+        await super().tearDown()
+
+    async def until(self, build_id: int, state: BuildState, seconds: float = 5.0) -> float:
+        """Wait for a state; returns how long that took."""
+        began = self.fake.reactor.seconds()
+        while self.state(build_id) is not state:
+            assert self.fake.reactor.seconds() - began < seconds, f"still {self.state(build_id)}"
+            await self.sleep(0.01)
+        return float(self.fake.reactor.seconds() - began)
+
+    def submit_from_outside(self, version: str) -> None:
+        """Queue a build in another process, as a command does."""
+        code = (
+            "import sys; from pathlib import Path; from buildmaster.farm import Farm\n"
+            "from buildmaster.tests.factories import make_build\n"
+            "make_build(Farm.open(Path(sys.argv[1])), 'outside', sys.argv[2])"
+        )
+        subprocess.run([sys.executable, "-c", code, str(self.farm.directory), version], check=True)
+
+
+class TestPolled(FleetCase):
+    async def test_many_builds(self) -> None:
+        """Many builds on two builders are all built, each once."""
+        other = self.make_fake(self.fake.reactor, duration_s=0.02)
+        make_builder(self.farm, "other", other.listen())
+        ids = [make_build(self.farm, f"source{number}") for number in range(12)]
+        await self.run_fleet()
+        for build_id in ids:
+            await self.until(build_id, S.BUILT)
+        assert sorted(self.fake.started + other.started) == sorted(builds.cookie(each) for each in ids)
+        assert self.fake.started and other.started
+        await other.stop()
+
+    async def test_a_builder_that_tells_tales(self) -> None:
+        """A builder that is never clean, however often it is cleaned, keeps nobody busy."""
+        self.fake.extra_status = {
+            "builder_status": "BuilderStatus.WAITING", "build_id": "x", "build_status": "BuildStatus.ABORTED",
+        }  # fmt: skip
+        with self.farm.transaction() as connection:
+            builders.set_cleanliness(connection, self.builder_id, builders.Cleanliness.DIRTY)
+        self.fake.clean = lambda: "BuilderStatus.IDLE"  # type: ignore[method-assign]
+        await self.run_fleet()
+        await self.sleep(0.5)
+        assert self.fake.calls.count("clean") < 20 * 25  # 20 at once, 20 ms apart.
+        calls = len(self.fake.calls)
+        await self.sleep(0.5)
+        assert len(self.fake.calls) - calls < 1000
+
+    async def test_an_error_of_our_own(self) -> None:
+        """A mistake of the master's own is logged and blames nobody; scanning goes on."""
+        build_id = make_build(self.farm)
+        real = self.work.gatherer.finish
+        failed: list[bool] = []
+
+        async def fails_once(*arguments: Any) -> BuildState:
+            if not failed:
+                failed.append(True)
+                raise OSError("the disk is full")
+            return await real(*arguments)  # type: ignore[no-any-return]
+
+        self.work.gatherer.finish = fails_once
+        await self.run_fleet()
+        await self.until(build_id, S.BUILT)
+        told = self.flushLoggedErrors(OSError)  # type: ignore[no-untyped-call]
+        assert len(told) == 1 and self.vitals().failures == 0
+
+
+class TestWoken(FleetCase):
+    pace = SLOW
+    make_fake = WaitingBuilder
+
+    async def test_a_build_is_queued(self) -> None:
+        """A build that is queued in this process is begun at once."""
+        await self.run_fleet()
+        await self.sleep(0.1)
+        first = make_build(self.farm)
+        await self.until(first, S.BUILT)
+        build_id = await self.farm.transact(builds.add, 1, self.place, 1.0)
+        assert await self.until(build_id, S.BUILT) < 1.0
+
+    async def test_wait(self) -> None:
+        """The end of a build is heard at once where the builder has wait(), whatever the pace."""
+        self.fake.duration_s = 0.5
+        build_id = make_build(self.farm)
+        await self.run_fleet()
+        assert await self.until(build_id, S.BUILT) < 2.0
+
+    async def test_from_outside(self) -> None:
+        """A build that another process queues is begun as soon as its commit is noticed."""
+        await self.run_fleet()
+        await self.sleep(0.1)
+        self.submit_from_outside("1.0")
+        assert await self.until(1, S.BUILT) < 1.0
+
+    async def test_cancel(self) -> None:
+        """A build that is cancelled is stopped at once, though its scan rests."""
+        self.fake.duration_s = None
+        build_id = make_build(self.farm)
+        await self.run_fleet()
+        await self.until(build_id, S.BUILDING)
+        await self.sleep(0.2)
+        with self.farm.transaction() as connection:
+            builds.cancel(connection, build_id, self.now)
+        assert await self.until(build_id, S.CANCELLED) < 1.0
+
+    async def test_a_new_builder(self) -> None:
+        """A builder that is added is scanned from then on; one that is put back into service as well."""
+        with self.farm.transaction() as connection:
+            builders.disable(connection, "x86", "by hand")
+        build_id = make_build(self.farm)
+        await self.run_fleet()
+        await self.sleep(0.1)
+        other = self.make_fake(self.fake.reactor)
+        make_builder(self.farm, "other", other.listen())
+        await self.until(build_id, S.BUILT)
+        with self.farm.transaction() as connection:
+            builders.enable(connection, "x86")
+            builders.disable(connection, "other", "by hand")
+        again = make_build(self.farm, "again")
+        await self.until(again, S.BUILT)
+        assert self.fake.started == [builds.cookie(again)]
+        await other.stop()
+
+    async def test_nothing_spins(self) -> None:
+        """An idle farm, a paused build in the queue, and a running build: hardly a call, hardly a query."""
+        build_id = make_build(self.farm)
+        with self.farm.transaction() as connection:
+            connection.exec_driver_sql("UPDATE build_queue SET not_before = 1e12")
+        other = self.make_fake(self.fake.reactor, duration_s=None)
+        make_builder(self.farm, "other", other.listen())
+        await self.run_fleet()
+        running = make_build(self.farm, "running")
+        await self.sleep(0.6)
+        assert self.fake.status is BuilderStatus.IDLE or other.status is BuilderStatus.IDLE
+        calls, generation = len(self.fake.calls + other.calls), self.snapshot.generation
+        await self.sleep(0.7)
+        assert len(self.fake.calls + other.calls) - calls <= 2
+        assert self.snapshot.generation - generation <= 2
+        assert self.state(build_id) is S.NEEDS_BUILD
+        self.fake.duration_s = other.duration_s = 0.0
+        for fake in (self.fake, other):
+            if fake.status is BuilderStatus.BUILDING:
+                fake.end()
+        await self.until(running, S.BUILT)
+        await other.stop()
+
+    async def test_it_stops_in_mid_build(self) -> None:
+        """A master that ends leaves the build to its builder; the next one collects it."""
+        self.fake.duration_s = None
+        build_id = make_build(self.farm)
+        await self.run_fleet()
+        while not self.fake.started:
+            await self.sleep(0.01)
+        assert self.fleet is not None
+        await self.fleet.stop()
+        calls = len(self.fake.calls)
+        self.fake.end()
+        await self.sleep(0.1)
+        assert len(self.fake.calls) == calls and self.state(build_id) is S.BUILDING
+        self.fleet = Fleet(self.work, self.fake.reactor, self.pace)
+        self.fleet.start()
+        await self.until(build_id, S.BUILT)
+        assert self.fake.started == [builds.cookie(build_id)]
