@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 from xmlrpc.client import Binary
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.internet.interfaces import IDelayedCall
-from twisted.web.client import Agent, HTTPConnectionPool, readBody
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, readBody
 from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 from twisted.web.server import Site
@@ -94,8 +95,12 @@ class FakeBuilder:
         """ensurepresent()."""
         if sha1 in self.cache:
             return [True, "Cache"]
-        response = await Agent(self.reactor, pool=self._pool).request(b"GET", url.encode())  # type: ignore[no-untyped-call]
-        body = await readBody(response)
+        agent = Agent(self.reactor, pool=self._pool)  # type: ignore[no-untyped-call]
+        try:
+            response = await agent.request(b"GET", url.encode())
+            body = await readBody(response)
+        except (OSError, ResponseFailed, ConnectError, ConnectionClosed) as error:
+            return [False, f"Error accessing Librarian: {error}"]
         if response.code != 200:
             return [False, f"Error accessing Librarian: HTTP Error {response.code}"]
         if sha1_of(body) != sha1:
