@@ -8,8 +8,6 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -26,6 +24,7 @@ from twisted.logger import (
 )
 from twisted.web.resource import Resource
 
+from buildd import __version__
 from buildd.builder import Builder, InThread
 from buildd.config import ENVIRONMENT_PREFIX, BuilddConfig, ConfigError, read_config
 from buildd.fetching import Fetching
@@ -78,14 +77,6 @@ def main(argv: Sequence[str] | None = None, build_types: BuildTypes | None = Non
     return status
 
 
-def own_version() -> str:
-    """The daemon's version; empty when it is not known."""
-    try:
-        return version_of("debfarm")
-    except PackageNotFoundError:  # Run from a tree that was never installed.
-        return ""
-
-
 def _real_build_types(config: BuilddConfig, reactor: Any) -> Mapping[str, BuildManager]:
     from buildd.managers import build_types  # noqa: PLC0415  (What is imported here is not needed by the tests.)
 
@@ -104,7 +95,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--version", action="version", version=f"%(prog)s {own_version() or '(not installed)'}")
+    add("--version", action="version", version=f"%(prog)s {__version__}")
     add("-c", "--config", "--configuration", metavar="FILE", type=Path, help=f"default: {SYSTEM_CONFIG}, if there")
     add("-q", "--quiet", action="store_true", help="log warnings and errors only")
     add("-v", "--verbose", action="store_true", help="log more")
@@ -216,7 +207,7 @@ class Daemon:
             managers=self._managers,
             clock=reactor,
             in_thread=_in_thread,
-            version=own_version(),
+            version=__version__,
         )
 
     def run(self) -> int:

@@ -6,6 +6,7 @@ namespace of its own, so no mount is ever seen outside and none can be left behi
 whatever it starts dies with it, and with the daemon (setpriv --pdeathsig).
 """
 
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from buildd.buildlog import BuildLog
 from buildd.isolation import BrokenChroot, IsolationFailure, Root
+from buildd.isolation.enter import NOT_ENTERED
 from buildd.isolation.layers import Layer, LayerKey, Layers
 from buildd.process import Children, Exit, Reactor
 from buildd.protocol import Sha1
@@ -34,7 +36,6 @@ _ADVICE = (
     " 100000-165535 USER); allow users namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)"
 )
 _LAYERS_MAX = 32
-_NOT_ENTERED = 125  # Of enter.sh.
 _TIDYING_TIMEOUT_S = 600.0
 
 
@@ -143,11 +144,11 @@ class UnshareRoot:
         self.path = directory / "root"
         self.changes = directory / "upper"
         self._children = children
-        self._mounts = {
-            "DEBFARM_ROOT": str(self.path),
-            "DEBFARM_LOWER": ":".join(map(str, lower)),
-            "DEBFARM_UPPER": str(self.changes),
-            "DEBFARM_WORK": str(directory / "work"),
+        self._overlay = {
+            "root": str(self.path),
+            "lower": [str(layer) for layer in lower],
+            "upper": str(self.changes),
+            "work": str(directory / "work"),
         }
         for path in (directory, self.path, self.changes, directory / "work"):
             path.mkdir(mode=0o755)
@@ -156,22 +157,28 @@ class UnshareRoot:
         self, argv: Sequence[str], *, network: bool, stdin: bytes = b"", output: Callable[[bytes], None] | None = None
     ) -> Exit:
         """See Root.run."""
-        enter = [*_NAMESPACE, *(() if network else ("--net",)), "sh", str(_SCRIPTS / "enter.sh"), "inside", *argv]
+        enter = self._enter(inside=True, own_network=not network)
         return _entered(
-            await self._children.run(enter, env=_ENVIRONMENT | self._mounts, cwd=Path("/"), stdin=stdin, output=output)
+            await self._children.run([*enter, *argv], env=_ENVIRONMENT, cwd=Path("/"), stdin=stdin, output=output)
         )
 
     async def run_beside(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Exit:
         """See Root.run_beside."""
-        enter = [*_NAMESPACE, "--net", "sh", str(_SCRIPTS / "enter.sh"), "beside", *argv]
-        return _entered(await self._children.run(enter, env=_ENVIRONMENT | dict(env) | self._mounts, cwd=cwd))
+        enter = self._enter(inside=False, own_network=True)
+        return _entered(await self._children.run([*enter, *argv], env=_ENVIRONMENT | dict(env), cwd=cwd))
+
+    def _enter(self, *, inside: bool, own_network: bool) -> list[str]:
+        """The command line before that of the command itself."""
+        setup = json.dumps({**self._overlay, "inside": inside, "own_network": own_network})
+        network = ["--net"] if own_network else []
+        return [*_NAMESPACE, *network, sys.executable, "-I", "-S", str(_SCRIPTS / "enter.py"), setup]
 
 
 def _entered(ended: Exit) -> Exit:
     """What the command ended with.
 
-    :raises IsolationFailure: enter.sh did not get as far as the command.
+    :raises IsolationFailure: enter.py did not get as far as the command.
     """
-    if ended.code == _NOT_ENTERED:
+    if ended.code == NOT_ENTERED:
         raise IsolationFailure("the root of the build could not be set up; the end of its log says why")
     return ended

@@ -98,6 +98,8 @@ class _Build:
         self._log = request.log
         self._arguments = parse_binarypackage_arguments(request.arguments, config.architecture)
         self._log.scrub = self._arguments.archive_private
+        if self._arguments.build_url:
+            self._log.say(self._arguments.build_url)
         self._dsc_name, self._dsc = _source_of(request)
         self._children = Children(reactor, request.log, config.timeout_s, config.silence_s)
         self._wanted = apt.build_depends(self._dsc, self._arguments.arch_tag, self._arguments.arch_indep)
@@ -113,8 +115,6 @@ class _Build:
 
     async def unpack(self) -> BuildResult | None:
         """Unpack the chroot, unless it was before, and open a fresh root on it."""
-        if self._arguments.build_url:
-            self._log.say(self._arguments.build_url)
         try:
             await self._isolation.unpack(self._request.chroot, self._request.chroot_sha1, self._children, self._log)
         except BrokenChroot as exc:
