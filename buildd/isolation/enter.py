@@ -1,9 +1,9 @@
 """Mount the root of a build and run a command in it, or beside it: `python3 enter.py SETUP COMMAND [ARGUMENT ...]`.
 
-A program of its own, run as root of fresh user, mount, pid, ipc and uts namespaces. What it mounts is seen by nobody else,
-and goes with the namespace. SETUP is a JSON object: `root`, where to mount; `lower` (a list, the topmost first), `upper`
-and `work`, what the overlay is made of; `inside`, whether the command sees the root as its own; `own_network`, whether
-the network namespace is fresh as well.
+A program of its own, run as root of fresh user, mount, pid, ipc and uts namespaces. What it mounts nobody else sees,
+and it goes with the namespace. SETUP is a JSON object: `root`, where to mount; `lower` (a list, the topmost first),
+`upper` and `work`, what the overlay is made of; `inside`, whether the command sees the root as its own; `own_network`,
+whether the network namespace is fresh as well.
 
 It stays as the first process of the pid namespace, to reap what loses its parent: tests wait for daemons that they
 ended to be gone. When it exits, the kernel ends everything else in the namespace. Exit status 125: it could not do its
