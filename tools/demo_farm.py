@@ -18,10 +18,15 @@ from tools.results import Results
 
 DISTRIBUTION = "debian"
 BUILT = "built"
+LOOK_EVERY_S = 0.3
 
 
 class FarmDied(Exception):
     """The master or the daemon ended while a build was waited for."""
+
+
+class BuilderBroken(Exception):
+    """The builder gave a build back, for reasons of its own; the message says which."""
 
 
 class BuildFailed(Exception):
@@ -66,24 +71,36 @@ class DemoFarm:
 
         :raises BuildFailed: it could not even be submitted; the reason has been printed.
         :raises FarmDied: the master or the daemon ended.
+        :raises BuilderBroken: the builder could not build anything.
         """
         source = dsc.name.partition("_")[0]
         before = self._newest(source)
         arguments: list[str | Path] = ["submit", "--rebuild", "--wait", "--series", f"{DISTRIBUTION}/{suite}", dsc]
         argv = this_account().command(self.master.command("--quiet", *arguments))
         with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
-            while process.poll() is None:
-                for child in (self.master.child, self.daemon.child):
-                    if child is not None and not child.is_running:
-                        process.terminate()
-                        raise FarmDied(f"{child.name} ended; the end of its log, {child.log}:\n{child.log_tail()}")
-                time.sleep(0.1)
+            try:
+                while process.poll() is None:
+                    self._check(source)
+                    time.sleep(LOOK_EVERY_S)
+            except (FarmDied, BuilderBroken):
+                process.terminate()
+                raise
         if process.returncode == INTERRUPTED:
             raise KeyboardInterrupt
         newest = self._newest(source)
         if newest is None or (before and before["id"] == newest["id"]):
             raise BuildFailed(f"{dsc.name} was not accepted")
         return newest
+
+    def _check(self, source: str) -> None:
+        """See to it that there is something to wait for."""
+        for child in (self.master.child, self.daemon.child):
+            if child is not None and not child.is_running:
+                raise FarmDied(f"{child.name} ended; the end of its log, {child.log}:\n{child.log_tail()}")
+        build = self._newest(source)
+        if build and build["failures"] and build["state"] == "needs-build":
+            # The master would try again, later and later, since some other builder may be better. There is none.
+            raise BuilderBroken(f"{build['reason']}; the daemon's log: {self.daemon.log}")
 
     def _newest(self, source: str) -> dict[str, Any] | None:
         found: list[dict[str, Any]] = self.master.ask("builds", "--source", source, "--limit", "1")["builds"]
