@@ -98,8 +98,8 @@ class DemoFarm:
             if child is not None and not child.is_running:
                 raise FarmDied(f"{child.name} ended; the end of its log, {child.log}:\n{child.log_tail()}")
         build = self._newest(source)
-        if build and build["failures"] and build["state"] == "needs-build":
-            # The master would try again, later and later, since some other builder may be better. There is none.
+        if build and build["started"] and build["state"] == "needs-build":
+            # It was given back. The master would try again, ever later: another builder may be better. There is none.
             raise BuilderBroken(f"{build['reason']}; the daemon's log: {self.daemon.log}")
 
     def _newest(self, source: str) -> dict[str, Any] | None:
