@@ -3,7 +3,8 @@
 Both are counted: how often in a row the builder has failed, and the build. A builder that failed more often than the
 build it has is likely the broken one, and the other way round. The table is Launchpad's; two flaws around it are
 mended elsewhere: a builder's count is zeroed when a build *ends* properly there, not when one begins (gathering.py);
-and a build is not sent back to the builder that lost it while another could take it (builds.candidates).
+and a build is not sent back to the builder that lost it while another could take it (queue.candidates), nor, when no
+other could, counted against for that again (recovery.py).
 """
 
 from dataclasses import dataclass

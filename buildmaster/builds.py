@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import Connection, Row, and_, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, select, update
 
 from buildd.protocol import BuildId, FileName
 from buildmaster import files
@@ -20,7 +20,6 @@ from buildmaster.tables import (
     build,
     build_file,
     build_queue,
-    builder,
     distribution,
     series,
     series_architecture,
@@ -36,8 +35,6 @@ else:
 
 EXPECTED_S = 300.0  # How long a build takes that we know nothing of.
 _SOURCE_BYTES_A_SECOND = 20_000  # A rough figure: hello's 1 MB takes a minute.
-_BACK_OFF_S = 15.0  # Pause before the second attempt at a build that was given back; doubled with each further one.
-_BACK_OFF_MAX_S = 900.0
 
 
 class NoSuchBuild(LookupError):
@@ -200,45 +197,6 @@ def _wait_for_chroot(connection: Connection, build_id: int, now: float) -> None:
         record(connection, build_id, Event.CHROOT_UNUSABLE, now, reason=f"there is no chroot for {place}")
 
 
-def candidates(
-    connection: Connection, architecture: str, *, virtualised: bool, builder_id: int, now: float, limit: int
-) -> list[int]:
-    """The builds that a builder could be given now, the most urgent first.
-
-    A build that was lost by this builder is left to others, while there is another that could take it.
-    """
-    other = builder.alias("other")
-    another = exists().where(
-        other.c.id != builder_id,
-        other.c.architecture == architecture,
-        other.c.virtualised == virtualised,
-        other.c.enabled,
-        ~other.c.manual,
-    )
-    queue = build_queue.c
-    query = (
-        select(queue.build_id)
-        .where(queue.architecture == architecture, queue.virtualised == virtualised, queue.builder_id.is_(None))
-        .where(queue.not_before <= now)
-        .where(or_(queue.lost_by_id.is_(None), queue.lost_by_id != builder_id, ~another))
-        .order_by(queue.score.desc(), queue.id)
-        .limit(limit)
-    )
-    return list(connection.execute(query).scalars())
-
-
-def waiting(connection: Connection) -> dict[tuple[str, bool], tuple[int, ...]]:
-    """The kinds of builder, by architecture and whether virtualised, that something in the queue waits for.
-
-    :returns: with each, figures that are others when something was queued, once or again.
-    """
-    queue = build_queue.c
-    figures = (func.count(), func.max(queue.id), func.sum(queue.attempts))
-    query = select(queue.architecture, queue.virtualised, *figures).where(queue.builder_id.is_(None))
-    rows = connection.execute(query.group_by(queue.architecture, queue.virtualised))
-    return {(row[0], row[1]): tuple(row[2:]) for row in rows}
-
-
 def claim(connection: Connection, build_id: int, builder_id: int, now: float) -> bool:
     """Take a build out of the queue for a builder. False: somebody else was quicker, or it was cancelled.
 
@@ -326,17 +284,6 @@ def count_failure(connection: Connection, build_id: int) -> int:
     """Count one more failure in a row against a build, and say how many there are now."""
     row = update(build).where(build.c.id == build_id).values(failures=build.c.failures + 1)
     return int(connection.execute(row.returning(build.c.failures)).scalar_one())
-
-
-def attempts(connection: Connection, build_id: int) -> int:
-    """How often a build was claimed since it was queued; 0 when it is not in the queue."""
-    query = select(build_queue.c.attempts).where(build_queue.c.build_id == build_id)
-    return connection.execute(query).scalar() or 0
-
-
-def pause_s(attempts: int) -> float:
-    """How long a build that goes back into the queue after so many attempts is left alone, so that nothing spins."""
-    return float(min(_BACK_OFF_S * 2 ** min(max(0, attempts - 1), 20), _BACK_OFF_MAX_S))
 
 
 def log_of(connection: Connection, build_id: int, file: StoredFile) -> Log:

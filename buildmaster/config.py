@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from buildmaster.settings import (
+from buildd.settings import (
     ConfigError,
     key,
     parse_count,
     parse_duration,
     parse_host,
+    parse_limit,
     parse_path,
     parse_port,
-    parse_size,
     parse_url,
     read,
 )
@@ -34,23 +34,23 @@ ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
 class MasterConfig:
     """What the master and its commands go by; read once, at start."""
 
-    directory: Path = key("master", "directory", parse_path, NEAR_DIRECTORY)  # noqa: RUF009
+    directory: Path = key("master", "directory", str(NEAR_DIRECTORY), parse_path)  # noqa: RUF009
 
-    host: str = key("files", "host", parse_host, "127.0.0.1")
-    port: int = key("files", "port", parse_port, 8220)  # 0: any free one.
-    base_url: str = key("files", "base_url", parse_url, "")  # "": made of host and port.
+    host: str = key("files", "host", "127.0.0.1", parse_host)
+    port: int = key("files", "port", "8220", parse_port)  # 0: any free one.
+    base_url: str = key("files", "base_url", "", parse_url)  # "": made of host and port.
 
-    poll_fastest_s: float = key("polling", "fastest", parse_duration, 1.0)
-    poll_slowest_s: float = key("polling", "slowest", parse_duration, 15.0)
-    database_poll_s: float = key("polling", "database", parse_duration, 0.5)
+    poll_fastest_s: float = key("polling", "fastest", "1s", parse_duration)
+    poll_slowest_s: float = key("polling", "slowest", "15s", parse_duration)
+    database_poll_s: float = key("polling", "database", "500ms", parse_duration)
 
-    rpc_timeout_s: float = key("builders", "rpc_timeout", parse_duration, 40.0)
-    fetch_timeout_s: float = key("builders", "fetch_timeout", parse_duration, 800.0)  # One ensurepresent.
-    cancel_timeout_s: float = key("builders", "cancel_timeout", parse_duration, 180.0)
-    download_attempts: int = key("builders", "download_attempts", parse_count, 3)
-    download_silence_s: float = key("builders", "download_silence", parse_duration, 60.0)  # Without a byte.
-    file_limit_bytes: int = key("builders", "file_limit", parse_size, 10 * 1024**3)  # One result file.
-    log_limit_bytes: int = key("builders", "log_limit", parse_size, 2 * 1024**3)
+    rpc_timeout_s: float = key("builders", "rpc_timeout", "40s", parse_duration)
+    fetch_timeout_s: float = key("builders", "fetch_timeout", "800s", parse_duration)  # One ensurepresent.
+    cancel_timeout_s: float = key("builders", "cancel_timeout", "180s", parse_duration)
+    download_attempts: int = key("builders", "download_attempts", "3", parse_count)
+    download_silence_s: float = key("builders", "download_silence", "60s", parse_duration)  # Without a byte.
+    file_limit_bytes: int = key("builders", "file_limit", "10G", parse_limit)  # One result file.
+    log_limit_bytes: int = key("builders", "log_limit", "2G", parse_limit)
 
     def url_for_builders(self, port: int) -> str:
         """Where builders reach the file server, without a slash at the end.

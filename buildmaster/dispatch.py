@@ -10,7 +10,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection
 from twisted.logger import Logger
 
-from buildmaster import builders, builds, orders
+from buildmaster import builders, builds, orders, queue
 from buildmaster.builder_client import BuilderClient
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Cleanliness, Vitals
@@ -87,4 +87,4 @@ def take(connection: Connection, vitals: Vitals, now: float) -> BuildOrder | Non
 
 def _candidates(connection: Connection, vitals: Vitals, now: float) -> list[int]:
     kind = {"virtualised": vitals.virtualised}
-    return builds.candidates(connection, vitals.architecture, **kind, builder_id=vitals.id, now=now, limit=_LOOK_AT)
+    return queue.candidates(connection, vitals.architecture, **kind, builder_id=vitals.id, now=now, limit=_LOOK_AT)

@@ -1,7 +1,7 @@
 """A farm's distributions, series and architectures as objects, under the names that BuilddMaster's callers know.
 
-    >>> hoary_i386 = DistributionSet(farm)["ubuntu"]["hoary"]["i386"]  # doctest: +SKIP
-    >>> hoary_i386.addOrUpdateChroot(Path("chroot.tar"))  # doctest: +SKIP
+>>> hoary_i386 = DistributionSet(farm)["ubuntu"]["hoary"]["i386"]  # doctest: +SKIP
+>>> hoary_i386.addOrUpdateChroot(Path("chroot.tar"))  # doctest: +SKIP
 """
 
 import time

@@ -82,15 +82,17 @@ class Patrol:
 
     async def _run(self) -> None:
         heard: Status | None = None
-        steps = 0
+        steps, before = 0, 0.0
         while not self._stopping:
             self._woken = False
+            steps = steps + 1 if self._reactor.seconds() - before < self._pace.fastest_s / 4 else 0
             progress = await self._scan(heard)
-            heard = None
-            steps = steps + 1 if progress is Progress.CHANGED else 0
-            if progress is Progress.CHANGED and steps < _STEPS_AT_ONCE:
-                continue
-            heard = await self._rest(Progress.RUNNING if progress is Progress.CHANGED else progress)
+            before, heard = self._reactor.seconds(), None
+            if steps >= _STEPS_AT_ONCE:
+                steps = 0
+                await self._rest(Progress.FAILED)
+            elif progress is not Progress.CHANGED:
+                heard = await self._rest(progress)
 
     async def _scan(self, heard: Status | None) -> Progress:
         """One scan; what goes wrong on our own side (a full disk, a mistake) is told, and blames nobody."""
@@ -129,9 +131,10 @@ class Patrol:
         except BuilderError:
             heard = None  # The next scan finds out what is wrong.
         left = seconds - (self._reactor.seconds() - began)
-        if left > 0 and (heard is None or not _differs(heard, status)):
-            await deferLater(self._reactor, left)
-        return heard
+        if left <= 0 or (heard is not None and _differs(heard, status)):
+            return heard
+        await deferLater(self._reactor, left)
+        return None
 
     def _near_end(self, vitals: Vitals | None) -> bool:
         if vitals is None or vitals.job is None:

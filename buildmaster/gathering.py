@@ -13,7 +13,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from buildd.protocol import BuildStatus, FileName
-from buildmaster import builders, builds, recovery, results
+from buildmaster import builders, builds, queue, recovery, results
 from buildmaster.builder_client import BadAnswer, BuilderClient, Status
 from buildmaster.builders import Job, Vitals
 from buildmaster.farm import Farm
@@ -56,9 +56,9 @@ class Gatherer:
             case BuildStatus.OK:
                 state = await self._succeeded(vitals, job, status, client)
             case BuildStatus.BUILDERFAIL:
-                state = await self._builder_failed(vitals, status, client)
+                state = await self._builder_failed(vitals, status, client, log)
             case BuildStatus.ABORTED if job.state is not BuildState.CANCELLING:
-                state = await self._builder_failed(vitals, status, client)
+                state = await self._builder_failed(vitals, status, client, log)
             case other:
                 kept = await self._fetcher.log_of(client)
                 reason = status.reason or _REASONS[other]
@@ -91,25 +91,22 @@ class Gatherer:
         arguments = (self._farm.store, files, found.source_name, found.source_version)
         await deferToThreadPool(self._reactor, pool, results.check, *arguments)
 
-    async def _builder_failed(self, vitals: Vitals, status: Status, client: BuilderClient) -> BuildState:
+    async def _builder_failed(self, vitals: Vitals, status: Status, client: BuilderClient, log: Logger) -> BuildState:
         """The builder says that it is broken, or stopped a build that nobody asked it to stop."""
         kept = await self._fetcher.log_of(client)
 
-        def punish(connection: Connection) -> BuildState:
-            job = builders.job_of(connection, vitals.id)
-            assert job is not None  # Nobody but this builder's scan takes it away.
-            reason = status.reason or f"the builder says {status.build_status}"
-            outcome = recovery.punish(connection, vitals.id, reason, self._now(), may_retry=False, log=kept)
-            return outcome.state or job.state
-
-        return await self._farm.transact(punish)
+        reason = status.reason or f"the builder says {status.build_status}"
+        outcome = await self._farm.transact(recovery.punish, vitals.id, reason, self._now(), may_retry=False, log=kept)
+        recovery.tell(log, reason, outcome)
+        assert outcome.state is not None  # Nobody but this builder's scan takes the build away.
+        return outcome.state
 
     def _record(self, connection: Connection, ending: _Ending) -> BuildState:
         now, build_id = self._now(), ending.job.build_id
         event = ending.event
         if event is Event.GATHERED and builds.is_superseded(connection, build_id):
             event = Event.SUPERSEDE
-        pause_s = builds.pause_s(builds.attempts(connection, build_id))
+        pause_s = queue.pause_s(queue.attempts(connection, build_id))
         words = {"reason": ending.reason, "dependencies": ending.dependencies}
         state = builds.record(connection, build_id, event, now, pause_s=pause_s, **words)
         if ending.log is not None:

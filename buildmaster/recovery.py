@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
+from twisted.logger import Logger
 
-from buildmaster import blame, builders, builds
+from buildmaster import blame, builders, builds, queue
 from buildmaster.blame import BuilderVerdict, JobVerdict, Verdict
 from buildmaster.builders import Cleanliness
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.store import StoredFile
+
+PAUSE_S = 10.0  # Before a build is begun again that was lost by a failure; five of these, and the builder is out.
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def punish(
     """
     job = builders.job_of(connection, builder_id)
     builder_failures = builders.count_failure(connection, builder_id)
-    job_failures = 0 if job is None else builds.count_failure(connection, job.build_id)
+    job_failures = 0 if job is None else _count_against_job(connection, job, builder_id)
     verdict = blame.judge(builder_failures, job_failures, may_retry=may_retry, isolation_error=isolation_error)
     _apply_to_builder(connection, builder_id, verdict.builder, reason)
     state = None
@@ -51,6 +54,14 @@ def punish(
             builds.keep_log(connection, job.build_id, builds.log_of(connection, job.build_id, log), now)
     build_id, title = (None, "") if job is None else (job.build_id, job.title)
     return Outcome(verdict, builder_failures, build_id, title, job_failures, state)
+
+
+def _count_against_job(connection: Connection, job: builders.Job, builder_id: int) -> int:
+    """Count a failure against a build, unless this builder has lost it before: a broken builder that is the only one
+    gets the same build again and again, and its failures say nothing of the build. Returns the count."""
+    if queue.lost_by(connection, job.build_id) == builder_id:
+        return job.failures
+    return builds.count_failure(connection, job.build_id)
 
 
 def _apply_to_builder(connection: Connection, builder_id: int, verdict: BuilderVerdict, reason: str) -> None:
@@ -70,9 +81,22 @@ def _apply_to_job(
 ) -> BuildState:
     match verdict:
         case JobVerdict.REQUEUE:
-            pause_s = builds.pause_s(builds.attempts(connection, job.build_id))
-            return builds.record(connection, job.build_id, Event.REQUEUED, now, reason=reason, pause_s=pause_s)
+            return builds.record(connection, job.build_id, Event.REQUEUED, now, reason=reason, pause_s=PAUSE_S)
         case JobVerdict.FAIL:
             return builds.record(connection, job.build_id, Event.CONDEMNED, now, reason=reason)
         case JobVerdict.NOTHING:
             return job.state
+
+
+def tell(log: Logger, reason: str, outcome: Outcome) -> None:
+    """Log what a failure led to."""
+    log.warn(
+        "failed: {reason}; failure {failures} in a row, verdict on the builder: {builder}; on build {build}: {job}",
+        reason=reason,
+        failures=outcome.builder_failures,
+        builder=outcome.verdict.builder,
+        build=outcome.build_id,
+        job=outcome.verdict.job,
+    )
+    if outcome.verdict.builder is BuilderVerdict.DISABLE:
+        log.error("taken out of service: {reason}", reason=reason)

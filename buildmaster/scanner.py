@@ -211,9 +211,5 @@ class Scanner:
             may_retry=not at_once,
             isolation_error=isinstance(error, IsolationError),
         )
-        self.log.warn(
-            "failed: {error}; builder: failure {failures}, {builder_verdict}; build {build}: {job_verdict}",
-            error=error, failures=outcome.builder_failures, builder_verdict=outcome.verdict.builder,
-            build=outcome.build_id, job_verdict=outcome.verdict.job,
-        )  # fmt: skip
+        recovery.tell(self.log, str(error), outcome)
         return Progress.FAILED

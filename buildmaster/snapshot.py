@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from buildmaster import builders, builds
+from buildmaster import builders, queue
 from buildmaster.builders import Vitals
 from buildmaster.farm import Farm
 
@@ -115,4 +115,4 @@ class Snapshot:
 
 
 def _read(connection: Connection) -> tuple[dict[int, Vitals], dict[tuple[str, bool], tuple[int, ...]]]:
-    return builders.vitals(connection), builds.waiting(connection)
+    return builders.vitals(connection), queue.waiting(connection)

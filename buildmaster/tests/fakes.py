@@ -13,6 +13,7 @@ from xmlrpc.client import Binary
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, readBody
 from twisted.web.pages import notFound
 from twisted.web.resource import Resource
@@ -277,10 +278,13 @@ class _WaitingRpc(_Rpc):
     def xmlrpc_wait(self, builder_status: str, build_id: str, timeout_s: float) -> Any:
         return Deferred.fromCoroutine(self._wait((builder_status, build_id), timeout_s))
 
+    def _same(self, known: tuple[str, str]) -> bool:
+        return self.builder.port is not None and (str(self.builder.status), self.builder.build_id) == known
+
     async def _wait(self, known: tuple[str, str], timeout_s: float) -> dict[str, object]:
         reactor = self.builder.reactor
         end = reactor.seconds() + timeout_s
-        while (str(self.builder.status), self.builder.build_id) == known and reactor.seconds() < end:
+        while self._same(known) and reactor.seconds() < end:
             paused: Deferred[None] = Deferred()
             reactor.callLater(self.polled_s, paused.callback, None)
             await paused
@@ -293,3 +297,8 @@ class WaitingBuilder(FakeBuilder):
 
     def rpc(self) -> XMLRPC:
         return _WaitingRpc(self)
+
+    async def stop(self) -> None:
+        """Answer no longer; those who wait hear so."""
+        await super().stop()
+        await deferLater(self.reactor, 2 * _WaitingRpc.polled_s)

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select
 
 from buildd.protocol import FileName
-from buildmaster import builders, builds, distributions
+from buildmaster import builders, builds, distributions, queue
 from buildmaster.builders import Cleanliness
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import ENDED, BuildState, Event, ImpossibleTransition
@@ -42,7 +42,7 @@ def next_for(farm: Farm, builder: str, now: float = 1e12) -> list[int]:
     with farm.reading() as connection:
         found = builders.find(connection, builder)
         kind = {"virtualised": found.virtualised}
-        return builds.candidates(connection, found.architecture, **kind, builder_id=found.id, now=now, limit=10)
+        return queue.candidates(connection, found.architecture, **kind, builder_id=found.id, now=now, limit=10)
 
 
 def test_a_new_build_is_in_the_queue(farm: Farm, queued: int) -> None:
@@ -202,8 +202,8 @@ def test_a_pause(farm: Farm, queued: int) -> None:
     make_busy(farm, "x86", queued)
     record(farm, queued, E.GIVEN_BACK, now=100.0, pause_s=15.0)
     assert next_for(farm, "x86", now=114.0) == [] and next_for(farm, "x86", now=115.0) == [queued]
-    pauses = [builds.pause_s(attempts) for attempts in range(1, 9)]
-    assert pauses[:4] == [15, 30, 60, 120] and pauses[-1] == 900 and builds.pause_s(10_000) == 900
+    pauses = [queue.pause_s(attempts) for attempts in range(1, 9)]
+    assert pauses[:4] == [15, 30, 60, 120] and pauses[-1] == 900 and queue.pause_s(10_000) == 900
 
 
 def test_titles_and_names(farm: Farm) -> None:
@@ -252,7 +252,7 @@ def test_what_waits(farm: Farm) -> None:
 
     def look() -> None:
         with farm.reading() as connection:
-            pictures.append(builds.waiting(connection))
+            pictures.append(queue.waiting(connection))
 
     look()
     build_id = make_build(farm)

@@ -127,6 +127,24 @@ class TestWoken(FleetCase):
         self.submit_from_outside("1.0")
         assert await self.until(1, S.BUILT) < 1.0
 
+    async def test_wait_that_tells_tales(self) -> None:
+        """A builder whose wait() and status() contradict each other, each time at once, keeps nobody busy."""
+        make_build(self.farm)
+        self.fake.duration_s = None
+        await self.run_fleet()
+        while not self.fake.started:
+            await self.sleep(0.01)
+        real, turns = self.fake.tell, [0]
+
+        def tell() -> dict[str, object]:
+            turns[0] += 1
+            self.fake.status = (BuilderStatus.ABORTING, BuilderStatus.BUILDING)[turns[0] % 2]
+            return real()
+
+        self.fake.tell = tell  # type: ignore[method-assign]
+        await self.sleep(1.0)
+        assert turns[0] < 60
+
     async def test_cancel(self) -> None:
         """A build that is cancelled is stopped at once, though its scan rests."""
         self.fake.duration_s = None

@@ -11,7 +11,7 @@ from buildmaster.builders import Cleanliness
 from buildmaster.lifecycle import BuildState
 from buildmaster.pacing import Progress
 from buildmaster.store import Sha256
-from buildmaster.tables import stored_file
+from buildmaster.tables import builder, stored_file
 from buildmaster.tests.factories import make_build, make_builder, make_busy, make_series, set_chroot
 from buildmaster.tests.fakes import make_results
 from buildmaster.tests.farm_case import FarmCase
@@ -447,6 +447,24 @@ class TestBadBuilders(FarmCase):
         assert len(self.fake.started) == 5
         assert {self.state(each) for each in ids} == {S.NEEDS_BUILD}
         assert sum(self.build(each).failures for each in ids) == 5
+
+    async def test_the_only_builder_is_broken(self) -> None:
+        """Where there is no other builder, a broken one gets the same build five times and is out of service then, with
+        its reason; the build is not blamed, and waits."""
+        self.fake.outcome = BuildStatus.BUILDERFAIL
+        self.fake.extra_status = {"reason": "no namespaces here"}
+        build_id = make_build(self.farm)
+        scanner = self.scanner()
+        for _ in range(200):
+            await self.scan(scanner)
+            if not self.vitals().enabled:
+                break
+            self.now += 4
+            await self.sleep(0.01)
+        assert len(self.fake.started) == 5
+        assert self.state(build_id) is S.NEEDS_BUILD and self.build(build_id).failures == 1
+        with self.farm.reading() as connection:
+            assert connection.execute(builder.select()).one().disabled_reason == "no namespaces here"
 
     async def test_a_build_that_breaks_builders(self) -> None:
         """A build that breaks a second builder has failed, and that builder is forgiven."""
