@@ -106,8 +106,8 @@ def run(command: list[str]) -> int:
 
 
 def _mount(kind: str, source: str, target: Path, options: str) -> None:
-    # By mount(2): the newer calls that mount(8) prefers since 2.39 take no option of more than 256 bytes, and an overlay
-    # has all its layers in one.
+    # By mount(2): the newer calls that mount(8) prefers since 2.39 take no option of more than 256 bytes, and an
+    # overlay has all its layers in one.
     environment = {**os.environ, "LIBMOUNT_FORCE_MOUNT2": "always"}
     subprocess.run(["mount", "-t", kind, "-o", options, source, target], env=environment, check=True)
 
