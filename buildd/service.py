@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None, build_types: BuildTypes | None = Non
             _begin_logging(arguments, stream)
             return _run(config, build_types or _real_build_types)
     except ConfigError as exc:
-        status, complaints = 2, exc.mistakes
+        status, complaints = 2, list(exc.mistakes)
     except CannotStart as exc:
         status, complaints = 1, [str(exc)]
     for complaint in complaints:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from buildd.config import BuilddConfig, ConfigError, keys, parse_duration, parse_size, read_config
+from buildd.config import BuilddConfig, ConfigError, read_config
+from buildd.settings import keys
 
 SHIPPED = Path(__file__).parents[2] / "buildd.conf"
 
 
-def _mistakes(text: str, tmp_path: Path, environment: dict[str, str] | None = None) -> list[str]:
+def _mistakes(text: str, tmp_path: Path, environment: dict[str, str] | None = None) -> tuple[str, ...]:
     path = tmp_path / "buildd.conf"
     path.write_text(text)
     with pytest.raises(ConfigError) as raised:
@@ -18,43 +19,12 @@ def _mistakes(text: str, tmp_path: Path, environment: dict[str, str] | None = No
     return raised.value.mistakes
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("3h", 10800), ("90m", 5400), ("150min", 9000), ("45s", 45), ("1h30m", 5400), ("1d", 86400), ("1h 5 s", 3605)],
-)
-def test_durations_are_written_as_people_do(text: str, seconds: float) -> None:
-    """Durations: 3h, 90m, 150min, 45s, 1h30m."""
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "0s", "3", "h", "3x", "-3h", "3.5h", "30m1h", "٣h", "nan"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    """A number without a unit is no duration: nobody could say whether it is seconds."""
-    with pytest.raises(ValueError, match="duration"):
-        parse_duration(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("10G", 10 << 30), ("500M", 500 << 20), ("64k", 65536), ("1 GiB", 1 << 30), ("12", 12), ("0", 0)]
-)
-def test_sizes_are_written_as_people_do(text: str, size: int) -> None:
-    """Sizes: 10G, 500M, 64K, or plain bytes."""
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "G", "1.5G", "-1", "10X", "1e9"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    """A size is a whole number with K, M, G or T."""
-    with pytest.raises(ValueError, match="size"):
-        parse_size(text)
-
-
 def test_shipped_file_has_every_key_with_its_default() -> None:
     """buildd.conf has every key with its default."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(SHIPPED)
     shipped = {(section, name): text for section in parser.sections() for name, text in parser.items(section)}
-    assert shipped == {(key.section, key.name): key.default for key in keys()}
+    assert shipped == {(key.section, key.name): key.default for key in keys(BuilddConfig)}
     assert read_config(SHIPPED) == read_config() == BuilddConfig()
 
 
@@ -73,7 +43,7 @@ def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
         tmp_path,
         {"DEBFARM_BUILDD_CACHE_SIZE": "much", "DEBFARM_BUILDD_PROT": "1", "PATH": "/bin"},
     )
-    assert mistakes == [
+    assert mistakes == (
         "buildd.conf: [builder] lable: no such key; do you mean [builder] label?",
         "buildd.conf: [builder] timeout: no such key; do you mean [limits] timeout?",
         "buildd.conf: [limit]: no such section; do you mean limits?",
@@ -81,7 +51,7 @@ def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
         "buildd.conf: [builder] port: 'abc' is not a port",
         "buildd.conf: [limits] silence: '9' is not a duration; write one like 3h, 90m, 45s or 1h30m",
         "environment: DEBFARM_BUILDD_CACHE_SIZE: 'much' is not a size; write one like 10G, 500M or 64K",
-    ]
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,6 +78,36 @@ def test_bad_value_for_builds_is_a_mistake(line: str, tmp_path: Path) -> None:
     """What goes into a configuration of apt's must not say more than an address."""
     (mistake,) = _mistakes(f"[binarypackage]\n{line}\n", tmp_path)
     assert mistake.startswith(f"buildd.conf: [binarypackage] {line.split(maxsplit=1)[0]}: ")
+
+
+@pytest.mark.parametrize("line", ["request_body = 0", "log_size = 0K"])
+def test_limit_that_leaves_nothing_is_a_mistake(line: str, tmp_path: Path) -> None:
+    """A daemon that may read no request, or keep no log, would be of no use."""
+    (mistake,) = _mistakes(f"[limits]\n{line}\n", tmp_path)
+    assert mistake.endswith(" must be more than nothing")
+
+
+@pytest.mark.parametrize("directory", ["/srv/a,b", "/srv/a:b", "/srv/a\\b"])
+def test_directory_that_no_overlay_mount_could_name_is_a_mistake(directory: str, tmp_path: Path) -> None:
+    """The options of an overlay mount name the directory; a comma, colon or backslash means something there."""
+    (mistake,) = _mistakes(f"[builder]\ndirectory = {directory}\n", tmp_path)
+    assert mistake.startswith(f"buildd.conf: [builder] directory: {directory!r} has a {directory[6]!r} in it")
+
+
+def test_listening_on_all_addresses(tmp_path: Path) -> None:
+    """An empty host means all addresses of the machine; any other key that is empty has its default."""
+    path = tmp_path / "buildd.conf"
+    path.write_text("[builder]\nhost =\nport =\nlabel =\n")
+    config = read_config(path)
+    assert config.host == ""
+    assert (config.port, config.label) == (BuilddConfig().port, BuilddConfig().label)
+    assert read_config(path, {"DEBFARM_BUILDD_HOST": "::1"}).host == "::1"
+
+
+def test_every_key_has_a_variable_of_its_own() -> None:
+    """No two keys have the same name: one variable of the environment cannot set both."""
+    names = [key.name for key in keys(BuilddConfig)]
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize(

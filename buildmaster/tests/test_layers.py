@@ -23,7 +23,8 @@ LAYERS = {
     "edges": {"config", "service", "cli"},
 }  # fmt: skip
 ORDER = list(LAYERS)
-PUBLIC = {"buildd.protocol", "buildd.control", "buildd.relations", "buildd.settings"}  # All that a master may know of a daemon.
+# All that a master may know of a daemon.
+PUBLIC = {"buildd.protocol", "buildd.control", "buildd.relations", "buildd.settings"}
 NOT_IN_CORE = {"twisted", "sqlalchemy", "time", "os", "pathlib", "socket", "random", "datetime"}
 
 MASTER = Path(buildmaster.__file__).parent

@@ -56,8 +56,8 @@ def test_config_mistakes(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "buildmaster.conf"
     path.write_text("[files]\nport = abc\ncolour = red\n")
     assert cli("--config", path, "queue", status=1).err.splitlines() == [
-        "buildmaster: buildmaster.conf: [files] port: 'abc' is not a port",
-        "buildmaster.conf: [files] colour: there is no such key",
+        "buildmaster: buildmaster.conf: [files] colour: no such key",
+        "buildmaster.conf: [files] port: 'abc' is not a port",
     ]
     assert "nowhere.conf: cannot be read" in cli("--config", tmp_path / "nowhere.conf", "queue", status=1).err
 
