@@ -15,7 +15,7 @@ from tools.account import Account, NoSubordinateIds, build_account, this_account
 from tools.base_chroot import BaseChroot, ChrootFailed, ensure_chroot
 from tools.children import Register
 from tools.daemon import Daemon, NotAnswering
-from tools.demo_farm import BUILT, BuilderBroken, BuildFailed, DemoFarm, FarmDied, Wish
+from tools.demo_farm import BUILT, BuildFailed, DemoFarm, FarmDied, Wish
 from tools.machines_apt import find_mirror
 from tools.master import INTERRUPTED, CommandFailed, Master
 from tools.places import Busy, Places, default_root, lock
@@ -145,7 +145,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 FAILURES = (
     BadResults,
     BuildFailed,
-    BuilderBroken,
     Busy,
     ChrootFailed,
     CommandFailed,

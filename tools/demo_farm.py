@@ -25,10 +25,6 @@ class FarmDied(Exception):
     """The master or the daemon ended while a build was waited for."""
 
 
-class BuilderBroken(Exception):
-    """The builder gave a build back, for reasons of its own; the message says which."""
-
-
 class BuildFailed(Exception):
     """A package was not built."""
 
@@ -67,24 +63,27 @@ class DemoFarm:
         self.register.forget_all()
 
     def build(self, dsc: Path, suite: str) -> dict[str, Any]:
-        """Submit a source package and show its build to the end; return it, as `buildmaster builds --json` has it.
+        """Submit a source package and show its build to its end, or until it is given back.
 
+        :returns: the build, as `buildmaster builds --json` has it.
         :raises BuildFailed: it could not even be submitted; the reason has been printed.
         :raises FarmDied: the master or the daemon ended.
-        :raises BuilderBroken: the builder could not build anything.
         """
         source = dsc.name.partition("_")[0]
         before = self._newest(source)
         arguments: list[str | Path] = ["submit", "--rebuild", "--wait", "--series", f"{DISTRIBUTION}/{suite}", dsc]
         argv = this_account().command(self.master.command("--quiet", *arguments))
         with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
-            try:
-                while process.poll() is None:
-                    self._check(source)
-                    time.sleep(LOOK_EVERY_S)
-            except (FarmDied, BuilderBroken):
-                process.terminate()
-                raise
+            while process.poll() is None:
+                try:
+                    given_back = self._was_given_back(source)
+                except FarmDied:
+                    process.terminate()
+                    raise
+                if given_back:
+                    process.terminate()
+                    break
+                time.sleep(LOOK_EVERY_S)
         if process.returncode == INTERRUPTED:
             raise KeyboardInterrupt
         newest = self._newest(source)
@@ -92,15 +91,18 @@ class DemoFarm:
             raise BuildFailed(f"{dsc.name} was not accepted")
         return newest
 
-    def _check(self, source: str) -> None:
-        """See to it that there is something to wait for."""
+    def _was_given_back(self, source: str) -> bool:
+        """Whether the builder could not build it, for reasons of its own.
+
+        The master would try again, ever later: another builder may be better. Here there is none.
+
+        :raises FarmDied: the master or the daemon ended.
+        """
         for child in (self.master.child, self.daemon.child):
             if child is not None and not child.is_running:
                 raise FarmDied(f"{child.name} ended; the end of its log, {child.log}:\n{child.log_tail()}")
         build = self._newest(source)
-        if build and build["started"] and build["state"] == "needs-build":
-            # It was given back. The master would try again, ever later: another builder may be better. There is none.
-            raise BuilderBroken(f"{build['reason']}; the daemon's log: {self.daemon.log}")
+        return build is not None and bool(build["started"]) and build["state"] == "needs-build"
 
     def _newest(self, source: str) -> dict[str, Any] | None:
         found: list[dict[str, Any]] = self.master.ask("builds", "--source", source, "--limit", "1")["builds"]
