@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from buildmaster.tests.factories import make_seed_world
 from ftests.tiny_source import tiny_source
 from harness import BuilddSlaveTestSetup, BuilddTestSetup, FarmTestSetup, FileServer, base_chroot
 
@@ -35,6 +36,7 @@ def test_story(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "FarmTestSetup": FarmTestSetup,
         "FileServer": FileServer,
         "base_chroot": base_chroot,
+        "make_seed_world": make_seed_world,
         "set_up": set_up,
         "folder": tmp_path,
         "tiny_source": tiny_source,

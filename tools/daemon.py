@@ -23,6 +23,7 @@ class NotAnswering(Exception):
     """A program that was started ended, or did not answer in time; the message has the end of its log."""
 
     def __init__(self, child: Child) -> None:
+        self.child = child
         state = "does not answer" if child.is_running else f"ended with status {child.process.returncode}"
         super().__init__(f"{child.name} {state}; the end of its log, {child.log}:\n{child.log_tail()}")
 
