@@ -31,7 +31,7 @@ def test_the_seeds_manners() -> None:
 def test_a_daemon_that_cannot_start() -> None:
     """A daemon that ends at its start is reported with its log, and nothing of it is left."""
     setup = BuilddTestSetup(settings={"timeout": "soon"})
-    with pytest.raises(NotAnswering, match="ended with status 2.*\n.*TIMEOUT: 'soon' is not a duration") as caught:
+    with pytest.raises(NotAnswering, match=r"ended with status 2.*\n.*TIMEOUT: 'soon' is not a duration") as caught:
         setup.setUp()
     assert caught.value.child.log.is_relative_to(setup.places.tests)
     assert not caught.value.child.log.parent.exists()
