@@ -12,6 +12,7 @@ from pathlib import Path
 BOOT = Path(__file__).with_name("boot.sh")
 BOOT_S = 60.0
 SHUTDOWN_S = 30.0
+COMMAND_S = 600.0
 LOOK_EVERY_S = 0.2
 POWEROFF = signal.SIGRTMIN + 4  # systemd(1)
 ENVIRONMENT = {
@@ -55,6 +56,7 @@ class BootedSystem:
         """Run a command in the system; return what it printed, errors too.
 
         :raises CommandFailed: its exit status is not 0, and `check`.
+        :raises subprocess.TimeoutExpired: it does not end.
         """
         assert self._process is not None
         namespaces = ["--mount", "--pid", "--cgroup", "--ipc", "--uts"]
@@ -147,6 +149,7 @@ def _output(argv: Sequence[str], check: bool) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        timeout=COMMAND_S,
         check=False,
     )
     if check and result.returncode:
