@@ -1,5 +1,8 @@
 """Distributions, series, their architectures with chroots, and archives, as queries."""
 
+import base64
+from collections.abc import Iterable
+
 from sqlalchemy import Connection, Table, select, update
 
 from buildd.protocol import ProtocolError, parse_architecture, parse_suite
@@ -67,11 +70,22 @@ def set_nominated(connection: Connection, series_id: int, architecture: str) -> 
 
 
 def set_apt_lines(connection: Connection, distribution_name: str, archive_name: str, lines: str) -> None:
-    """Set what builds of an archive have as their sources.list: SERIES stands for the series; "": the chroot's own."""
-    here = select(distribution.c.id).where(distribution.c.name == distribution_name).scalar_subquery()
-    this = (archive.c.distribution_id == here) & (archive.c.name == archive_name)
-    if not connection.execute(update(archive).where(this).values(apt_lines=lines)).rowcount:
-        raise NoSuchSeries(f"there is no archive {archive_name!r} in {distribution_name!r}")
+    """Set what builds of an archive have as their sources.list: SERIES stands for the series; "": the chroot's own.
+
+    :raises NoSuchSeries: there is no such distribution or archive.
+    """
+    this = archive.c.id == find_archive(connection, distribution_name, archive_name)
+    connection.execute(update(archive).where(this).values(apt_lines=lines))
+
+
+def set_trusted_keys(connection: Connection, distribution_name: str, archive_name: str, keys: Iterable[bytes]) -> None:
+    """Set the OpenPGP public keys that apt trusts for an archive's lines, beside those that the chroot has.
+
+    :raises NoSuchSeries: there is no such distribution or archive.
+    """
+    this = archive.c.id == find_archive(connection, distribution_name, archive_name)
+    encoded = "\n".join(base64.b64encode(key).decode("ascii") for key in keys)
+    connection.execute(update(archive).where(this).values(trusted_keys=encoded))
 
 
 def set_chroot(connection: Connection, series_architecture_id: int, chroot: StoredFile, name: str, now: float) -> int:

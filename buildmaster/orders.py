@@ -54,6 +54,7 @@ _QUERY = select(
     archive.c.purpose,
     archive.c.private,
     archive.c.apt_lines,
+    archive.c.trusted_keys,
     source.c.component,
     *builds.DESCRIPTION,
 ).select_from(builds.DESCRIBED)
@@ -74,6 +75,7 @@ def _arguments(row: builds.AnyRow) -> BinaryPackageArguments:
         series=row.series_name,
         suite=row.series_name if release else f"{row.series_name}-{row.pocket.lower()}",
         archives=tuple(row.apt_lines.replace("SERIES", row.series_name).splitlines()),
+        trusted_keys=tuple(row.trusted_keys.splitlines()),
         archive_private=row.private,
         archive_purpose=row.purpose,
         ogrecomponent=row.component,

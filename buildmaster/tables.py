@@ -82,6 +82,8 @@ archive = Table(
     Column("virtualised", Boolean, nullable=False, server_default=false()),  # Build on virtualised builders only.
     # Complete sources.list lines, one a line, SERIES standing for the series' name. "": the chroot's own lines.
     Column("apt_lines", Text, nullable=False, server_default=""),
+    # OpenPGP public keys that apt trusts for those lines, each as base64, one a line.
+    Column("trusted_keys", Text, nullable=False, server_default=""),
     UniqueConstraint("distribution_id", "name"),
 )
 

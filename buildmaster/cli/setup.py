@@ -19,6 +19,8 @@ from buildmaster.farm import Farm
 from buildmaster.listings import Builder
 
 DEFAULT_DISTRIBUTION = "debian"
+_KEY_MAX_BYTES = 1 << 20
+_PUBLIC_KEY_PACKET = 6
 _APT_LINE = re.compile(r"(?P<head>deb(?:-src)?\s+(?:\[[^\]]*\]\s+)?\S+:\S+\s+)(?P<suite>\S+)(?P<rest>(?:\s+\S+)*)")
 
 
@@ -33,6 +35,14 @@ _APT_LINE = re.compile(r"(?P<head>deb(?:-src)?\s+(?:\[[^\]]*\]\s+)?\S+:\S+\s+)(?
     multiple=True,
     help="A line of sources.list for builds, in place of the chroot's own. Those given replace what there was.",
 )
+@click.option(
+    "--trusted-key",
+    "keys",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="OpenPGP public key of an archive that builds use, where the chroot lacks it. Those given replace what was.",
+)
 @json_option
 @pass_session
 def init(
@@ -43,6 +53,7 @@ def init(
     series: str | None,
     architectures: tuple[str, ...],
     lines: tuple[str, ...],
+    keys: tuple[Path, ...],
 ) -> None:
     """Make a farm, or add to the one that is there. Doing it again changes nothing.
 
@@ -58,16 +69,19 @@ def init(
     if bool(series) != bool(architectures):
         raise click.UsageError("--series and --architecture go together")
     apt_lines = [parse_apt_line(line, series) for line in lines]
+    trusted_keys = [read_key(key) for key in keys]
     directory = config_of(session).directory
     farm = Farm.create(directory)
     try:
         with farm.transaction() as connection:
-            if distribution or series or apt_lines:
+            if distribution or series or apt_lines or trusted_keys:
                 name = distribution or DEFAULT_DISTRIBUTION
                 for architecture in architectures or (None,):
                     distributions.ensure(connection, name, series, architecture)
                 if apt_lines:
                     distributions.set_apt_lines(connection, name, distributions.PRIMARY, "\n".join(apt_lines))
+                if trusted_keys:
+                    distributions.set_trusted_keys(connection, name, distributions.PRIMARY, trusted_keys)
             places = listings.places(connection)
             everyone = listings.builders(connection)
     finally:
@@ -80,6 +94,19 @@ def init(
         session.output.hint(step)
     if session.output.as_json:
         session.output.document({"directory": str(directory), "places": [place_document(each) for each in places]})
+
+
+def read_key(path: Path) -> bytes:
+    """The content of a file with an OpenPGP public key, armored or not (RFC 9580, 4.2 and 6.2).
+
+    :raises Refusal: it is none.
+    """
+    content = path.read_bytes() if path.stat().st_size <= _KEY_MAX_BYTES else b""
+    packet = content[0] if content else 0
+    is_public_key = packet & 0x80 and (packet & 0x3F if packet & 0x40 else packet >> 2 & 0x0F) == _PUBLIC_KEY_PACKET
+    if is_public_key or content.lstrip().startswith(b"-----BEGIN PGP PUBLIC KEY BLOCK-----"):
+        return content
+    raise Refusal(f"{path} is no OpenPGP public key, as gpg --export writes it")
 
 
 def parse_apt_line(line: str, series: str | None) -> str:

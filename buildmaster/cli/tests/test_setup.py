@@ -1,5 +1,6 @@
 """Making a farm: init, add-chroot, add-builder."""
 
+import base64
 import random
 import shutil
 import stat
@@ -53,6 +54,29 @@ def test_init_with_archive_lines(ready: Cli, farm: Farm, dsc: Path) -> None:
         "deb [signed-by=/k.gpg] http://deb.example/debian bookworm-updates main",
     )
     assert found[1][1].endswith("trixie-updates main")
+
+
+@pytest.mark.parametrize(
+    "key", [b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==\n", b"\x99\x01\x0d" + bytes(100), b"\xc6\x33" + bytes(51)]
+)
+def test_init_with_trusted_keys(ready: Cli, farm: Farm, dsc: Path, key: bytes) -> None:
+    """Keys reach the builder as base64, armored or not."""
+    path = dsc.parent / "key"
+    path.write_bytes(key)
+    ready(*DEBIAN, "--trusted-key", path)
+    build_id = ready("submit", dsc, "--series", "bookworm", "--json").json["builds"][0]["id"]
+    with farm.reading() as connection:
+        keys = orders.find(connection, build_id).arguments.trusted_keys
+    assert [base64.b64decode(encoded) for encoded in keys] == [key]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no key", b"-----BEGIN PGP PRIVATE KEY BLOCK-----", b"\x95\x01", bytes(2 << 20)]
+)
+def test_what_is_no_public_key_is_refused(cli: Cli, tmp_path: Path, content: bytes) -> None:
+    """A private key above all."""
+    (tmp_path / "key").write_bytes(content)
+    assert "no OpenPGP public key" in cli(*DEBIAN, "--trusted-key", tmp_path / "key", status=1).err
 
 
 @pytest.mark.parametrize(
