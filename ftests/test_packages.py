@@ -17,6 +17,7 @@ import pytest
 
 from buildd.protocol import BuilderStatus, BuildStatus
 from ftests.booted import BootedSystem
+from ftests.tiny_source import tiny_source
 from harness import FarmTestSetup, FileServer, base_chroot
 from tools.machines_apt import find_mirror
 from tools.places import Places, default_root
@@ -103,11 +104,11 @@ def test_a_new_debian_13_machine_builds_hello(packages: dict[str, Path], tmp_pat
         _check_purge(system)
 
 
-def test_the_daemon_builds_hello_on_debian_12(packages: dict[str, Path], tmp_path: Path) -> None:
-    """The daemon's package runs on what Debian 12 has, and a plain client gets hello from it; killed, it comes back."""
+def test_the_daemon_builds_on_debian_12(packages: dict[str, Path], tmp_path: Path) -> None:
+    """The daemon's package runs on what Debian 12 has, and builds for a plain client; killed, it comes back."""
     with new_machine("bookworm", tmp_path, packages, "python3-debfarm", "debfarm-buildd") as system:
         _check_daemon_runs(system)
-        assert _build_hello_by_plain_calls(daemon_url(system)) == BuildStatus.OK
+        assert _build_by_plain_calls(daemon_url(system), tiny_source(tmp_path / "source")) == BuildStatus.OK
         system.run(["systemctl", "kill", "--kill-who=main", "--signal=KILL", "debfarm-buildd"])
         wait_until(lambda: system.unit("debfarm-buildd", "NRestarts")["NRestarts"] == "1", 30)
         wait_until(lambda: system.unit("debfarm-buildd", "ActiveState")["ActiveState"] == "active", 30)
@@ -189,15 +190,12 @@ def _hello() -> Path:
     return fetch_source("hello", "bookworm", find_mirror("bookworm"), Places(default_root()))
 
 
-def _build_hello_by_plain_calls(url: str) -> str:
-    """Drive the daemon through a build of hello for bookworm as any client would; return how it ended."""
+def _build_by_plain_calls(url: str, dsc: Path) -> str:
+    """Drive the daemon through a build for bookworm as any client would; return how it ended."""
     daemon = xmlrpc.client.ServerProxy(f"{url}/rpc", allow_none=True)
     files = FileServer()
     try:
-        dsc = _hello()
-        filemap = {}
-        for file in dsc.parent.glob("hello_*"):
-            filemap[file.name] = _ensure_present(daemon, files, file)
+        filemap = {file.name: _ensure_present(daemon, files, file) for file in dsc.parent.iterdir()}
         chroot = _ensure_present(daemon, files, base_chroot("bookworm"))
         arguments = {"series": "bookworm", "suite": "bookworm", "arch_indep": True}
         daemon.build("PACKAGEBUILD-1", "binarypackage", chroot, filemap, arguments)
