@@ -120,7 +120,7 @@ class Commits:
     """Tells whether another connection, of this process or another, has committed since the last look. SQLite only."""
 
     def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._connection = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
         self._version = self._now()
 
     def _now(self) -> int:
@@ -128,7 +128,10 @@ class Commits:
 
     def seen(self) -> bool:
         """Whether there was a commit; costs microseconds, so the reactor's own thread may ask."""
-        before, self._version = self._version, self._now()
+        try:
+            before, self._version = self._version, self._now()
+        except sqlite3.OperationalError:  # Locked just now: whoever locks it will commit.
+            return True
         return before != self._version
 
     def close(self) -> None:

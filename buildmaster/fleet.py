@@ -3,6 +3,7 @@
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from buildd.protocol import WAIT_MAX_S
 from buildmaster.builder_client import Status
@@ -61,7 +62,18 @@ class Patrol:
 
     def start(self) -> None:
         self._work.snapshot.watch(self._scanner.id, self._wake)
-        self._running = Deferred.fromCoroutine(self._run())
+        self._running = Deferred.fromCoroutine(self._run()).addErrback(self._died)
+
+    def _died(self, failure: Failure) -> Deferred[None] | None:
+        """A mistake of our own has ended the scans. A builder must not be forgotten for that: begin again."""
+        if self._stopping:
+            return None
+        self._scanner.log.failure("the scans have ended by an error of the master's own; they begin again", failure)
+        again: Deferred[None] = deferLater(self._reactor, self._pace.slowest_s, self._run_again)
+        return again
+
+    def _run_again(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._run()).addErrback(self._died)
 
     def stop(self) -> Deferred[None]:
         """Cancel what goes on. Fires when it has ended."""

@@ -33,8 +33,8 @@ def pause_s(progress: Progress, quiet: int, near_end: bool, pace: Pace) -> float
             return 0.0
         case Progress.IDLE:
             return pace.slowest_s
-        case Progress.FAILED:  # So that 15 of them, which is when a build moves elsewhere, take a minute.
-            return min(4 * pace.fastest_s, pace.slowest_s)
+        case Progress.FAILED:  # So that 15 of them, which is when a build moves elsewhere, take less than a minute.
+            return min(3 * pace.fastest_s, pace.slowest_s)
         case Progress.RUNNING if not near_end:
             return min(pace.fastest_s * 1.5 ** min(quiet, 20), pace.slowest_s)
         case Progress.RUNNING | Progress.STOPPING:

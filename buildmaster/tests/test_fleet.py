@@ -100,6 +100,30 @@ class TestPolled(FleetCase):
         assert len(told) == 1 and self.vitals().failures == 0
 
 
+    async def test_an_error_between_scans(self) -> None:
+        """A mistake between two scans ends no builder's scans for good."""
+        build_id = make_build(self.farm)
+        self.fake.duration_s = None
+        await self.run_fleet()
+        await self.until(build_id, S.BUILDING)
+        failed: list[bool] = []
+        patrol = next(iter(self.fleet._patrols.values()))  # type: ignore[union-attr]
+        near_end = patrol._near_end
+
+        def fails_once(vitals: Any) -> bool:
+            if not failed:
+                failed.append(True)
+                raise ZeroDivisionError
+            return near_end(vitals)
+
+        patrol._near_end = fails_once  # type: ignore[method-assign]
+        while not failed or not self.fake.started:
+            await self.sleep(0.01)
+        self.fake.end()
+        await self.until(build_id, S.BUILT)
+        assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1  # type: ignore[no-untyped-call]
+
+
 class TestWoken(FleetCase):
     pace = SLOW
     make_fake = WaitingBuilder

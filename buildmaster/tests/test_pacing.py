@@ -28,8 +28,8 @@ def test_idle() -> None:
 
 
 def test_failing() -> None:
-    """The fifteen failures after which a build moves elsewhere take a minute, if each fails at once."""
-    assert 15 * pause_s(Progress.FAILED, 9, False, PACE) == 60
+    """The fifteen failures after which a build moves elsewhere take 45 s, if each fails at once."""
+    assert 15 * pause_s(Progress.FAILED, 9, False, PACE) == 45
 
 
 def test_never_longer_than_the_slowest() -> None:
