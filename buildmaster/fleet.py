@@ -3,7 +3,6 @@
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from buildd.protocol import WAIT_MAX_S
 from buildmaster.builder_client import Status
@@ -44,7 +43,7 @@ class Fleet:
         """End all scans, wherever they are: the next master goes on from there."""
         self._work.snapshot.on_builders = lambda: None
         patrols, self._patrols = self._patrols, {}
-        await DeferredList([patrol.stop() for patrol in patrols.values()])
+        await DeferredList([patrol.stop() for patrol in patrols.values()], consumeErrors=True)
 
 
 class Patrol:
@@ -62,18 +61,7 @@ class Patrol:
 
     def start(self) -> None:
         self._work.snapshot.watch(self._scanner.id, self._wake)
-        self._running = Deferred.fromCoroutine(self._run()).addErrback(self._died)
-
-    def _died(self, failure: Failure) -> Deferred[None] | None:
-        """A mistake of our own has ended the scans. A builder must not be forgotten for that: begin again."""
-        if self._stopping:
-            return None
-        self._scanner.log.failure("the scans have ended by an error of the master's own; they begin again", failure)
-        again: Deferred[None] = deferLater(self._reactor, self._pace.slowest_s, self._run_again)
-        return again
-
-    def _run_again(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._run()).addErrback(self._died)
+        self._running = Deferred.fromCoroutine(self._run())
 
     def stop(self) -> Deferred[None]:
         """Cancel what goes on. Fires when it has ended."""
@@ -93,6 +81,17 @@ class Patrol:
             self._sleep.cancel()
 
     async def _run(self) -> None:
+        """Scan until stopped. A mistake of our own does not make us forget the builder: we begin again."""
+        while not self._stopping:
+            try:
+                await self._scan_on()
+            except Exception as error:
+                if self._stopping:  # It may be that of being cancelled.
+                    return
+                self._scanner.log.failure("the scans have ended by an error of the master's own: {error}", error=error)
+                await deferLater(self._reactor, self._pace.slowest_s)
+
+    async def _scan_on(self) -> None:
         heard: Status | None = None
         steps, before = 0, 0.0
         while not self._stopping:

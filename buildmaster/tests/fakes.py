@@ -148,12 +148,13 @@ class FakeBuilder:
             self._cancel_timer()
             self.status = BuilderStatus.ABORTING
             if self.abort_s is not None:
-                self._timer = self.reactor.callLater(self.abort_s, self._stopped)
+                self._timer = self.reactor.callLater(self.abort_s, self.stopped)
         elif self.status is not BuilderStatus.ABORTING:
             raise Fault(1, "not BUILDING")
         return "BuilderStatus.ABORTING"
 
-    def _stopped(self) -> None:
+    def stopped(self) -> None:
+        """The build has been stopped."""
         self.status, self.build_status, self.filemap = BuilderStatus.WAITING, BuildStatus.ABORTED, {}
 
     def clean(self) -> str:
