@@ -1,0 +1,109 @@
+"""The benchmarks run from end to end; how fast things are is for people to judge, where nothing else runs."""
+
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks import filecache, latency, load, overhead, rpc, table
+from benchmarks.servers import baseline, daemon
+from benchmarks.span import Watch, now
+from harness import BuilddTestSetup
+
+QUICK = ["--quick"]
+
+
+@pytest.fixture(scope="module")
+def setup() -> Iterator[BuilddTestSetup]:
+    """One daemon for all of them."""
+    with daemon() as setup:
+        yield setup
+
+
+def rows(output: str, beginning: str) -> list[list[float]]:
+    """The figures in each row of a table that begins so."""
+    lines = [line for line in output.splitlines() if line.startswith(f"  {beginning}  ")]
+    return [[float(word.replace(",", "")) for word in re.findall(r"(?<= )\d[\d,.]*", line)] for line in lines]
+
+
+def test_percentiles() -> None:
+    """The smallest figure that this share of all do not exceed."""
+    hundred = [float(number) for number in range(100, 0, -1)]
+    assert [table.percentile(hundred, share) for share in (0.5, 0.99, 1)] == [50, 99, 100]
+    assert [table.percentile([3.0], share) for share in (0.01, 0.99)] == [3, 3]
+    assert table.percentile([], 0.99) == 0
+
+
+def test_deafness_counts_for_every_call_that_was_due_in_it() -> None:
+    """Calls go out on time, answered or not, so that a server which stops delays many and not only one."""
+    with baseline("canned") as server:
+        pauses = [
+            threading.Timer(delay_s, os.kill, [server.pid, number])
+            for delay_s, number in ((0.3, signal.SIGSTOP), (0.7, signal.SIGCONT))
+        ]
+        for pause in pauses:
+            pause.start()
+        end = time.perf_counter() + 1
+        timed = load.steady([server], load.request("echo"), 50, lambda: time.perf_counter() < end)
+    assert 45 <= len(timed) <= 51
+    assert 15 <= sum(one.latency_s > 0.08 for one in timed) <= 25
+
+
+def test_an_error_is_no_answer() -> None:
+    """What a server refuses is not counted as a call."""
+    with baseline("stdlib") as server, pytest.raises(load.WrongAnswer):
+        load.one_connection(server, load.request("nothing"), 0.1)
+
+
+def test_the_span_of_a_program_far_below() -> None:
+    """Its beginning and end are those of its process, whoever started it."""
+    script = "sh -c 'sleep 0.3; exec sleep 0.5; :' & wait"
+    began = now()
+    process = os.spawnlp(os.P_NOWAIT, "sh", "sh", "-c", script)
+    watch = Watch(process, "sleep")
+    os.waitpid(process, 0)
+    first, last = watch.span()
+    assert began - 0.02 <= first < last <= now()
+    assert 0.25 <= last - first <= 0.45
+
+
+def test_calls(setup: BuilddTestSetup, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each call, server and way to call has its row."""
+    rpc.measure(setup, rpc.parse(QUICK))
+    output = capsys.readouterr().out
+    for call in ("echo", "status"):
+        assert all(figures[0] > 100 for figures in rows(output, f"{call} debfarm-buildd"))
+        for server in ("debfarm-buildd", "twisted", "stdlib", "canned"):
+            assert len(rows(output, f"{call} {server}")) == len(rpc.MODES)
+
+
+def test_files(setup: BuilddTestSetup, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file goes in and comes out, by us and by others."""
+    filecache.measure(setup, filecache.parse(QUICK))
+    output = capsys.readouterr().out
+    into, out = rows(output, "debfarm-buildd")
+    assert 0 < into[0] < 20
+    assert out[0] > 10
+    assert all(len(rows(output, other)) == 1 for other in ("sha1sum", "dd", "sendfile", "http_server"))
+
+
+@pytest.mark.real
+def test_builds(capsys: pytest.CaptureFixture[str]) -> None:
+    """A build's stages add up to it; then echo is timed while another runs, on what the first has left to go on."""
+    with daemon() as setup:
+        overhead.measure(setup, overhead.parse(QUICK))
+        output = capsys.readouterr().out
+        total, compiling, overhead_s, _ = rows(output, "debfarm-buildd, cold")[0]
+        assert overhead_s == pytest.approx(total - compiling, abs=0.02)
+        table = output.split("stages", 1)[1].split("in all")[0]
+        stages = [float(line.split()[-1]) for line in table.splitlines()[3:] if line.strip()]
+        assert sum(stages) == pytest.approx(total, abs=0.01 * len(stages))
+        latency.measure(setup, latency.parse(QUICK))
+        output = capsys.readouterr().out
+        calls, p50, p99, slowest, *_ = rows(output, "build and ensurepresent: debfarm-buildd")[0]
+        assert calls >= 1
+        assert p50 <= p99 <= slowest < 5000
