@@ -49,6 +49,7 @@ class _Job:
     """A build that was accepted, until clean()."""
 
     request: BuildRequest
+    plan: object  # What the build type made of the request.
     manager: BuildManager
     inputs: tuple[Sha1, ...]  # Pinned in the cache.
     running: Deferred[BuildResult] | None = None
@@ -168,14 +169,14 @@ class Builder:
             missing = self._missing(chroot, files)
             if missing:
                 return BuildAnswer.UNKNOWN_SUM.value, missing
-            request = await self._accept(build_id, manager, chroot, files, arguments)
+            request, plan = await self._accept(build_id, manager, chroot, files, arguments)
             accepted = True
         finally:
             self._checking = None
             if not accepted:
                 self._cache.unpin(inputs)
                 self._changes.tell()
-        self._start(_Job(request, manager, inputs))
+        self._start(_Job(request, plan, manager, inputs))
         return BuildAnswer.BUILDING.value, build_id
 
     def abort(self) -> BuilderStatus:
@@ -265,8 +266,11 @@ class Builder:
         chroot: Sha1,
         files: Mapping[FileName, Sha1],
         arguments: Mapping[str, object],
-    ) -> BuildRequest:
-        """Have the request checked; when it is bad, nothing has changed."""
+    ) -> tuple[BuildRequest, object]:
+        """Have the request checked; when it is bad, nothing has changed.
+
+        :returns: the request, and the plan that its build type made of it.
+        """
         with contextlib.ExitStack() as undo:
             self._builds.mkdir(exist_ok=True)
             directory = Path(tempfile.mkdtemp(prefix="build-", dir=self._builds))
@@ -285,14 +289,14 @@ class Builder:
                 log=log,
                 begin=lambda stage: None,
             )
-            await self._in_thread(manager.check, request)
+            plan = await self._in_thread(manager.check, request)
             if self._closed:
                 raise Refused(f"no build is taken: {self._closed}")
             log.close()
             log.path.unlink()
             log = BuildLog(self._log_path, self._config.log_limit_bytes)
             undo.pop_all()
-            return replace(request, log=log)
+            return replace(request, log=log), plan
         raise AssertionError("an ExitStack without exit callbacks swallows nothing")
 
     def _start(self, job: _Job) -> None:
@@ -309,7 +313,7 @@ class Builder:
 
     async def _run(self, job: _Job) -> None:
         """The build, from being accepted to WAITING."""
-        job.running = Deferred.fromCoroutine(job.manager.build(job.request))
+        job.running = Deferred.fromCoroutine(job.manager.build(job.request, job.plan))
         result = await self._result(job)
         if result.status in STATUSES_WITH_FILES and not job.aborting:
             result = await self._gather(job, result)

@@ -24,19 +24,23 @@ class FakeManager:
     """
 
     requests: list[BuildRequest] = field(default_factory=list)
+    plans: list[object] = field(default_factory=list)
     removed: list[Path] = field(default_factory=list)
     recovered: list[frozenset[Sha1]] = field(default_factory=list)
     torn_down: int = 0
     hanging: Deferred[None] = field(default_factory=Deferred)
     teardown: Deferred[None] = field(default_factory=Deferred)
 
-    def check(self, request: BuildRequest) -> None:
+    def check(self, request: BuildRequest) -> dict[str, Any]:
         if request.arguments.get("refuse"):
             raise ProtocolError(str(request.arguments["refuse"]))
+        return dict(request.arguments)
 
-    async def build(self, request: BuildRequest) -> BuildResult:
+    async def build(self, request: BuildRequest, plan: object) -> BuildResult:
+        assert isinstance(plan, dict)
         self.requests.append(request)
-        arguments: Mapping[str, Any] = request.arguments
+        self.plans.append(plan)
+        arguments: Mapping[str, Any] = plan
         request.begin("fake")
         request.log.write(str(arguments.get("log", "")).encode())
         try:
@@ -50,19 +54,19 @@ class FakeManager:
         if arguments.get("crash"):
             raise RuntimeError(str(arguments["crash"]))
         status = BuildStatus(arguments.get("status", BuildStatus.OK))
-        return BuildResult(status, "as the test says", self._results(request), str(arguments.get("dependencies", "")))
+        return BuildResult(status, "as the test says", self._results(request, arguments), str(arguments.get("dependencies", "")))
 
-    def _results(self, request: BuildRequest) -> dict[FileName, Path]:
+    def _results(self, request: BuildRequest, arguments: Mapping[str, Any]) -> dict[FileName, Path]:
         results = {}
-        for name, content in request.arguments.get("files", {}).items():  # type: ignore[attr-defined]
+        for name, content in arguments.get("files", {}).items():
             path = request.directory / name
             path.write_text(content)
             results[FileName(name)] = path
-        if name := request.arguments.get("link"):
+        if name := arguments.get("link"):
             path = request.directory / str(name)
             path.symlink_to("/etc/hostname")
             results[FileName(str(name))] = path
-        if name := request.arguments.get("fifo"):
+        if name := arguments.get("fifo"):
             path = request.directory / str(name)
             os.mkfifo(path)
             results[FileName(str(name))] = path

@@ -132,6 +132,17 @@ def test_request_has_paths_in_the_cache(world: World) -> None:
     assert request.directory.parent == world.directory / "builds"
 
 
+def test_build_works_from_what_was_checked(world: World) -> None:
+    """What the check made of a request is what is built from: nothing is parsed a second time."""
+    world.threads = []
+    arguments = {"hang": True, "log": "checked"}
+    first = world.start(**arguments)
+    world.threads.pop().callback(None)
+    assert now(first) == BUILDING
+    assert world.manager.plans == [arguments]
+    assert world.status["logtail"] == Binary(b"checked")
+
+
 @pytest.mark.parametrize("status", ["OK", "PACKAGEFAIL", "DEPFAIL"])
 def test_ends_with_files(status: str, world: World) -> None:
     """For OK, PACKAGEFAIL and DEPFAIL, WAITING has filemap and dependencies."""
