@@ -76,7 +76,7 @@ def dependency_dsc(dsc: Dsc, wanted: Iterable[Alternatives], unwanted: Iterable[
         f"Version: {dsc.version}",
         "Architecture: any",
         "Maintainer: nobody <nobody@localhost>",
-        f"Build-Depends: {show_relations([*wanted, *parse_relations('fakeroot', 'amd64')])}",
+        f"Build-Depends: {show_relations([*wanted, *parse_relations('fakeroot')])}",
     ]
     conflicts = show_relations(unwanted)
     return "\n".join([*lines, *([f"Build-Conflicts: {conflicts}"] if conflicts else []), ""])

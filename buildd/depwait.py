@@ -60,9 +60,7 @@ def missing_further_down(explanation: str, available: Available) -> str:
     found: dict[Alternatives, None] = {}
     for match in _APT_UNMET.finditer(explanation[:_EXPLANATION_MAX]):
         try:
-            clauses = parse_relations(
-                match.group(1), "amd64"
-            )  # No restrictions in it: the architecture is of no account.
+            clauses = parse_relations(match.group(1))
         except ControlError:
             continue
         for clause in clauses:

@@ -16,7 +16,8 @@ from debian.debian_support import DpkgArchTable, Version
 from buildd.control import ControlError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+", re.ASCII)
-_FIELD_MAX = 1 << 20
+_FIELD_MAX = 1 << 16  # The longest Build-Depends in Debian has 10 kB.
+_ALTERNATIVE_MAX = 2000
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,12 @@ class Relation:
 Alternatives = tuple[Relation, ...]  # Any one of them will do.
 
 
-def parse_relations(text: str, architecture: str, profiles: frozenset[str] = frozenset()) -> tuple[Alternatives, ...]:
+def parse_relations(
+    text: str, architecture: str = "", profiles: frozenset[str] = frozenset()
+) -> tuple[Alternatives, ...]:
     """Parse a build relationship field and keep what applies.
 
-    :param architecture: what is built for; decides `[linux-any !amd64]`.
+    :param architecture: what is built for; decides `[linux-any !amd64]`. Without one, no such restriction is allowed.
     :param profiles: the active build profiles; decide `<!nocheck>`.
     :raises ControlError: it is not a relationship.
     """
@@ -88,10 +91,13 @@ def show_relations(clauses: Iterable[Alternatives]) -> str:
 
 def _parse_one(text: str, architecture: str, profiles: frozenset[str]) -> Relation | None:
     """One alternative; None when it does not apply to this architecture or these profiles."""
-    parsed = PkgRelation.parse_relations(text.strip())
+    # python-debian writes what it cannot parse to the program's log, whole.
+    parsed = PkgRelation.parse_relations(text.strip()) if len(text) <= _ALTERNATIVE_MAX else []
     if len(parsed) != 1 or len(parsed[0]) != 1 or not _NAME.fullmatch(parsed[0][0]["name"]):
         raise ControlError(f"not a package relationship: {text.strip()[:80]!r}")
     found = parsed[0][0]
+    if found["arch"] and not architecture:
+        raise ControlError(f"not for all architectures: {text.strip()[:80]!r}")
     if found["arch"] and not _applies_to(architecture, found["arch"]):
         return None
     if found["restrictions"] and not _profiles_apply(profiles, found["restrictions"]):

@@ -36,16 +36,19 @@ class BuildResult:
 class BuildManager(Protocol):
     """A build type."""
 
-    def check(self, request: BuildRequest) -> None:
-        """Look at arguments and files before the build begins. Blocks, so call it in a thread.
+    def check(self, request: BuildRequest) -> object:
+        """Parse arguments and files before the build begins. Blocks, for seconds when they are hostile: call it in a
+        thread.
 
+        :returns: the plan for build(), of which only the build type knows what is in it.
         :raises ProtocolError: they cannot be built from; the message says why.
         """
         ...
 
-    async def build(self, request: BuildRequest) -> BuildResult:
+    async def build(self, request: BuildRequest, plan: object) -> BuildResult:
         """Build. Whatever is wrong with the package or its chroot is a result; an exception means a broken builder.
 
+        :param plan: what check() made of this very request, but for its log.
         To abort, cancel the Deferred that runs this: everything is taken down before CancelledError comes out.
         """
         ...

@@ -9,24 +9,16 @@ from twisted.internet.threads import deferToThread
 
 from buildd import apt, depwait, sbuild
 from buildd.config import BuilddConfig
-from buildd.control import ControlError, Dsc, check_file, check_source, parse_changes, parse_dsc
+from buildd.control import ControlError, check_file, parse_changes
 from buildd.isolation import BrokenChroot, Isolation, Root
-from buildd.isolation.layers import Layer, LayerKey, layer_key
+from buildd.isolation.layers import Layer, LayerKey
 from buildd.managers.base import BuildRequest, BuildResult
-from buildd.managers.rootfiles import PREPARE, root_files
+from buildd.managers.plan import Plan, make_plan
+from buildd.managers.rootfiles import DEPENDENCY_DSC, PREPARE, root_files
 from buildd.process import Children, Exit, Limit, Reactor
-from buildd.protocol import (
-    BuildStatus,
-    FileName,
-    ProtocolError,
-    Sha1,
-    parse_binarypackage_arguments,
-    parse_file_name,
-)
-from buildd.relations import show_relations
+from buildd.protocol import BuildStatus, FileName, Sha1, parse_file_name
 
 _SCRIPTS = Path(__file__).parent
-_DEPENDENCY_DSC = "/tmp/build-dependencies.dsc"  # In the root, while the build-dependencies are installed.
 _OUTPUT_MAX = 1 << 20  # Bytes of apt's words that are looked at.
 _AVAILABLE_MAX = 64 << 20
 
@@ -41,25 +33,18 @@ class BinaryPackageManager:
         self._isolation = isolation
         self._reactor = reactor
 
-    def check(self, request: BuildRequest) -> None:
-        """See BuildManager.check. Reads every file once: digests in the .dsc are compared."""
-        arguments = parse_binarypackage_arguments(request.arguments, self._config.architecture)
-        apt.key_files(arguments.trusted_keys)
-        dsc_name, dsc = _source_of(request)
-        try:
-            check_source(dsc_name, dsc, request.files)
-            apt.build_depends(dsc, arguments.arch_tag, arguments.arch_indep)
-            apt.build_conflicts(dsc, arguments.arch_tag, arguments.arch_indep)
-        except ControlError as exc:
-            raise ProtocolError(str(exc)) from exc
+    def check(self, request: BuildRequest) -> Plan:
+        """See BuildManager.check."""
+        return make_plan(request, self._config.architecture)
 
-    async def build(self, request: BuildRequest) -> BuildResult:
+    async def build(self, request: BuildRequest, plan: object) -> BuildResult:
         """See BuildManager.build. The stages in order; what each needs undone goes with the build's namespaces.
 
         What a build leaves on disk is below its directory: `remove` takes it away. Mounts are in the namespaces of the
         command that runs, and processes in its pid namespace: both end with it, however it ends.
         """
-        build = _Build(request, self._config, self._isolation, self._reactor)
+        assert isinstance(plan, Plan)
+        build = _Build(request, plan, self._config, self._isolation, self._reactor)
         stages: tuple[tuple[str, Step], ...] = (
             ("unpack chroot", build.unpack),
             ("prepare chroot", build.prepare),
@@ -91,22 +76,18 @@ class BinaryPackageManager:
 class _Build:
     """One build and its stages; each gives a result when the build ends with it."""
 
-    def __init__(self, request: BuildRequest, config: BuilddConfig, isolation: Isolation, reactor: Reactor) -> None:
+    def __init__(
+        self, request: BuildRequest, plan: Plan, config: BuilddConfig, isolation: Isolation, reactor: Reactor
+    ) -> None:
         self._request = request
+        self._plan = plan
         self._config = config
         self._isolation = isolation
         self._log = request.log
-        self._arguments = parse_binarypackage_arguments(request.arguments, config.architecture)
-        self._log.scrub = self._arguments.archive_private
-        if self._arguments.build_url:
-            self._log.say(self._arguments.build_url)
-        self._dsc_name, self._dsc = _source_of(request)
+        self._log.scrub = plan.arguments.archive_private
+        if plan.arguments.build_url:
+            self._log.say(plan.arguments.build_url)
         self._children = Children(reactor, request.log, config.timeout_s, config.silence_s)
-        self._wanted = apt.build_depends(self._dsc, self._arguments.arch_tag, self._arguments.arch_indep)
-        self._unwanted = apt.build_conflicts(self._dsc, self._arguments.arch_tag, self._arguments.arch_indep)
-        self._updated_key = layer_key(
-            "updated", request.chroot_sha1, *self._arguments.archives, "keys", *self._arguments.trusted_keys
-        )
         self._state = ""  # Of the archives, once their lists are there.
         self._user_ids = ""  # "uid:gid" of the build user in the root.
         self._below: list[Layer] = []  # The layers under the root, the topmost first.
@@ -119,26 +100,25 @@ class _Build:
             await self._isolation.unpack(self._request.chroot, self._request.chroot_sha1, self._children, self._log)
         except BrokenChroot as exc:
             return self._end(BuildStatus.CHROOTFAIL, str(exc))
-        updated = self._isolation.find(self._updated_key)
+        updated = self._isolation.find(self._plan.updated_key)
         self._open([updated] if updated else [])
         return None
 
     async def prepare(self) -> BuildResult | None:
         """Put sources.list, keys, users and the like in place; see that the chroot works at all."""
-        wanted = apt.dependency_dsc(self._dsc, self._wanted, self._unwanted)
-        files = root_files(self._arguments, self._dsc, self._config, {_DEPENDENCY_DSC: wanted})
+        files = await deferToThread(root_files, self._plan, self._config)
         said = _Kept(None)
-        arguments = ["sh", "-c", PREPARE, "prepare", "replace" if self._arguments.archives else "keep"]
+        arguments = ["sh", "-c", PREPARE, "prepare", "replace" if self._plan.arguments.archives else "keep"]
         ended = await self._root.run(arguments, network=False, stdin=files, output=said)
         if not ended.ok:
             return self._stopped(ended) or self._end(
                 BuildStatus.CHROOTFAIL, f"the chroot is damaged: preparing it ended with {ended}"
             )
         architecture, _, self._user_ids = said.text().strip().partition(" ")
-        if architecture != self._arguments.arch_tag:
+        if architecture != self._plan.arguments.arch_tag:
             return self._end(
                 BuildStatus.CHROOTFAIL,
-                f"the chroot is for {architecture[:80]!r}, the build for {self._arguments.arch_tag!r}",
+                f"the chroot is for {architecture[:80]!r}, the build for {self._plan.arguments.arch_tag!r}",
             )
         return None
 
@@ -157,14 +137,12 @@ class _Build:
         if not self._below:
             if (ended := await self._apt(apt.UPGRADE, "the chroot could not be brought up to date")) is not None:
                 return ended
-            await self._keep(self._updated_key)
+            await self._keep(self._plan.updated_key)
         return None
 
     async def install(self) -> BuildResult | None:
         """Install the build-dependencies, once for each set of them and state of the archives."""
-        key = layer_key(
-            "installed", self._updated_key, self._state, *map(show_relations, (self._wanted, self._unwanted))
-        )
+        key = self._plan.installed_key(self._state)
         installed = self._isolation.find(key)
         if installed is not None:
             self._log.say("The build-dependencies are there, from an earlier build.")
@@ -178,13 +156,13 @@ class _Build:
     async def _install_build_dependencies(self) -> BuildResult | None:
         """Install them, or find out why that cannot be."""
         said = _Kept(self._log.write)
-        ended = await self._root.run(apt.build_dep(_DEPENDENCY_DSC), network=True, output=said)
+        ended = await self._root.run(apt.build_dep(DEPENDENCY_DSC), network=True, output=said)
         if ended.ok:
             return None
         if (stopped := self._stopped(ended)) is not None:
             return stopped
         simulated = await self._root.run(
-            apt.build_dep(_DEPENDENCY_DSC, simulate=True), network=False, output=_Kept(None)
+            apt.build_dep(DEPENDENCY_DSC, simulate=True), network=False, output=_Kept(None)
         )
         if not simulated.ok:
             return self._stopped(simulated) or await self._explain_dependencies(said.text())
@@ -198,10 +176,13 @@ class _Build:
         out = directory / "out"
         out.mkdir()
         script = await deferToThread(self._lay_out_sbuild, directory / "sbuild")
-        dsc = str(directory / "sbuild" / "source" / self._dsc_name)
-        command = sbuild.command(self._arguments, dsc)
+        dsc = str(directory / "sbuild" / "source" / self._plan.dsc_name)
+        command = sbuild.command(self._plan.arguments, dsc)
         ended = await self._root.run_beside(
-            ["sh", str(script), str(directory / "sbuild"), self._user_ids, *command], env={}, cwd=out
+            ["sh", str(script), str(directory / "sbuild"), self._user_ids, *command],
+            env={},
+            cwd=out,
+            visible=[out, directory / "sbuild"],
         )
         if (stopped := self._stopped(ended)) is not None:
             return stopped
@@ -248,7 +229,8 @@ class _Build:
         available_lines = _Kept(None, _AVAILABLE_MAX)
         await self._root.run(apt.DUMP_AVAILABLE, network=False, output=available_lines)
         available = await deferToThread(depwait.parse_available, available_lines.text().splitlines())
-        missing = depwait.missing(self._wanted, available) or depwait.missing_further_down(explanation, available)
+        missing = await deferToThread(depwait.missing, self._plan.wanted, available)
+        missing = missing or await deferToThread(depwait.missing_further_down, explanation, available)
         if missing:
             return self._end(BuildStatus.DEPFAIL, f"nothing satisfies the build-dependencies {missing}", missing)
         return self._end(BuildStatus.PACKAGEFAIL, "the build-dependencies cannot be installed together")
@@ -273,13 +255,14 @@ class _Build:
         source.mkdir()
         for name, path in self._request.files.items():
             _place(path, source / name)
-        environment = sbuild.build_environment(self._arguments, self._config.jobs)
+        environment = sbuild.build_environment(self._plan.arguments, self._config.jobs)
         (directory / "sbuildrc").write_text(sbuild.configuration(environment, self._config.silence_s))
         definition = sbuild.schroot_definition(str(self._root.path))
         (directory / "schroot" / "chroot.d" / "build").write_text(definition)
         for empty in ("schroot.conf", "debfarm/fstab", "debfarm/copyfiles", "debfarm/nssdatabases"):
             (directory / "schroot" / empty).touch()
-        return _SCRIPTS / "sbuild.sh"
+        # A copy: a build must not be able to write where this program is.
+        return Path(shutil.copy(_SCRIPTS / "sbuild.sh", directory))
 
 
 class _Kept:
@@ -298,20 +281,6 @@ class _Kept:
     def text(self) -> str:
         """What was kept, as far as it is UTF-8."""
         return self._kept.decode(errors="replace")
-
-
-def _source_of(request: BuildRequest) -> tuple[FileName, Dsc]:
-    """The .dsc of a request.
-
-    :raises ProtocolError: there is none, or more than one, or it is bad.
-    """
-    names = [name for name in request.files if name.endswith(".dsc")]
-    if len(names) != 1:
-        raise ProtocolError(f"filemap must name one .dsc, not {len(names)}")
-    try:
-        return names[0], parse_dsc(request.files[names[0]])
-    except ControlError as exc:
-        raise ProtocolError(str(exc)) from exc
 
 
 def _results(directory: Path) -> dict[FileName, Path]:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from buildd import apt
 from buildd.config import BuilddConfig
-from buildd.control import Dsc
-from buildd.protocol import BinaryPackageArguments
+from buildd.managers.plan import Plan
 from buildd.sbuild import BUILD_USER, WRAPPER, WRAPPER_SCRIPT
+
+DEPENDENCY_DSC = "/tmp/build-dependencies.dsc"  # What apt-get build-dep is given.
 
 # Runs inside, as the build's root, with the files as a tar archive on standard input; "$1" is "replace" when they bring
 # a sources.list. Prints "ARCHITECTURE UID:GID". What it removes first may be a link, and tar would write through it.
@@ -37,30 +38,29 @@ _PROGRAMS = {
 }
 
 
-def root_files(arguments: BinaryPackageArguments, dsc: Dsc, config: BuilddConfig, more: dict[str, str]) -> bytes:
-    """A tar archive of the files, all of them root's.
-
-    :param more: absolute path to text, of files that belong to a stage.
-    """
+def root_files(plan: Plan, config: BuilddConfig) -> bytes:
+    """A tar archive of the files, all of them root's. Keys may be megabytes: call it in a thread."""
+    archives = plan.arguments.archives
     proxy = f'Acquire::http::Proxy "{config.apt_proxy}";\n' if config.apt_proxy else ""
     files = {
         "etc/apt/apt.conf.d/99debfarm": (apt.CONFIGURATION + proxy).encode(),
         "etc/hosts": b"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
         "etc/resolv.conf": _resolver(),
         **_PROGRAMS,
-        "CurrentlyBuilding": _currently_building(arguments, dsc).encode(),
-        **{path.lstrip("/"): text.encode() for path, text in more.items()},
-        **{f"etc/apt/trusted.gpg.d/{name}": key for name, key in apt.key_files(arguments.trusted_keys).items()},
+        "CurrentlyBuilding": _currently_building(plan).encode(),
+        DEPENDENCY_DSC.lstrip("/"): plan.dependency_dsc.encode(),
+        **{f"etc/apt/trusted.gpg.d/{name}": key for name, key in plan.key_files.items()},
     }
-    if arguments.archives:
-        files["etc/apt/sources.list"] = "".join(f"{line}\n" for line in arguments.archives).encode()
+    if archives:
+        files["etc/apt/sources.list"] = "".join(f"{line}\n" for line in archives).encode()
     return _tar(files)
 
 
-def _currently_building(arguments: BinaryPackageArguments, dsc: Dsc) -> str:
+def _currently_building(plan: Plan) -> str:
     """What tools in the chroot may want to know of the build, such as a package mangler; as on other builders."""
+    arguments = plan.arguments
     fields = {
-        "Package": dsc.source,
+        "Package": plan.dsc.source,
         "Component": arguments.ogrecomponent,
         "Suite": arguments.suite,
         "Purpose": arguments.archive_purpose,

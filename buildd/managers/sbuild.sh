@@ -34,7 +34,6 @@ mount --bind "$directory/group" /etc/group
 mount --bind "$directory/pam" /etc/pam.d/schroot
 mkdir -p "$directory/schroot/setup.d"
 mount --bind "$directory/schroot" /etc/schroot
-mount -t tmpfs -o mode=755 schroot /var/lib/schroot
 mkdir /var/lib/schroot/session /var/lib/schroot/mount /var/lib/schroot/unpack
 
 export SBUILD_CONFIG="$directory/sbuildrc" HOME="$directory/home" USER=root LOGNAME=root

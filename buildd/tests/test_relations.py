@@ -26,6 +26,22 @@ def test_restrictions_to_others_fall_away(field: str, kept: str) -> None:
     assert show_relations(parse_relations(field, "amd64")) == kept
 
 
+def test_without_an_architecture_nothing_may_depend_on_it() -> None:
+    """Fields of binary packages have no architecture restrictions (Debian Policy 7.1), so one there is an error."""
+    assert show_relations(parse_relations("foo:any (>= 1) | bar")) == "foo:any (>= 1) | bar"
+    with pytest.raises(ControlError, match="not for all architectures"):
+        parse_relations("foo [amd64]")
+
+
+@pytest.mark.parametrize("hostile", ["aa, " * 20_000, "aa [" + "!a " * 1000 + "]", "(" * 60_000])
+def test_a_field_without_measure_is_refused(hostile: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Fields and alternatives that no package has are refused before they cost time or fill the daemon's own log."""
+    with pytest.raises(ControlError) as refused:
+        parse_relations(hostile, "amd64")
+    assert len(str(refused.value)) < 200
+    assert not caplog.records
+
+
 def test_profiles_are_honoured() -> None:
     """An active profile turns <!nocheck> off and <cross> on."""
     clauses = parse_relations("foo <!nocheck>, bar <cross>", "amd64", frozenset({"nocheck", "cross"}))

@@ -1,0 +1,71 @@
+"""What is to be built, and from what: a request for a `binarypackage`, parsed once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from buildd import apt
+from buildd.control import ControlError, Dsc, check_source, parse_dsc
+from buildd.isolation.layers import LayerKey, layer_key
+from buildd.managers.base import BuildRequest
+from buildd.protocol import (
+    BinaryPackageArguments,
+    FileName,
+    ProtocolError,
+    parse_binarypackage_arguments,
+)
+from buildd.relations import Alternatives, show_relations
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request whose arguments and control data were found good."""
+
+    arguments: BinaryPackageArguments
+    dsc_name: FileName
+    dsc: Dsc
+    wanted: tuple[Alternatives, ...]  # Build-dependencies that apply.
+    unwanted: tuple[Alternatives, ...]  # Build-conflicts that apply.
+    dependency_dsc: str  # What apt is asked to install.
+    key_files: Mapping[str, bytes]  # For trusted.gpg.d.
+    updated_key: LayerKey  # Of the chroot, brought up to date from these archives.
+
+    def installed_key(self, state: str) -> LayerKey:
+        """The key of the build-dependencies, installed on the chroot brought up to date.
+
+        :param state: of the archives, from apt.STATE.
+        """
+        relations = map(show_relations, (self.wanted, self.unwanted))
+        return layer_key("installed", self.updated_key, state, *relations)
+
+
+def make_plan(request: BuildRequest, architecture: str) -> Plan:
+    """Parse a request, and read every file once: digests in the .dsc are compared. Blocks.
+
+    :param architecture: the daemon's own.
+    :raises ProtocolError: it cannot be built from; the message says why.
+    """
+    arguments = parse_binarypackage_arguments(request.arguments, architecture)
+    key_files = apt.key_files(arguments.trusted_keys)
+    names = [name for name in request.files if name.endswith(".dsc")]
+    if len(names) != 1:
+        raise ProtocolError(f"filemap must name one .dsc, not {len(names)}")
+    dsc_name = names[0]
+    try:
+        dsc = parse_dsc(request.files[dsc_name])
+        check_source(dsc_name, dsc, request.files)
+        wanted = apt.build_depends(dsc, arguments.arch_tag, arguments.arch_indep)
+        unwanted = apt.build_conflicts(dsc, arguments.arch_tag, arguments.arch_indep)
+    except ControlError as exc:
+        raise ProtocolError(str(exc)) from exc
+    return Plan(
+        arguments=arguments,
+        dsc_name=dsc_name,
+        dsc=dsc,
+        wanted=wanted,
+        unwanted=unwanted,
+        dependency_dsc=apt.dependency_dsc(dsc, wanted, unwanted),
+        key_files=key_files,
+        updated_key=layer_key(
+            "updated", request.chroot_sha1, layer_key(*arguments.archives), layer_key(*arguments.trusted_keys)
+        ),
+    )

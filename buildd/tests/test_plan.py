@@ -1,0 +1,94 @@
+"""Requests for binary packages: what is taken from them, and that hostile ones cost little."""
+
+import hashlib
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buildd.buildlog import BuildLog
+from buildd.managers.base import BuildRequest
+from buildd.managers.plan import Plan, make_plan
+from buildd.protocol import BuildId, FileName, ProtocolError, Sha1
+
+SOURCE = b"the source"
+
+
+def request(tmp_path: Path, more: str = "", **arguments: Any) -> BuildRequest:
+    """A request for hello 1.0, with more fields in its .dsc."""
+    tarball, dsc = tmp_path / "tarball", tmp_path / "dsc"
+    tarball.write_bytes(SOURCE)
+    dsc.write_text(
+        "Format: 3.0 (native)\nSource: hello\nVersion: 1.0\nArchitecture: any\n"
+        f"{more}Checksums-Sha256:\n {hashlib.sha256(SOURCE).hexdigest()} {len(SOURCE)} hello_1.0.tar.xz\n"
+    )
+    directory = tmp_path / "build"
+    directory.mkdir(exist_ok=True)
+    return BuildRequest(
+        build_id=BuildId("b-1"),
+        chroot_sha1=Sha1("1" * 40),
+        chroot=tmp_path / "chroot",
+        files={FileName("hello_1.0.dsc"): dsc, FileName("hello_1.0.tar.xz"): tarball},
+        arguments={"arch_tag": "amd64", "series": "bookworm", "suite": "bookworm", **arguments},
+        directory=directory,
+        log=BuildLog(tmp_path / "log", 1 << 20),
+        begin=lambda stage: None,
+    )
+
+
+def plan(tmp_path: Path, more: str = "", **arguments: Any) -> Plan:
+    return make_plan(request(tmp_path, more, **arguments), "amd64")
+
+
+def test_all_that_a_build_needs_is_in_its_plan(tmp_path: Path) -> None:
+    """Relations reduced to what applies, and the .dsc that asks apt for them."""
+    made = plan(tmp_path, "Build-Depends: aa:any | bb, cc [i386]\nBuild-Depends-Indep: dd\nBuild-Conflicts: ee\n")
+    assert (made.dsc_name, made.dsc.source) == ("hello_1.0.dsc", "hello")
+    assert "Build-Depends: aa:any, fakeroot\nBuild-Conflicts: ee\n" in made.dependency_dsc
+
+
+@pytest.mark.parametrize(
+    ("more", "arguments", "complaint"),
+    [
+        ("Build-Depends: ${x}\n", {}, "not a package relationship"),
+        ("", {"suite": ""}, "not a suite"),
+        ("", {"trusted_keys": ["%"]}, "not base64"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_at_once(
+    tmp_path: Path, more: str, arguments: dict[str, Any], complaint: str
+) -> None:
+    """One kind of error for arguments and control data alike: build() answers with it."""
+    with pytest.raises(ProtocolError, match=complaint):
+        plan(tmp_path, more, **arguments)
+
+
+def test_a_request_needs_one_dsc(tmp_path: Path) -> None:
+    """None is no source package, and two are not one."""
+    asked = request(tmp_path)
+    with pytest.raises(ProtocolError, match=r"one \.dsc, not 0"):
+        make_plan(replace(asked, files={}), "amd64")
+
+
+def test_a_huge_field_costs_little(tmp_path: Path) -> None:
+    """3 MB of Build-Depends took seconds to parse; they are refused by their length."""
+    began = time.process_time()
+    with pytest.raises(ProtocolError, match="too long"):
+        plan(tmp_path, f"Build-Depends: {'aaa [!hurd-any] <!nocheck>, ' * 100_000}\n")
+    assert time.process_time() - began < 1
+
+
+def test_layers_of_different_archives_and_keys_have_different_keys(tmp_path: Path) -> None:
+    """Which of them is an archive and which a key counts."""
+    lists: list[tuple[list[str], list[str]]] = [
+        (["deb a", "keys"], ["Yg=="]),
+        (["deb a"], ["keys", "Yg=="]),
+        (["deb a", "keys", "Yg=="], []),
+        ([], []),
+    ]
+    keys = {plan(tmp_path, archives=archives, trusted_keys=trusted).updated_key for archives, trusted in lists}
+    assert len(keys) == len(lists)
+    made = plan(tmp_path)
+    assert made.installed_key("x") != made.installed_key("y")
