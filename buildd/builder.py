@@ -166,9 +166,11 @@ class Builder:
         self._checking = build_id
         accepted = False
         try:
-            missing = self._missing(chroot, files)
-            if missing:
-                return BuildAnswer.UNKNOWN_SUM.value, missing
+            for sha1 in inputs:
+                self._cache.touch(sha1)  # Also when others are missing: what is here will be of use then.
+            absent = self._absent(chroot, files)
+            if absent:
+                return BuildAnswer.UNKNOWN_SUM.value, f"not in the cache: {', '.join(absent)}"
             request, plan = await self._accept(build_id, manager, chroot, files, arguments)
             accepted = True
         finally:
@@ -209,11 +211,10 @@ class Builder:
         job.request.log.path.unlink(missing_ok=True)
         self._job = None
         self._set(BuilderStatus.IDLE)
-        self._cache.unpin((*job.inputs, *job.filemap.values()))
+        self._cache.unpin(job.inputs)
         self._removals += 1
         Deferred.fromCoroutine(self._remove(job))
-        for sha1 in set(job.filemap.values()):
-            await self._in_thread(self._cache.forget, sha1)
+        await self._forget_results(job)
         return BuilderStatus.IDLE
 
     # --- the end of the daemon
@@ -251,13 +252,10 @@ class Builder:
         if self._status is not BuilderStatus.IDLE:
             raise Refused(f"build() is possible only when IDLE, and this builder is {self._status.name}")
 
-    def _missing(self, chroot: Sha1, files: Mapping[FileName, Sha1]) -> str:
-        """A sentence on what is not in the cache; empty when all of it is. What is there will be of use."""
-        wanted = {"the chroot": chroot, **{str(name): sha1 for name, sha1 in files.items()}}
-        missing = [f"{name} ({sha1})" for name, sha1 in wanted.items() if sha1 not in self._cache]
-        for sha1 in wanted.values():
-            self._cache.touch(sha1)
-        return f"not in the cache: {', '.join(missing)}" if missing else ""
+    def _absent(self, chroot: Sha1, files: Mapping[FileName, Sha1]) -> list[str]:
+        """What is not in the cache, each as "NAME (SHA1)"."""
+        wanted = [("the chroot", chroot), *files.items()]
+        return [f"{name} ({sha1})" for name, sha1 in wanted if sha1 not in self._cache]
 
     async def _accept(
         self,
@@ -272,13 +270,13 @@ class Builder:
         :returns: the request, and the plan that its build type made of it.
         """
         with contextlib.ExitStack() as undo:
-            self._builds.mkdir(exist_ok=True)
-            directory = Path(tempfile.mkdtemp(prefix="build-", dir=self._builds))
-            undo.callback(directory.rmdir)
-            # The log of the last build, from before a restart, stays until another is accepted.
+            # Elsewhere at first: the log of the last build, from before a restart, stays until another is accepted.
             log = BuildLog(self._log_path.with_name("buildlog.checking"), self._config.log_limit_bytes)
             undo.callback(log.path.unlink, missing_ok=True)
             undo.callback(log.close)
+            self._builds.mkdir(exist_ok=True)
+            directory = Path(tempfile.mkdtemp(prefix="build-", dir=self._builds))
+            undo.callback(directory.rmdir)
             request = BuildRequest(
                 build_id=build_id,
                 chroot_sha1=chroot,
@@ -292,12 +290,9 @@ class Builder:
             plan = await self._in_thread(manager.check, request)
             if self._closed:
                 raise Refused(f"no build is taken: {self._closed}")
-            log.close()
-            log.path.unlink()
-            log = BuildLog(self._log_path, self._config.log_limit_bytes)
+            log.rename(self._log_path)
             undo.pop_all()
-            return replace(request, log=log), plan
-        raise AssertionError("an ExitStack without exit callbacks swallows nothing")
+        return request, plan
 
     def _start(self, job: _Job) -> None:
         def begin(stage: str) -> None:
@@ -312,40 +307,53 @@ class Builder:
         Deferred.fromCoroutine(self._run(job))
 
     async def _run(self, job: _Job) -> None:
-        """The build, from being accepted to WAITING."""
-        job.running = Deferred.fromCoroutine(job.manager.build(job.request, job.plan))
-        result = await self._result(job)
-        if result.status in STATUSES_WITH_FILES and not job.aborting:
-            result = await self._gather(job, result)
+        """The build, from being accepted to WAITING; there it ends, whatever happens."""
+        try:
+            result = await self._outcome(job)
+        except Exception as exc:  # The outermost loop of a build. It is not the package that is to blame.
+            if not (job.aborting and isinstance(exc, CancelledError)):
+                _log.failure("{build} on {label}: broken builder", build=job.request.build_id, label=self._config.label)
+            result = BuildResult(BuildStatus.BUILDERFAIL, f"the builder is broken: {type(exc).__name__}: {exc}")
         if job.aborting:
             result = BuildResult(BuildStatus.ABORTED, "it was aborted")
         job.over = True
         self._end(job, result)
 
-    async def _result(self, job: _Job) -> BuildResult:
-        """How the build ended, whatever its build type does."""
-        assert job.running
+    async def _outcome(self, job: _Job) -> BuildResult:
+        """How the build ended, with its log closed and its results in the cache."""
         try:
-            return await job.running
-        except Exception as exc:  # The build type's promise: the package is not to blame.
-            if isinstance(exc, CancelledError) and job.aborting:
-                return BuildResult(BuildStatus.ABORTED, "it was aborted")
-            _log.failure("{build} on {label}: broken builder", build=job.request.build_id, label=self._config.label)
-            return BuildResult(BuildStatus.BUILDERFAIL, f"the builder is broken: {type(exc).__name__}: {exc}")
+            job.running = Deferred.fromCoroutine(job.manager.build(job.request, job.plan))
+            result = await job.running
+        finally:
+            job.request.log.close()
+        if result.status in STATUSES_WITH_FILES and not job.aborting:
+            return await self._gather(job, result)
+        return result
 
     async def _gather(self, job: _Job, result: BuildResult) -> BuildResult:
-        """Take the results into the cache. They are whatever a hostile package made of them."""
+        """Take the results into the cache, all or none. They are whatever a hostile package made of them."""
         try:
             for name, path in result.files.items():
                 sha1 = await self._in_thread(self._cache.adopt, path)
                 self._cache.pin([sha1])
                 job.filemap[name] = sha1
         except UntrustedFile as exc:
-            return BuildResult(BuildStatus.PACKAGEFAIL, f"a result cannot be taken: {exc}")
+            result = BuildResult(BuildStatus.PACKAGEFAIL, f"a result cannot be taken: {exc}")
         except (OSError, Stopped) as exc:
             _log.failure("{build} on {label}: results not kept", build=job.request.build_id, label=self._config.label)
-            return BuildResult(BuildStatus.BUILDERFAIL, f"the results could not be kept: {exc}")
+            result = BuildResult(BuildStatus.BUILDERFAIL, f"the results could not be kept: {exc}")
+        else:
+            return result
+        await self._forget_results(job)
         return result
+
+    async def _forget_results(self, job: _Job) -> None:
+        """Let the results go, but for those that someone else needs."""
+        results = list(job.filemap.values())
+        job.filemap.clear()
+        self._cache.unpin(results)
+        for sha1 in set(results):
+            await self._in_thread(self._cache.forget, sha1)
 
     def _give_up(self, job: _Job) -> None:
         """The build cannot be stopped. What runs of it may go on, so the builder is broken."""
@@ -358,9 +366,8 @@ class Builder:
         if job.abort_limit:
             job.abort_limit.cancel()
             job.abort_limit = None
-        if job.over:
-            job.request.log.close()
         if job.result is None:
+            result = replace(result, reason=" ".join(result.reason.split()))  # One line, also of an exception's many.
             job.result = result
             self._set(BuilderStatus.WAITING)
             _log.info(
@@ -376,6 +383,7 @@ class Builder:
         """Remove the build's directory; while something of it still runs, not yet."""
         try:
             await self._changes.until(lambda: job.over)
+            await self._forget_results(job)  # What was still being gathered at clean().
             await job.manager.remove(job.request.directory)
         except Exception:  # It costs space, and the next start tries again.
             _log.failure(

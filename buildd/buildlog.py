@@ -45,13 +45,21 @@ class BuildLog:
             return b""
         return os.pread(self._fd, length, max(0, self.size - length))
 
+    def rename(self, path: Path) -> None:
+        """Go on under another name, in place of what was there.
+
+        :raises OSError: it cannot be renamed, and goes on under the old name.
+        """
+        self.path.rename(path)
+        self.path = path
+
     def close(self) -> None:
         """Write what is held back; the file stays."""
         if self._fd is not None:
             self._append(_CREDENTIALS.sub(b"://", self._held_back))
             self._held_back = b""
-            os.close(self._fd)
-            self._fd = None
+            fd, self._fd = self._fd, None  # Closed, even if the disk fails now.
+            os.close(fd)
 
     def _scrubbed(self, data: bytes) -> bytes:
         """What can be written now: up to the last white space, as a URL may go on in the next piece."""

@@ -1,5 +1,6 @@
 """Tests of buildd.builder: the states, and what is left behind."""
 
+import os
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ class World:
         self.cache = FileCache(directory / "filecache", 1 << 30, 0)
         self.manager = FakeManager()
         self.threads: list[Deferred[None]] | None = None  # When set, what blocks waits until its Deferred fires.
+        self.no_threads = False  # None can be started.
         self.builder = Builder(
             config=self.config,
             cache=self.cache,
@@ -42,6 +44,8 @@ class World:
         self.dsc = self.cache.add([b"dsc"])
 
     def _in_thread(self, blocking: Callable[..., T], /, *args: object) -> Deferred[T]:
+        if self.no_threads:
+            raise RuntimeError("can't start new thread")
         if self.threads is None:
             return maybeDeferred(blocking, *args)
         gate: Deferred[None] = Deferred()
@@ -168,12 +172,52 @@ def test_broken_builder(world: World) -> None:
     assert world.status["reason"] == "the builder is broken: RuntimeError: no \ufffd more"
 
 
+def test_results_that_cannot_be_gathered(world: World) -> None:
+    """Whatever goes wrong once the build type is done is a broken builder too; the build does not stay BUILDING."""
+    world.build(hang=True, files={"a.deb": "x"})
+    world.no_threads = True
+    world.manager.hanging.callback(None)
+    assert world.status["build_status"] == "BuildStatus.BUILDERFAIL"
+    assert world.status["reason"] == "the builder is broken: RuntimeError: can't start new thread"
+    world.no_threads = False
+    now(world.builder.clean())
+    assert world.left() == []
+
+
+def test_build_type_that_does_not_begin(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build type that fails before there is anything to wait for is a broken builder as well."""
+    monkeypatch.setattr(world.manager, "build", None)
+    world.build()
+    assert world.status["build_status"] == "BuildStatus.BUILDERFAIL"
+    assert "not callable" in world.status["reason"]
+
+
+def test_log_that_cannot_be_closed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails as the log is closed ends the build."""
+    world.build(hang=True)
+    fd = world.manager.requests[0].log._fd
+    assert fd is not None
+    os.close(fd)
+    world.manager.hanging.callback(None)
+    assert world.status["build_status"] == "BuildStatus.BUILDERFAIL"
+    assert "Bad file descriptor" in world.status["reason"]
+    assert now(world.builder.clean()) is BuilderStatus.IDLE
+
+
+def test_reason_is_one_line(world: World) -> None:
+    """The reason is one sentence on one line, whatever an exception says."""
+    world.build(crash="first\n  second\r\nthird\u2028fourth\n")
+    assert world.status["reason"] == "the builder is broken: RuntimeError: first second third fourth"
+
+
 @pytest.mark.parametrize("kind", ["link", "fifo"])
 def test_hostile_result_fails_the_package(kind: str, world: World) -> None:
     """A result that is no plain file is the package's fault, and is not followed."""
     world.build(files={"good.deb": "x"}, **{kind: "evil.deb"})
     assert world.status["build_status"] == "BuildStatus.PACKAGEFAIL"
     assert "'evil.deb' is not a plain file" in world.status["reason"]
+    assert world.status["filemap"] == {}
+    assert world.cache.sha1s() == {world.chroot, world.dsc}
     now(world.builder.clean())
     assert world.left() == []
 
@@ -297,6 +341,21 @@ def test_abort_as_results_are_gathered(world: World) -> None:
     assert world.status["build_status"] == "BuildStatus.ABORTED"
     world.threads = None
     now(world.builder.clean())
+    assert world.left() == []
+
+
+def test_results_that_come_after_clean(world: World) -> None:
+    """A result that is still being gathered when the build is given up, and cleaned, is forgotten as it comes."""
+    world.build(hang=True, files={"a": "1"})
+    world.threads = []
+    world.manager.hanging.callback(None)
+    world.builder.abort()
+    world.clock.advance(120)
+    assert world.status["build_status"] == "BuildStatus.BUILDERFAIL"
+    now(world.builder.clean())
+    gathering = world.threads.pop()
+    world.threads = None
+    gathering.callback(None)
     assert world.left() == []
 
 
