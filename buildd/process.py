@@ -5,6 +5,7 @@ namespace's first process, and the kernel ends all the others before it reports 
 first: what runs inside has nothing to save.
 """
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,9 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from buildd.buildlog import BuildLog
+
+_KILL_EVERY_S = 0.05
+_CHILDLESS_KILLS = 20  # After a second without a child, it is stuck before it made one.
 
 
 class Reactor(IReactorProcess, IReactorTime):
@@ -107,6 +111,7 @@ class _Child(ProcessProtocol):
         self._silence_s = silence_s
         self._limit: Limit | None = None
         self._silence: IDelayedCall | None = None
+        self._kills = 0
 
     def connectionMade(self) -> None:
         """Feed standard input, and begin to listen for silence."""
@@ -153,15 +158,32 @@ class _Child(ProcessProtocol):
             self.end(Limit.LOG_ERROR)
 
     def _kill(self) -> None:
-        """Kill the namespace's first process; before it is there, its parent, with which it would die too."""
-        pid = self.transport.pid
-        if pid is None:
+        """Kill the namespace's first process, again and again until the child has ended.
+
+        Once is not enough: while unshare sets its namespaces up, its child is the helper that writes the id maps.
+        """
+        if self.gone.called or self.transport.pid is None:
             return
-        try:
+        pid = self.transport.pid
+        with contextlib.suppress(OSError, ProcessExitedAlready):  # It ended meanwhile, which is what was wanted.
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
             for child in children:
                 os.kill(int(child), signal.SIGKILL)
-            if not children:
+            self._kills += 1
+            if not children and self._kills > _CHILDLESS_KILLS:
                 self.transport.signalProcess("KILL")
-        except (OSError, ProcessExitedAlready):
-            pass  # It ended meanwhile, which is what was wanted.
+        self._reactor.callLater(_KILL_EVERY_S, self._kill)
+
+
+def end_leftovers(directory: Path) -> None:
+    """Kill what an earlier daemon of this directory may have left.
+
+    That is processes of this user, in another pid namespace, that name the directory on their command line. Children
+    die with their daemon, but for one that unshare forks in the very microseconds in which the daemon is killed.
+    """
+    ours = Path("/proc/self/ns/pid").readlink()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # It is another user's, or has ended.
+            elsewhere = (process / "ns/pid_for_children").readlink() != ours
+            if elsewhere and os.fsencode(f"{directory}/") in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)

@@ -53,7 +53,7 @@ class Daemon:
         self.account.make_directory(self.directory)
         port_file = self.directory / "port"
         port_file.unlink(missing_ok=True)
-        python, code = _python_and_code(self.account, self.places)
+        python, code = python_and_code(self.account, self.places)
         keys = {"host": self.host, "port": str(self.port), "directory": str(self.directory), **self.settings}
         environment = {
             "HOME": str(self.directory),
@@ -97,7 +97,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _python_and_code(account: Account, places: Places) -> tuple[Path, Path]:
+def python_and_code(account: Account, places: Places) -> tuple[Path, Path]:
     """The Python to run the daemon with, and the folder that holds its code and its buildd.conf.
 
     An account other than this one may reach neither the checkout nor its virtual environment (think of /root): it gets

@@ -22,6 +22,14 @@ class IsolationFailure(Exception):
     """This builder cannot shut a build in; the message says why, and what to do."""
 
 
+class LimitReached(Exception):
+    """A command of the isolation's own was ended, as the build ran into one of its limits."""
+
+    def __init__(self, ended: Exit) -> None:
+        super().__init__(str(ended))
+        self.ended = ended
+
+
 class Root(Protocol):
     """The root file system of one build: as the chroot tarball has it, with whatever the build changes on top."""
 
@@ -45,8 +53,14 @@ class Root(Protocol):
         """
         ...
 
-    async def run_beside(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Exit:
-        """Run a host's command beside the root, with the privileges of the build and without network."""
+    async def run_beside(
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, visible: Sequence[Path]
+    ) -> Exit:
+        """Run a host's command beside the root, as the root user of the build and without network.
+
+        :param visible: the directories that it sees, where they are, besides the root and the host's programs and
+            libraries (/usr, /etc and what belongs to them). It may write there.
+        """
         ...
 
 
@@ -57,6 +71,7 @@ class Isolation(Protocol):
         """Make the chroot with this digest ready for `open`; done once for each digest.
 
         :raises BrokenChroot: the tarball is damaged, or holds what a chroot must not; nothing is left behind.
+        :raises LimitReached: it was not ready in time, or its log could not be written.
         """
         ...
 
@@ -84,5 +99,8 @@ class Isolation(Protocol):
         ...
 
     async def recover(self, used: frozenset[Sha1]) -> None:
-        """At the daemon's start: remove what was left half-made, and chroots whose digest is not in `used`."""
+        """At the daemon's start: remove what was left half-made, and chroots whose digest is not in `used`.
+
+        :raises IsolationFailure: no build can be shut in here.
+        """
         ...

@@ -13,6 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+TOP = "chroot-autobuild"  # Launchpad's tarballs have everything below this folder.
+_MEMBERS_MAX = 1_000_000  # A chroot for builds has 30,000.
+_LEFT_OUT_MAX = 10_000
+_PATH_MAX = 4096
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -30,7 +34,7 @@ def main() -> None:
 
 
 def _refuse(why: str) -> int:
-    print(f"the chroot tarball cannot be used: {why}")
+    print(f"the chroot tarball cannot be used: {' '.join(why.split())}")
     return 1
 
 
@@ -42,13 +46,17 @@ def members_to_leave_out(tarball: Path) -> list[str]:
     left_out: list[str] = []
     links: set[str] = set()
     with _Archive(tarball) as archive:
-        for member in archive:
+        for number, member in enumerate(archive):
+            if number >= _MEMBERS_MAX or len(left_out) > _LEFT_OUT_MAX or len(member.name) > _PATH_MAX:
+                raise BadTar("no chroot has so many members, so many devices or so long a path")
             path = _checked_path(member.name)
             parent = posixpath.dirname(path)
             while parent:
                 if parent in links:
                     raise BadTar(f"{member.name!r} lies below a symbolic link")
                 parent = posixpath.dirname(parent)
+            if path == TOP and not member.isdir():
+                raise BadTar(f"{TOP} must be a folder")
             if member.issym():
                 _check_symlink(member, path)
                 links.add(path)
@@ -81,8 +89,8 @@ def _check_symlink(member: tarfile.TarInfo, path: str) -> None:
 
 
 def _below_wrapper(path: str) -> str:
-    """The path inside the chroot: Launchpad's tarballs have everything under one folder."""
-    return path.removeprefix("chroot-autobuild/")
+    """The path inside the chroot."""
+    return path.removeprefix(f"{TOP}/")
 
 
 def _is_in_dev(path: str) -> bool:

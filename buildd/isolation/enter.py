@@ -1,13 +1,11 @@
 """Mount the root of a build and run a command in it, or beside it: `python3 enter.py SETUP COMMAND [ARGUMENT ...]`.
 
 A program of its own, run as root of fresh user, mount, pid, ipc and uts namespaces. What it mounts nobody else sees,
-and it goes with the namespace. SETUP is a JSON object: `root`, where to mount; `lower` (a list, the topmost first),
-`upper` and `work`, what the overlay is made of; `inside`, whether the command sees the root as its own; `own_network`,
-whether the network namespace is fresh as well.
+and it goes with the namespace. SETUP is a JSON object, see `Setup`. When it cannot do its part, it says why in the file
+`failure`; its exit status is the command's.
 
 It stays as the first process of the pid namespace, to reap what loses its parent: tests wait for daemons that they
-ended to be gone. When it exits, the kernel ends everything else in the namespace. Exit status 125: it could not do its
-part; any other is the command's.
+ended to be gone. When it exits, the kernel ends everything else in the namespace.
 
 Python, and not a shell: between pivot_root(2) and taking the old root away nothing of the chroot's may run, and a shell
 would have to call the chroot's umount. For the same reason every import is at the top.
@@ -21,9 +19,8 @@ import subprocess
 import sys
 import warnings  # noqa: F401  os.execvp imports it.
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TypedDict
 
-NOT_ENTERED = 125
 _MNT_DETACH = 2  # umount2(2)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -34,23 +31,37 @@ _LINKS = (
     ("stdout", "fd/1"),
     ("stderr", "fd/2"),
 )
+_HOST = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt")  # Programs, libraries, configuration.
+
+
+class Setup(TypedDict):
+    """What to enter; all paths are absolute, and the host's."""
+
+    root: str  # Where to mount the overlay.
+    lower: list[str]  # What it is made of, the topmost first ...
+    upper: str
+    work: str
+    own_network: bool  # The network namespace is fresh as well.
+    view: str | None  # None: the command is run in the root. Else an empty directory, to show it the host at ...
+    visible: list[str]  # ... and the directories that it sees of the host besides _HOST and the root.
+    cwd: str  # Where the command begins, as it sees it.
+    failure: str  # A file to write to when this cannot be done.
 
 
 def main() -> NoReturn:
     """Enter the root that the command line describes, and exit as the command does."""
-    setup: dict[str, Any] = json.loads(sys.argv[1])
-    try:
-        mount_root(setup)
-        if setup["inside"]:
-            change_root(setup["root"])
-    except (OSError, subprocess.CalledProcessError) as exc:
-        print(f"the root of the build could not be set up: {exc}", file=sys.stderr)
-        sys.exit(NOT_ENTERED)
-    sys.stderr.flush()
-    os._exit(run(sys.argv[2:]))
+    setup: Setup = json.loads(sys.argv[1])
+    with open(setup["failure"], "w", encoding="utf-8") as failure:  # noqa: PTH123  Closed by the exec of the command.
+        try:
+            mount_root(setup)
+            change_root(setup["root"] if setup["view"] is None else show_host(setup, Path(setup["view"])))
+        except (OSError, subprocess.CalledProcessError) as exc:
+            failure.write(str(exc))
+            sys.exit(1)
+        os._exit(run(sys.argv[2:], setup["cwd"]))
 
 
-def mount_root(setup: dict[str, Any]) -> None:
+def mount_root(setup: Setup) -> None:
     """Mount the overlay, and on it what every system expects: /proc, /sys, /dev."""
     root = Path(setup["root"])
     layers = f"lowerdir={':'.join(setup['lower'])},upperdir={setup['upper']},workdir={setup['work']}"
@@ -65,13 +76,39 @@ def mount_root(setup: dict[str, Any]) -> None:
     _mount("tmpfs", "dev", root / "dev", "nosuid,mode=755")
     for name in _DEVICES:
         (root / "dev" / name).touch()
-        subprocess.run(["mount", "--bind", f"/dev/{name}", root / "dev" / name], check=True)
+        _bind(Path("/dev", name), root / "dev" / name)
     for name in ("pts", "shm"):
         (root / "dev" / name).mkdir()
     _mount("devpts", "devpts", root / "dev/pts", "newinstance,ptmxmode=0666,mode=620,gid=5")
     _mount("tmpfs", "shm", root / "dev/shm", "nosuid,nodev,mode=1777")
     for name, target in _LINKS:
         (root / "dev" / name).symlink_to(target)
+
+
+def show_host(setup: Setup, view: Path) -> str:
+    """Make a view of the host that has its programs and the root, but nobody's files and nothing of other builds.
+
+    sbuild and schroot only chroot, which root of the namespace can leave: there must be nothing to find outside.
+    """
+    _mount("tmpfs", "view", view, "nosuid,nodev,mode=755")
+    for name in _HOST:
+        path = Path("/", name)
+        if path.is_symlink():
+            (view / name).symlink_to(path.readlink())
+        elif path.is_dir():
+            (view / name).mkdir()
+            _bind(path, view / name)
+    for name in ("proc", "dev", "tmp", "run", "var/tmp", "var/lib/schroot"):
+        (view / name).mkdir(parents=True)
+    for name in ("tmp", "var/tmp"):
+        (view / name).chmod(0o1777)
+    _mount("proc", "proc", view / "proc", "nosuid,nodev,noexec")
+    for path in (Path(setup["root"]), *map(Path, setup["visible"])):
+        shown = view / path.relative_to("/")
+        shown.mkdir(parents=True)
+        _bind(path, shown)
+    _bind(Path(setup["root"], "dev"), view / "dev")
+    return str(view)
 
 
 def change_root(root: str) -> None:
@@ -87,13 +124,14 @@ def change_root(root: str) -> None:
     os.chdir("/")
 
 
-def run(command: list[str]) -> int:
+def run(command: list[str], cwd: str) -> int:
     """Run the command, and reap whatever ends, until it ends; its exit status, as a shell gives it."""
     child = os.fork()
     if child == 0:
         for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(ignored_by_python, signal.SIG_DFL)
         try:
+            os.chdir(cwd)
             os.execvp(command[0], command)
         except OSError as exc:
             os.write(2, f"{command[0]}: {exc.strerror}\n".encode())
@@ -110,6 +148,11 @@ def _mount(kind: str, source: str, target: Path, options: str) -> None:
     # overlay has all its layers in one.
     environment = {**os.environ, "LIBMOUNT_FORCE_MOUNT2": "always"}
     subprocess.run(["mount", "-t", kind, "-o", options, source, target], env=environment, check=True)
+
+
+def _bind(source: Path, target: Path) -> None:
+    """Show a file or directory at another place, with what is mounted below it."""
+    subprocess.run(["mount", "--rbind", source, target], check=True)
 
 
 def _make_real_directory(path: Path) -> None:

@@ -7,6 +7,7 @@ by another. Its note says in what state of the world it was made; who finds it d
 import hashlib
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NewType
@@ -52,10 +53,10 @@ class Layers:
     def keep(self, key: LayerKey, changes: Path, note: str) -> Layer:
         """Set aside a directory of changes, which moves; there must be no layer with this key.
 
-        :raises OSError: it cannot be moved; no layer is there.
+        :raises OSError: it cannot be moved; no layer is there, but perhaps debris.
         """
-        making = self._directory / f"making-{key}"
-        making.mkdir(mode=0o755)
+        making = Path(tempfile.mkdtemp(prefix="making-", dir=self._directory))
+        making.chmod(0o755)
         (making / "note").write_text(note, encoding="utf-8")
         changes.rename(making / "tree")
         place = making.rename(self._directory / key)
@@ -64,7 +65,9 @@ class Layers:
     def retire(self, key: LayerKey) -> Path | None:
         """Take a layer away; what is left of it, to be removed, or None when there was none."""
         place = self._directory / key
-        return place.rename(self._directory / f"retired-{key}") if place.is_dir() else None
+        if not place.is_dir():
+            return None
+        return place.rename(Path(tempfile.mkdtemp(prefix="retired-", dir=self._directory)))
 
     def least_used(self, beyond: int) -> list[LayerKey]:
         """The keys of the layers beyond this number, those used longest ago."""
@@ -73,5 +76,5 @@ class Layers:
         return [LayerKey(place.name) for place in places[beyond:]]
 
     def debris(self) -> list[Path]:
-        """What a crash left half-made or half-removed."""
+        """What was left half-made or half-removed: by a crash, a full disk, a build that was aborted."""
         return [place for place in self._directory.iterdir() if not _KEY.fullmatch(place.name)]

@@ -3,20 +3,24 @@
 The user that the daemon runs as is root of each namespace, and its 65,536 subordinate ids (subuid(5)) are the other
 users there. A chroot is unpacked once, by its digest, into bases/; each build mounts an overlay on top, in a mount
 namespace of its own, so no mount is ever seen outside and none can be left behind. Every command has a pid namespace:
-whatever it starts dies with it, and with the daemon (setpriv --pdeathsig).
+whatever it starts dies with it, and with the daemon (prctl(2), PR_SET_PDEATHSIG).
 """
 
 import json
+import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from twisted.logger import Logger
+
 from buildd.buildlog import BuildLog
-from buildd.isolation import BrokenChroot, IsolationFailure, Root
-from buildd.isolation.enter import NOT_ENTERED
+from buildd.isolation import BrokenChroot, IsolationFailure, LimitReached, Root
+from buildd.isolation.chroot_tar import TOP
 from buildd.isolation.layers import Layer, LayerKey, Layers
-from buildd.process import Children, Exit, Reactor
+from buildd.process import Children, Exit, Reactor, end_leftovers
 from buildd.protocol import Sha1
 
 _SCRIPTS = Path(__file__).parent
@@ -27,16 +31,22 @@ _ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
 }
 _NAMESPACE = (
-    *("setpriv", "--pdeathsig", "KILL", "--"),
+    # Dies with the daemon; and does not begin when the daemon died before that was agreed on.
+    *("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())),
     *("unshare", "--user", "--map-auto", "--map-root-user", "--setgroups", "allow"),
     *("--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"),
 )
+_PROGRAMS = ("setpriv", "unshare", "newuidmap", "mount", "pivot_root", "ip", "tar", "sbuild", "schroot")
 _ADVICE = (
     "Install uidmap; give this user 65536 subordinate ids (usermod --add-subuids 100000-165535 --add-subgids"
     " 100000-165535 USER); allow users namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)"
 )
+_PARTIAL = "partial-"  # What is below bases/ and is none.
 _LAYERS_MAX = 32
+_BASES_MAX = 8
 _TIDYING_TIMEOUT_S = 600.0
+
+_log = Logger()
 
 
 class UnshareIsolation:
@@ -49,41 +59,42 @@ class UnshareIsolation:
         self._reactor = reactor
         self._bases.mkdir(mode=0o755, exist_ok=True)
         self._layers = Layers(directory / "layers")
+        self._boot = directory / "boot"  # Of which boot bases and layers are.
 
     async def unpack(self, tarball: Path, sha1: Sha1, children: Children, log: BuildLog) -> None:
         """See Isolation.unpack."""
         base = self._bases / sha1
         if base.is_dir():
+            os.utime(base)
             return
+        await self._make_room_for_base()
         left_out = await self._inspect(tarball, children)
-        partial = Path(tempfile.mkdtemp(prefix="partial-", dir=self._bases))
-        try:
-            partial.chmod(0o755)
-            excluded = partial / "left-out"
-            excluded.write_bytes(left_out)
-            (partial / "tree").mkdir(mode=0o755)
-            unpack = ("tar", "--extract", "--numeric-owner", "--preserve-permissions", "--file", str(tarball))
-            below = (
-                "--directory",
-                str(partial / "tree"),
-                "--anchored",
-                "--no-wildcards",
-                "--exclude-from",
-                str(excluded),
-            )
-            ended = await children.run([*_NAMESPACE, *unpack, *below], env=_ENVIRONMENT, cwd=self._directory)
-            if not ended.ok:
-                raise BrokenChroot(f"the chroot tarball could not be unpacked: {ended}")
-            partial.rename(base)
-        finally:
-            await self.remove(partial)
+        partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._bases))
+        partial.chmod(0o755)
+        (partial / "left-out").write_bytes(left_out)
+        (partial / "tree").mkdir(mode=0o755)
+        unpack = ("tar", "--extract", "--numeric-owner", "--preserve-permissions", "--file", str(tarball))
+        where = ("--directory", str(partial / "tree"))
+        what = ("--anchored", "--no-wildcards", "--exclude-from", str(partial / "left-out"))
+        ended = await children.run([*_NAMESPACE, *unpack, *where, *what], env=_ENVIRONMENT, cwd=self._directory)
+        if not ended.ok:
+            _check_limit(ended)
+            raise BrokenChroot(f"the chroot tarball could not be unpacked: {ended}")
+        partial.rename(base)
+
+    async def _make_room_for_base(self) -> None:
+        """Remove the bases used longest ago, and what was left of those that could not be unpacked."""
+        bases = sorted(self._bases.iterdir(), key=lambda base: base.stat().st_mtime, reverse=True)
+        whole = [base for base in bases if not base.name.startswith(_PARTIAL)]
+        for old in (*whole[_BASES_MAX - 1 :], *(base for base in bases if base not in whole)):
+            await self.remove(old)
 
     def open(self, sha1: Sha1, layers: Sequence[Layer], directory: Path, children: Children) -> "UnshareRoot":
         """See Isolation.open."""
         tree = self._bases / sha1 / "tree"
-        wrapped = tree / "chroot-autobuild"  # How Launchpad makes its chroots.
-        lower = [*(layer.tree for layer in layers), wrapped if wrapped.is_dir() else tree]
-        return UnshareRoot(lower, directory, children)
+        wrapped = tree / TOP
+        lower = wrapped if wrapped.is_dir() and not wrapped.is_symlink() else tree
+        return UnshareRoot([*(layer.tree for layer in layers), lower], directory, children)
 
     def find(self, key: LayerKey) -> Layer | None:
         """See Isolation.find."""
@@ -92,8 +103,9 @@ class UnshareIsolation:
     async def keep(self, key: LayerKey, root: Root, note: str) -> Layer:
         """See Isolation.keep."""
         for old in (key, *self._layers.least_used(_LAYERS_MAX - 1)):
-            if (retired := self._layers.retire(old)) is not None:
-                await self.remove(retired)
+            self._layers.retire(old)
+        for debris in self._layers.debris():
+            await self.remove(debris)
         return self._layers.keep(key, root.changes, note)
 
     async def remove(self, directory: Path) -> None:
@@ -104,14 +116,50 @@ class UnshareIsolation:
             await self._tidy(["rm", "-rf", "--one-file-system", "--", str(directory)])
 
     async def recover(self, used: frozenset[Sha1]) -> None:
-        """See Isolation.recover. Processes and mounts of an earlier daemon ended with it."""
+        """See Isolation.recover."""
+        end_leftovers(self._directory)
+        await self._probe()
+        kept = used if self._booted_since() else frozenset()
+        layers = [] if kept else self._layers.least_used(0)
+        for key in layers:
+            self._layers.retire(key)
+        for left in (*(base for base in self._bases.iterdir() if base.name not in kept), *self._layers.debris()):
+            try:
+                await self.remove(left)
+            except OSError as exc:  # It costs space, and the next start tries again.
+                _log.warn("{left} cannot be removed: {error}", left=left, error=exc)
+        self._boot.write_text(_boot_id())
+
+    def _booted_since(self) -> bool:
+        """Whether the machine has run all the time since the bases and layers were made.
+
+        They are not synced to the disk, as that takes seconds: after a power cut they may have holes.
+        """
+        return self._boot.exists() and self._boot.read_text() == _boot_id()
+
+    async def _probe(self) -> None:
+        """See whether builds can be shut in here, by doing so with an empty root.
+
+        :raises IsolationFailure: they cannot.
+        """
+        missing = [name for name in _PROGRAMS if shutil.which(name, path=_ENVIRONMENT["PATH"]) is None]
+        if missing:
+            raise IsolationFailure(f"builds need programs that are not here: {', '.join(missing)}. {_ADVICE}")
+        scratch = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._bases))
+        log = BuildLog(scratch / "log", 1 << 20)
         try:
-            await self._tidy(["true"])
-        except OSError as exc:
-            raise IsolationFailure(f"builds cannot be shut in here: {exc}. {_ADVICE}") from exc
-        unused = [base for base in self._bases.iterdir() if base.name not in used]
-        for left in (*unused, *self._layers.debris()):
-            await self.remove(left)
+            (scratch / "empty").mkdir()
+            children = Children(self._reactor, log, _TIDYING_TIMEOUT_S, _TIDYING_TIMEOUT_S)
+            root = UnshareRoot([scratch / "empty"], scratch / "root", children)
+            inside = await root.run(["true"], network=False)  # There is no such program in an empty root.
+            beside = await root.run_beside(["true"], env={}, cwd=Path("/"), visible=[])
+            if (inside.code, beside.code) != (127, 0):
+                raise IsolationFailure(f"builds cannot be shut in here: {log.tail().decode(errors='replace').strip()}")
+        except IsolationFailure as exc:
+            raise IsolationFailure(f"{exc}. {_ADVICE}") from exc
+        finally:
+            log.close()
+        await self.remove(scratch)
 
     async def _inspect(self, tarball: Path, children: Children) -> bytes:
         """Look the tarball over in a child, as that takes seconds. The members to leave out, one a line."""
@@ -119,13 +167,14 @@ class UnshareIsolation:
         argv = [*_NAMESPACE, sys.executable, "-I", str(_SCRIPTS / "chroot_tar.py"), str(tarball)]
         ended = await children.run(argv, env=_ENVIRONMENT, cwd=self._directory, output=found.extend)
         if not ended.ok:
+            _check_limit(ended)
             said = found.decode(errors="replace").strip()
             raise BrokenChroot(said if ended.code == 1 and said else f"the chroot tarball cannot be read: {ended}")
         return bytes(found)
 
     async def _tidy(self, argv: Sequence[str]) -> None:
         """Run one of the daemon's own commands as the root of the ids that builds have."""
-        with tempfile.TemporaryDirectory(prefix="tidy-", dir=self._directory) as scratch:
+        with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=self._bases) as scratch:
             log = BuildLog(Path(scratch) / "log", 1 << 20)
             try:
                 children = Children(self._reactor, log, _TIDYING_TIMEOUT_S, _TIDYING_TIMEOUT_S)
@@ -144,41 +193,61 @@ class UnshareRoot:
         self.path = directory / "root"
         self.changes = directory / "upper"
         self._children = children
+        self._view = directory / "view"
+        self._failure = directory / "failure"
         self._overlay = {
             "root": str(self.path),
             "lower": [str(layer) for layer in lower],
             "upper": str(self.changes),
             "work": str(directory / "work"),
+            "failure": str(self._failure),
         }
-        for path in (directory, self.path, self.changes, directory / "work"):
+        for path in (directory, self.path, self.changes, directory / "work", self._view):
             path.mkdir(mode=0o755)
 
     async def run(
         self, argv: Sequence[str], *, network: bool, stdin: bytes = b"", output: Callable[[bytes], None] | None = None
     ) -> Exit:
         """See Root.run."""
-        enter = self._enter(inside=True, own_network=not network)
-        return _entered(
-            await self._children.run([*enter, *argv], env=_ENVIRONMENT, cwd=Path("/"), stdin=stdin, output=output)
-        )
+        enter = self._enter(own_network=not network, view=None, visible=[], cwd="/")
+        ended = await self._children.run([*enter, *argv], env=_ENVIRONMENT, cwd=Path("/"), stdin=stdin, output=output)
+        return self._entered(ended)
 
-    async def run_beside(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Exit:
+    async def run_beside(
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, visible: Sequence[Path]
+    ) -> Exit:
         """See Root.run_beside."""
-        enter = self._enter(inside=False, own_network=True)
-        return _entered(await self._children.run([*enter, *argv], env=_ENVIRONMENT | dict(env), cwd=cwd))
+        enter = self._enter(own_network=True, view=str(self._view), visible=[*map(str, visible)], cwd=str(cwd))
+        ended = await self._children.run([*enter, *argv], env=_ENVIRONMENT | dict(env), cwd=Path("/"))
+        return self._entered(ended)
 
-    def _enter(self, *, inside: bool, own_network: bool) -> list[str]:
-        """The command line before that of the command itself."""
-        setup = json.dumps({**self._overlay, "inside": inside, "own_network": own_network})
+    def _enter(self, *, own_network: bool, **more: object) -> list[str]:
+        """The command line before that of the command itself; `more` is the rest of enter.Setup."""
+        setup = json.dumps({**self._overlay, "own_network": own_network, **more})
         network = ["--net"] if own_network else []
         return [*_NAMESPACE, *network, sys.executable, "-I", "-S", str(_SCRIPTS / "enter.py"), setup]
 
+    def _entered(self, ended: Exit) -> Exit:
+        """What the command ended with.
 
-def _entered(ended: Exit) -> Exit:
-    """What the command ended with.
+        :raises IsolationFailure: enter.py did not get as far as the command.
+        """
+        if ended.ok:
+            return ended
+        if not self._failure.exists():  # enter.py makes it first of all.
+            if ended.limit is None:
+                raise IsolationFailure(f"no namespace could be made: {ended}; the end of the build's log says why")
+        elif why := self._failure.read_text(encoding="utf-8", errors="replace"):
+            raise IsolationFailure(f"the root of the build could not be set up: {why}")
+        return ended
 
-    :raises IsolationFailure: enter.py did not get as far as the command.
-    """
-    if ended.code == NOT_ENTERED:
-        raise IsolationFailure("the root of the build could not be set up; the end of its log says why")
-    return ended
+
+def _check_limit(ended: Exit) -> None:
+    """:raises LimitReached: we ended it."""
+    if ended.limit is not None:
+        raise LimitReached(ended)
+
+
+def _boot_id() -> str:
+    """Another one each time that the machine is booted (random(4))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")

@@ -29,6 +29,8 @@ def test_what_a_crash_left_half_made_is_no_layer(tmp_path: Path) -> None:
     (tmp_path / "layers" / f"making-{key}" / "tree").mkdir(parents=True)
     assert layers.find(key) is None
     assert [path.name for path in layers.debris()] == [f"making-{key}"]
+    layers.keep(key, changes(tmp_path), "")
+    assert layers.find(key) is not None
 
 
 def test_a_retired_layer_is_gone_at_once(tmp_path: Path) -> None:
