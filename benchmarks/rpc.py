@@ -73,8 +73,8 @@ def _row(method: str, server: Server, place: int, rounds: Sequence[Sequence[Load
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rpc", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=0.4, help="of each stretch (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="stretches of each kind (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.1, help="of each stretch (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=12, help="stretches of each kind (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="just see that it works: 1 round of 0.05 s")
     arguments = parser.parse_args(argv)
     if arguments.quick:
