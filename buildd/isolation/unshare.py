@@ -33,6 +33,8 @@ _ENVIRONMENT = {
 _NAMESPACE = (
     # Dies with the daemon; and does not begin when the daemon died before that was agreed on.
     *("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())),
+    # When processors are short, the daemon's answers come before the build.
+    *("nice", "-n", "5"),
     *("unshare", "--user", "--map-auto", "--map-root-user", "--setgroups", "allow"),
     *("--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"),
 )
