@@ -26,6 +26,7 @@ from buildd.protocol import (
     FileName,
     Sha1,
     StatusStruct,
+    parse_fast_cleanup,
 )
 from buildd.xmlrequest import sendable
 
@@ -52,6 +53,7 @@ class _Job:
     plan: object  # What the build type made of the request.
     manager: BuildManager
     inputs: tuple[Sha1, ...]  # Pinned in the cache.
+    fast_cleanup: bool  # Its directory is left for the next start, if there is one.
     running: Deferred[BuildResult] | None = None
     stage: str = ""
     filemap: dict[FileName, Sha1] = field(default_factory=dict)  # Results; pinned in the cache.
@@ -157,10 +159,9 @@ class Builder:
         manager = self.managers.get(manager_name)
         if not manager:
             known = ", ".join(sorted(self.managers)) or "none"
-            return (
-                BuildAnswer.UNKNOWN_BUILDER.value,
-                f"no build type {sendable(manager_name[:80])!r}; there are: {known}",
-            )
+            why = f"no build type {sendable(manager_name[:80])!r}; there are: {known}"
+            return BuildAnswer.UNKNOWN_BUILDER.value, why
+        fast_cleanup = parse_fast_cleanup(arguments)
         inputs = (chroot, *files.values())
         self._cache.pin(inputs)
         self._checking = build_id
@@ -178,7 +179,7 @@ class Builder:
             if not accepted:
                 self._cache.unpin(inputs)
                 self._changes.tell()
-        self._start(_Job(request, plan, manager, inputs))
+        self._start(_Job(request, plan, manager, inputs, fast_cleanup))
         return BuildAnswer.BUILDING.value, build_id
 
     def abort(self) -> BuilderStatus:
@@ -384,13 +385,10 @@ class Builder:
         try:
             await self._changes.until(lambda: job.over)
             await self._forget_results(job)  # What was still being gathered at clean().
-            await job.manager.remove(job.request.directory)
+            if not job.fast_cleanup:
+                await job.manager.remove(job.request.directory)
         except Exception:  # It costs space, and the next start tries again.
-            _log.failure(
-                "{build} on {label}: its directory could not be removed",
-                build=job.request.build_id,
-                label=self._config.label,
-            )
+            _log.failure("{build} on {label}: not removed", build=job.request.build_id, label=self._config.label)
         finally:
             self._removals -= 1
             self._changes.tell()

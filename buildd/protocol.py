@@ -17,6 +17,7 @@ DEFAULT_PORT = 8221
 LOG_TAIL_BYTES = 2048
 WAIT_MAX_S = 60.0
 NAME_MAX = 255  # Bytes; what Linux file systems take.
+_SHOWN_MAX = 80  # Characters of a value in an error message.
 
 
 class ProtocolError(ValueError):
@@ -204,6 +205,14 @@ def parse_binarypackage_arguments(value: object, own_architecture: str) -> Binar
     )
 
 
+def parse_fast_cleanup(arguments: Mapping[str, object]) -> bool:
+    """Take `fast_cleanup`, which matters to the daemon itself, whatever the build type.
+
+    :raises ProtocolError: it is no boolean.
+    """
+    return _Struct(arguments).flag("fast_cleanup")
+
+
 @dataclass(frozen=True)
 class _Struct:
     """Typed access to an argument struct; nil and an absent key are the same."""
@@ -241,6 +250,14 @@ class _Struct:
 
 
 def _shown(value: object) -> str:
-    """A value as an error message shows it: quoted, and cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    """A value as an error message shows it: quoted, and cut where it is long, before that costs anything."""
+    if isinstance(value, str | bytes):
+        text = repr(value[:_SHOWN_MAX])
+        return text if len(value) <= _SHOWN_MAX and len(text) <= _SHOWN_MAX else text[: _SHOWN_MAX - 3] + "..."
+    if value is None or isinstance(value, float) or (isinstance(value, int) and value.bit_length() <= 64):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return "a struct"
+    if isinstance(value, Sequence):
+        return "an array"
+    return f"a value of type {type(value).__name__}"

@@ -54,7 +54,9 @@ class FakeManager:
         if arguments.get("crash"):
             raise RuntimeError(str(arguments["crash"]))
         status = BuildStatus(arguments.get("status", BuildStatus.OK))
-        return BuildResult(status, "as the test says", self._results(request, arguments), str(arguments.get("dependencies", "")))
+        return BuildResult(
+            status, "as the test says", self._results(request, arguments), str(arguments.get("dependencies", ""))
+        )
 
     def _results(self, request: BuildRequest, arguments: Mapping[str, Any]) -> dict[FileName, Path]:
         results = {}

@@ -126,6 +126,23 @@ def test_whole_way(world: World) -> None:
     assert world.manager.removed
 
 
+def test_fast_cleanup_leaves_the_directory(world: World) -> None:
+    """fast_cleanup: the machine is thrown away after the build, so clean() skips the tidying; results are forgotten."""
+    world.build(fast_cleanup=True, files={"hello.deb": "content"}, log="x")
+    (request,) = world.manager.requests
+    now(world.builder.clean())
+    assert world.left() == [str(request.directory.relative_to(world.directory))]
+    assert not world.manager.removed
+    now(world.builder.stop())  # Which does not wait for it either.
+
+
+def test_fast_cleanup_that_is_no_boolean(world: World) -> None:
+    """A wrong argument is a fault before anything begins."""
+    with pytest.raises(ProtocolError, match="fast_cleanup must be a boolean, not 'soon'"):
+        now(world.start(fast_cleanup="soon"))
+    assert world.left() == []
+
+
 def test_request_has_paths_in_the_cache(world: World) -> None:
     """A build type gets paths in the cache, and an empty directory of its own."""
     world.build(hang=True)
@@ -139,7 +156,7 @@ def test_request_has_paths_in_the_cache(world: World) -> None:
 def test_build_works_from_what_was_checked(world: World) -> None:
     """What the check made of a request is what is built from: nothing is parsed a second time."""
     world.threads = []
-    arguments = {"hang": True, "log": "checked"}
+    arguments: dict[str, Any] = {"hang": True, "log": "checked"}
     first = world.start(**arguments)
     world.threads.pop().callback(None)
     assert now(first) == BUILDING

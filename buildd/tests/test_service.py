@@ -390,6 +390,17 @@ def test_kill_and_restart(own_daemon: RunningDaemon) -> None:
         assert again.wait_for("WAITING")["build_status"] == "BuildStatus.OK"
 
 
+def test_start_removes_what_fast_cleanup_left(own_daemon: RunningDaemon) -> None:
+    """The directory of a build with fast_cleanup stays after clean(); the next start removes it."""
+    _build(own_daemon, fast_cleanup=True)
+    own_daemon.wait_for("WAITING")
+    own_daemon.rpc.clean()
+    assert own_daemon.end() == 0
+    assert list((own_daemon.directory / "builds").iterdir())
+    with RunningDaemon(own_daemon.directory) as again:
+        assert not list((again.directory / "builds").iterdir())
+
+
 def test_systemd_is_told(tmp_path: Path) -> None:
     """Under systemd the daemon says when it is ready, that it is alive, what it does, and that it is ending."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:

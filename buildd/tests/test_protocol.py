@@ -1,0 +1,68 @@
+"""Tests of buildd.protocol: what its messages show, and what it costs."""
+
+import time
+from functools import reduce
+
+import pytest
+
+from buildd.protocol import (
+    ProtocolError,
+    parse_architecture,
+    parse_binarypackage_arguments,
+    parse_fast_cleanup,
+    parse_file_name,
+    parse_filemap,
+    parse_sha1,
+)
+
+HUGE = "a/" * (5 << 20)
+DEEP = reduce(lambda inner, _: [inner], range(100_000), list[object]())
+WRONG = (HUGE, HUGE.encode(), "\0" * (1 << 20), [HUGE] * 100, {HUGE: HUGE}, DEEP, {"x": DEEP}, 1 << 100_000, 0.5, None)
+
+
+@pytest.mark.parametrize("value", WRONG, ids=range(len(WRONG)))
+def test_huge_values_cost_nothing(value: object) -> None:
+    """A value of 10 MB, or 100,000 deep, is refused at once, in a message of one short line."""
+    parsers = (
+        parse_sha1,
+        parse_file_name,
+        parse_architecture,
+        lambda value: parse_filemap({"a.dsc": value}),
+        lambda value: parse_fast_cleanup({"fast_cleanup": value or "x"}),
+        lambda value: parse_binarypackage_arguments({"archives": [value]}, "amd64"),
+    )
+    for parse in parsers:
+        begun = time.process_time()
+        with pytest.raises(ProtocolError) as caught:
+            parse(value)
+        assert time.process_time() - begun < 0.5
+        assert len(str(caught.value)) < 200
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("x", "'x'"),
+        ("x" * 78, "'" + "x" * 78 + "'"),
+        ("x" * 79, "'" + "x" * 76 + "..."),
+        (7, "7"),
+        (None, "None"),
+        ([1], "an array"),
+        ({}, "a struct"),
+        (object(), "a value of type object"),
+    ],
+)
+def test_wrong_values_are_named(value: object, shown: str) -> None:
+    """A message shows the value; of what is composed, only the kind."""
+    with pytest.raises(ProtocolError) as caught:
+        parse_sha1(value)
+    assert str(caught.value) == f"not a SHA-1 of 40 hex digits: {shown}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parsed"), [({}, False), ({"fast_cleanup": None}, False), ({"fast_cleanup": 1}, True)]
+)
+def test_fast_cleanup(arguments: dict[str, object], parsed: bool) -> None:
+    """fast_cleanup: False when absent; older masters send integers."""
+    assert parse_fast_cleanup(arguments) is parsed
