@@ -112,6 +112,7 @@ class _Child(ProcessProtocol):
         self._limit: Limit | None = None
         self._silence: IDelayedCall | None = None
         self._kills = 0
+        self._again: IDelayedCall | None = None  # The next kill.
 
     def connectionMade(self) -> None:
         """Feed standard input, and begin to listen for silence."""
@@ -138,8 +139,9 @@ class _Child(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         """All is over, and all output has arrived."""
-        if self._silence is not None and self._silence.active():
-            self._silence.cancel()
+        for later in (self._silence, self._again):
+            if later is not None and later.active():
+                later.cancel()
         how = reason.value
         if isinstance(how, ProcessTerminated):
             ended = Exit(how.exitCode, how.signal, self._limit)
@@ -172,7 +174,7 @@ class _Child(ProcessProtocol):
             self._kills += 1
             if not children and self._kills > _CHILDLESS_KILLS:
                 self.transport.signalProcess("KILL")
-        self._reactor.callLater(_KILL_EVERY_S, self._kill)
+        self._again = self._reactor.callLater(_KILL_EVERY_S, self._kill)
 
 
 def end_leftovers(directory: Path) -> None:
