@@ -11,9 +11,11 @@ from urllib.parse import SplitResult, urlsplit
 
 import requests
 from requests.auth import HTTPBasicAuth
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, LocationParseError, ReadTimeoutError
 
 PIECE_BYTES: Final = 1 << 20
+# Without any part of it: what looks like a port or a host can be the half of a password that holds a "/" or a "#".
+_MALFORMED: Final = "the URL is malformed; what is special in a password in it must be percent-encoded"
 
 
 class DownloadError(Exception):
@@ -58,13 +60,15 @@ class Source:
 
 def _split(url: str) -> SplitResult:
     """:raises DownloadError: it is no URL at all."""
-    if not url.isascii() or not url.isprintable() or " " in url:
+    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise DownloadError("the URL has characters that no URL has")
     try:
         parts = urlsplit(url)
         _ = parts.port  # Parsed only now.
-    except ValueError as exc:
-        raise DownloadError(f"not a URL: {exc}") from exc
+    except ValueError:
+        raise DownloadError(_MALFORMED) from None  # Which would show a part of it.
+    if "@" in parts.fragment:  # Nobody asks for a part of a file, so what was before it was no host.
+        raise DownloadError(_MALFORMED)
     return parts
 
 
@@ -143,6 +147,8 @@ def _open(session: requests.Session, source: Source, limits: Limits) -> requests
         raise DownloadError(f"{source.host} cannot be connected to within {limits.connect_s:g} s") from exc
     except requests.Timeout as exc:
         raise DownloadError(f"{source.host} sent nothing for {limits.stall_s:g} s") from exc
+    except (requests.exceptions.InvalidURL, LocationParseError):
+        raise DownloadError(_MALFORMED) from None
     # requests lets some of what urllib3 raises through, and UnicodeError for a host name that cannot be one.
     except (requests.RequestException, HTTPError, UnicodeError) as exc:
         raise DownloadError(f"{source.host}: {_root_cause(exc)}") from exc

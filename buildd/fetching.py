@@ -66,12 +66,12 @@ class Fetching:
             return IN_CACHE if source else IN_CACHE_NO_URL
         if not source:
             return NO_URL
-        fetch = self._fetches.get(sha1)
-        if not fetch:
-            fetch = self._fetches[sha1] = _Fetch(sha1, source)
-            Deferred.fromCoroutine(self._run(fetch))
         answer: Deferred[Answer] = Deferred()
-        fetch.asking.append(answer)
+        if fetch := self._fetches.get(sha1):
+            fetch.asking.append(answer)
+        else:
+            fetch = self._fetches[sha1] = _Fetch(sha1, source, asking=[answer])
+            Deferred.fromCoroutine(self._run(fetch))
         return await answer
 
     def stop(self) -> None:
@@ -84,6 +84,9 @@ class Fetching:
         await self._turns.acquire()
         try:
             answer = await self._in_thread(fetch)
+        except Exception as exc:  # The outermost: no thread can be started, say. Whoever waits must get an answer.
+            _log.failure("{label}: {sha1} cannot be fetched", label=self._label, sha1=fetch.sha1)
+            answer = _inaccessible(f"the daemon failed: {exc}")
         finally:
             self._turns.release()
             del self._fetches[fetch.sha1]
@@ -115,8 +118,8 @@ class Fetching:
             answer = self._fetch(fetch)
             self._reactor.callFromThread(settle, answer)
 
-        late = self._reactor.callLater(self._total_s, give_up)
         threading.Thread(target=run, name=f"fetch-{fetch.sha1}", daemon=True).start()
+        late = self._reactor.callLater(self._total_s, give_up)
         return result
 
     def _fetch(self, fetch: _Fetch) -> Answer:

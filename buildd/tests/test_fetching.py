@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from twisted.internet import reactor
@@ -21,7 +22,7 @@ from twisted.trial.unittest import TestCase
 
 from buildd.config import BuilddConfig
 from buildd.download import DownloadError, Source
-from buildd.fetching import Answer, Fetching
+from buildd.fetching import DOWNLOADS_MAX, Answer, Fetching
 from buildd.filecache import FileCache
 from buildd.protocol import Sha1
 from buildd.tests.running import FileServer, Script, hang, slow, status_line, whole
@@ -216,6 +217,18 @@ class FetchingTests(TestCase):
         assert list(self.cache.directory.iterdir()) == []
 
     @awaited
+    async def test_no_thread_can_be_started(self) -> None:
+        """Whoever waits is answered also when nothing can be begun, and the next call tries again."""
+        server = self._serve({"/file": whole(CONTENT)})
+        source = Source(server.url("/file"))
+        with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
+            asked = [self._ask(source) for _ in range(DOWNLOADS_MAX + 1)]
+            failed = (False, "Error accessing Librarian: the daemon failed: can't start new thread")
+            assert await gatherResults(asked) == [failed] * len(asked)
+        assert await self._ask(source) == (True, "Download")
+        self.flushLoggedErrors(RuntimeError)  # type: ignore[no-untyped-call]
+
+    @awaited
     async def test_nobody_listens(self) -> None:
         """A refused connection is named as such."""
         server = FileServer({})
@@ -299,6 +312,28 @@ class FetchingTests(TestCase):
         ):
             with pytest.raises(DownloadError):
                 Source(url).check()
+
+    @awaited
+    async def test_malformed_url_is_not_shown(self) -> None:
+        """A mistake in a URL can turn a part of a password into a port, a host or a path: no part of it is shown."""
+        for url in (
+            "http://user:se#cret@h/",
+            "http://user:se/cret@h/",
+            "http://user:se?cret@h/",
+            "http://user:12#3@h/",
+            "http://user:secret@h:port/",
+            "http://user:secret@[::1/",
+            "http://user:secret@h:99999/",
+            "http://user:secret@.h/",
+            "http://user:secret@*h/",
+            "http://user:secret@h%zz/",
+            "http://user:sec[ret@h/",
+            f"http://user:secret@{'h' * 70}/",
+        ):
+            malformed = "the URL is malformed; what is special in a password in it must be percent-encoded"
+            assert await self._ask(Source(url)) == (False, f"Error accessing Librarian: {malformed}"), url
+        strange = "the URL has characters that no URL has"
+        assert await self._ask(Source("http://user:sec\\ret@h/")) == (False, f"Error accessing Librarian: {strange}")
 
 
 def _pause(seconds: float) -> Deferred[None]:
