@@ -12,7 +12,7 @@ except ImportError:  # It is needed under systemd only.
 
 
 class Systemd:
-    """Tells systemd how the daemon is."""
+    """Tells systemd how a daemon, or a master, is."""
 
     def __init__(self, reactor: Any) -> None:
         self._notifier = SystemdNotifier() if SystemdNotifier else None
@@ -20,7 +20,7 @@ class Systemd:
         self._alive.clock = reactor
 
     def ready(self) -> None:
-        """The daemon answers. From here on it says that it is alive, twice as often as systemd asks for."""
+        """The service works. From here on it says that it is alive, twice as often as systemd asks for."""
         self._notify("READY=1")
         interval_us = os.environ.get("WATCHDOG_USEC", "")
         if interval_us.isdigit() and int(interval_us):
@@ -31,7 +31,7 @@ class Systemd:
         self._notify(f"STATUS={sentence}")
 
     def stopping(self) -> None:
-        """The daemon is ending."""
+        """The service is ending."""
         if self._alive.running:
             self._alive.stop()
         self._notify("STOPPING=1")

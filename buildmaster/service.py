@@ -1,7 +1,6 @@
 """The master as a service: puts its parts together on the global reactor, starts them, and ends them on a signal."""
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from buildd.systemd import Systemd
 from buildmaster.builder_client import Timeouts
 from buildmaster.builder_http import BuilderHttp
 from buildmaster.config import MasterConfig
@@ -24,11 +23,6 @@ from buildmaster.pacing import Pace
 from buildmaster.running_log import RunningLogs
 from buildmaster.snapshot import Snapshot
 from buildmaster.workshop import WorkSettings, make_work
-
-try:
-    from sdnotify import SystemdNotifier
-except ImportError:  # It is needed under systemd only.
-    SystemdNotifier = None
 
 log = Logger()
 
@@ -170,29 +164,3 @@ class Master:
         await parts.fleet.stop()
         await parts.port.stopListening()
         await parts.http.close()
-
-
-class Systemd:
-    """Tells systemd how the master is. Where systemd did not start this process, nothing happens."""
-
-    def __init__(self, reactor: Any) -> None:
-        self._notifier = SystemdNotifier() if SystemdNotifier else None
-        self._alive = LoopingCall(self._notify, "WATCHDOG=1")
-        self._alive.clock = reactor
-
-    def ready(self) -> None:
-        """The master runs. From here on it says that it is alive, twice as often as systemd asks for."""
-        self._notify("READY=1")
-        interval_us = os.environ.get("WATCHDOG_USEC", "")
-        if interval_us.isdigit() and int(interval_us):
-            self._alive.start(int(interval_us) / 2e6)
-
-    def stopping(self) -> None:
-        """The master is ending."""
-        if self._alive.running:
-            self._alive.stop()
-        self._notify("STOPPING=1")
-
-    def _notify(self, state: str) -> None:
-        if self._notifier:
-            self._notifier.notify(state)

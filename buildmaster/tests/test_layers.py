@@ -24,7 +24,7 @@ LAYERS = {
 }  # fmt: skip
 ORDER = list(LAYERS)
 # All that a master may know of a daemon.
-PUBLIC = {"buildd.protocol", "buildd.control", "buildd.relations", "buildd.settings"}
+PUBLIC = {"buildd.protocol", "buildd.control", "buildd.relations", "buildd.settings", "buildd.systemd"}
 NOT_IN_CORE = {"twisted", "sqlalchemy", "time", "os", "pathlib", "socket", "random", "datetime"}
 
 MASTER = Path(buildmaster.__file__).parent
