@@ -37,7 +37,7 @@ class FileCacheResource(Resource):
             return Problem(http.BAD_REQUEST, f"{exc}.")
         if sha1 not in self._cache:
             return Problem(http.NOT_FOUND, f"{sha1} is not here.")
-        return PlainFile(self._cache.path(sha1), "application/octet-stream")
+        return PlainFile(self._cache.path(sha1), "application/octet-stream", etag=f'"{sha1}"'.encode())
 
     def render(self, request: IRequest) -> bytes:
         return Problem(http.FORBIDDEN, "There is no listing; ask for /filecache/SHA1.").render(request)
@@ -51,10 +51,12 @@ class FileCacheResource(Resource):
 class PlainFile(static.File):
     """A file, or a range of it; not a directory of them. It may be removed, or grow, while it is sent."""
 
-    def __init__(self, path: Path, content_type: str, grows: bool = False) -> None:
+    def __init__(self, path: Path, content_type: str, *, etag: bytes = b"", grows: bool = False) -> None:
+        """:param etag: of content that never changes; quoted."""
         super().__init__(str(path), defaultType=content_type)
         self.type = content_type
         self.encoding = None
+        self._etag = etag
         self._grows = grows
 
     def getChild(self, path: bytes, request: IRequest) -> Resource:
@@ -68,6 +70,11 @@ class PlainFile(static.File):
         # bytes where a boundary fills its buffer). The whole file is an answer that is always right (RFC 9110, 14.2).
         if b"," in (request.getHeader(b"range") or b""):
             request.requestHeaders.removeHeader(b"range")
+        # The caller has a part of another file: it must not get a range of this one (RFC 9110, 13.1.5).
+        if (known := request.getHeader(b"if-range")) is not None and (not self._etag or known.strip() != self._etag):
+            request.requestHeaders.removeHeader(b"range")
+        if self._etag and request.setETag(self._etag) is http.CACHED:
+            return b""
         try:
             return super().render_GET(request)  # type: ignore[no-untyped-call]
         except FileNotFoundError:  # Removed since it was looked up.

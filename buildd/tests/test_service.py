@@ -122,6 +122,28 @@ def test_head_and_ranges(daemon: RunningDaemon) -> None:
     assert daemon.get(path, Range="bytes=0-0,9-9")[::2] == (200, b"0123456789")  # Which is allowed.
 
 
+def test_range_of_the_same_file_only(daemon: RunningDaemon) -> None:
+    """If-Range: a range is sent when the ETag, which is the SHA-1, matches; else the whole file (RFC 9110, 13.1.5)."""
+    sha1 = daemon.present(b"0123456789")
+    path, part, every = f"/filecache/{sha1}", (206, b"234"), (200, b"0123456789")
+    assert daemon.get(path)[1]["etag"] == f'"{sha1}"'
+    assert daemon.get(path, Range="bytes=2-4", If_Range=f'"{sha1}"')[::2] == part
+    for other in (f'"{"0" * 40}"', f'W/"{sha1}"', sha1, "", "Tue, 01 Jan 2030 00:00:00 GMT"):
+        assert daemon.get(path, Range="bytes=2-4", If_Range=other)[::2] == every
+    assert daemon.get(path, If_None_Match=f'"{sha1}"')[::2] == (304, b"")
+    assert daemon.get(path, If_None_Match='"other"')[::2] == every
+
+
+def test_log_has_no_ranges_to_go_on_with(own_daemon: RunningDaemon) -> None:
+    """A log grows, and the next is another, so with If-Range all of it is sent."""
+    _build(own_daemon, log="a log\n")
+    own_daemon.wait_for("WAITING")
+    _, headers, body = own_daemon.get("/filecache/buildlog")
+    assert "etag" not in headers
+    for known in ("", '""', headers["last-modified"]):
+        assert own_daemon.get("/filecache/buildlog", Range="bytes=2-4", If_Range=known)[::2] == (200, body)
+
+
 def test_empty_file(daemon: RunningDaemon) -> None:
     """A file without content is served as such."""
     assert daemon.get(f"/filecache/{daemon.present(b'')}")[::2] == (200, b"")
