@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from twisted.logger import Logger
+
 from buildd.protocol import ProtocolError, Sha1, parse_sha1
 
 PARTIAL_PREFIX: Final = ".partial-"  # No SHA-1 begins with a dot.
@@ -26,6 +28,8 @@ KEEP_S: Final = 600
 _ROOM_STEP_BYTES: Final = 32 << 20  # How much is written between two looks at the room that is left.
 _PIECE_BYTES: Final = 1 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+_log = Logger()
 
 
 class NoSpace(OSError):
@@ -69,7 +73,10 @@ class FileCache:
         self._stopped = threading.Event()
         directory.mkdir(parents=True, exist_ok=True)
         for partial in directory.glob(".*"):
-            _discard(partial)
+            try:
+                _discard(partial)
+            except OSError as exc:  # It costs space, and no more.
+                _log.warn("{partial} cannot be removed: {why}", partial=str(partial), why=exc.strerror or str(exc))
 
     def stop(self) -> None:
         """Let whatever reads or writes a file end soon, by Stopped."""
@@ -103,9 +110,21 @@ class FileCache:
             self._pins.subtract(sha1s)
             self._pins = +self._pins  # Drops the zeros.
 
-    def forget(self, sha1: Sha1) -> None:
-        """Remove a file, unless it is pinned."""
-        self._remove(sha1)
+    def forget(self, sha1: Sha1) -> bool:
+        """Remove a file, unless it is pinned or gone already; whether it did.
+
+        Removing a large file takes long, and the reactor's thread may be about to pin one: that must not wait.
+        """
+        taken = self.directory / f"{PARTIAL_PREFIX}{sha1}"
+        with self._lock:
+            if self._pins[sha1]:
+                return False
+            try:
+                self.path(sha1).rename(taken)
+            except FileNotFoundError:
+                return False
+        taken.unlink(missing_ok=True)
+        return True
 
     def add(self, chunks: Iterable[bytes]) -> Sha1:
         """Store a file and return the SHA-1 of its content. Adding what is already here is harmless.
@@ -190,7 +209,7 @@ class FileCache:
             for entry in entries:
                 if total <= self._limit_bytes and self._left_bytes() >= wanted_bytes:
                     return
-                if self._is_spare(entry) and self._remove(Sha1(entry.name)):
+                if self._is_spare(entry) and self.forget(Sha1(entry.name)):
                     total -= entry.size
         if self._left_bytes() < wanted_bytes:
             floor = f"of what is left, {self._free_floor_bytes >> 20} MB are to stay free"
@@ -199,28 +218,16 @@ class FileCache:
     def _left_bytes(self) -> int:
         return shutil.disk_usage(self.directory).free - self._free_floor_bytes
 
-    def _remove(self, sha1: Sha1) -> bool:
-        """Remove a file, unless it is pinned or gone already; whether it did.
-
-        Removing a large file takes long, and the reactor's thread may be about to pin one: that must not wait.
-        """
-        taken = self.directory / f"{PARTIAL_PREFIX}{sha1}"
-        with self._lock:
-            if self._pins[sha1]:
-                return False
-            try:
-                self.path(sha1).rename(taken)
-            except FileNotFoundError:
-                return False
-        taken.unlink(missing_ok=True)
-        return True
-
     def _entries(self) -> Iterator[_Entry]:
         with os.scandir(self.directory) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
-                    yield _Entry(status.st_atime, status.st_size, entry.name)
+                    used = status.st_atime
+                    if used > self._now():  # The clock ran ahead then. Such a file would stay for as long as it did.
+                        used = self._now()
+                        os.utime(entry.path, (used, status.st_mtime), follow_symlinks=False)
+                    yield _Entry(used, status.st_size, entry.name)
 
     def _is_spare(self, entry: _Entry) -> bool:
         try:

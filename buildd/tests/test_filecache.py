@@ -1,5 +1,6 @@
 """Tests of buildd.filecache."""
 
+import errno
 import hashlib
 import os
 import resource
@@ -138,11 +139,37 @@ def test_files_asked_for_lately_stay(cache: FileCache, clock: Clock) -> None:
     assert sha1 in cache
 
 
+def test_clock_that_ran_ahead(cache: FileCache, clock: Clock) -> None:
+    """A file that was last used in what is the future now counts as used now, and goes in its turn."""
+    clock.now += 1e7
+    sha1 = cache.add([b"a" * 900])
+    clock.now -= 1e7
+    cache.make_room(900)
+    assert sha1 in cache
+    clock.now += KEEP_S + 1
+    cache.make_room(900)
+    assert sha1 not in cache
+
+
+def test_half_written_file_that_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier daemon left half-written may be beyond removal: the cache does without."""
+    directory = tmp_path / "filecache"
+    (directory / ".partial-x").mkdir(parents=True)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("shutil.rmtree", refuse)
+    cache = FileCache(directory, 1000, 0)
+    assert cache.add([b"hello"]) == HELLO
+    assert cache.sha1s() == {HELLO}
+
+
 def test_forgotten_file_is_gone(cache: FileCache) -> None:
     """forget() removes a file; one that is not there is fine."""
     sha1 = cache.add([b"hello"])
-    cache.forget(sha1)
-    cache.forget(sha1)
+    assert cache.forget(sha1)
+    assert not cache.forget(sha1)
     assert not _files(cache)
 
 
