@@ -8,8 +8,10 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable
+from urllib.parse import unquote
 
 from buildd.control import Dsc
+from buildd.depwait import COMPLETE
 from buildd.protocol import ProtocolError
 from buildd.relations import Alternatives, first_alternatives, parse_relations, show_relations
 
@@ -21,9 +23,18 @@ STATE = (
     "-c",
     "cd /var/lib/apt/lists && find . -maxdepth 1 -type f ! -name lock | sort | xargs sha256sum | sha256sum",
 )
-DUMP_AVAILABLE = ("sh", "-c", "apt-cache dumpavail | grep -E '^(Package|Version|Provides):|^$'")
+# Prints the lines that depwait.parse_available takes. The last one says that all went well: the shell forgets how
+# apt-cache ended.
+DUMP_AVAILABLE = (
+    "sh",
+    "-c",
+    f"{{ apt-cache dumpavail && echo '{COMPLETE}'; }} | grep -E '^(Package|Version|Provides):|^$|^{COMPLETE}$'",
+)
 
-CONFIGURATION = """\
+# apt says so before it calls dpkg. It needs no archive any more then, and packages' scripts write among its words.
+_DPKG_BEGINS = "debfarm: dpkg begins"
+
+CONFIGURATION = f"""\
 # Root inside is one unprivileged user's; apt's own user would gain nothing, and could not read our files.
 APT::Sandbox::User "root";
 APT::Install-Recommends "false";
@@ -34,15 +45,21 @@ Acquire::Retries "2";
 Acquire::http::Timeout "30";
 Acquire::https::Timeout "30";
 Dpkg::Use-Pty "false";
-DPkg::Options { "--force-confold"; "--force-unsafe-io"; };
+DPkg::Options {{ "--force-confold"; "--force-unsafe-io"; }};
+DPkg::Pre-Invoke {{ "echo '{_DPKG_BEGINS}'"; }};
 """
 
+# Its errors and warnings, each with the indented lines that go on with it.
+_COMPLAINT = re.compile(r"^(?:E: |W: |Err:).*(?:\n {2}.*)*", re.MULTILINE)
 _TRANSIENT = re.compile(
-    r"Could not connect|Unable to connect|Connection (?:failed|timed out|refused|reset)|Cannot initiate the connection"
-    r"|Could not resolve|Temporary failure|Network is unreachable|No route to host"
-    r"|Error reading from server|Undetermined Error|Bad header line|Hash Sum mismatch|File has unexpected size"
-    r"|\b50[0-9] +[A-Z]|Mirror sync in progress",
+    r"Could not connect|Unable to connect|Connection (?:failed|timed out|refused|reset)|connection timed out"
+    r"|Cannot initiate the connection|Could not resolve|Temporary failure resolving|Network is unreachable"
+    r"|No route to host|Error reading from server|Data socket timed out|Undetermined Error|Bad header line"
+    r"|Error in the pull function|Hash Sum mismatch|File has unexpected size|Mirror sync in progress"
+    r"| {2}(?:408|429|500|502|503|504) ",  # "URL  503  Service Unavailable [IP: 127.0.0.1 80]"
 )
+_CREDENTIALS = re.compile(r"([A-Za-z0-9+.-]+)://([^\s/]*)@([^\s/@]+)(\S*)")
+_NO_SPACE = re.compile(r"You don't have enough free space in|No space left on device")
 
 
 def build_dep(dsc_path: str, *, simulate: bool = False) -> tuple[str, ...]:
@@ -50,9 +67,46 @@ def build_dep(dsc_path: str, *, simulate: bool = False) -> tuple[str, ...]:
     return ("apt-get", "-q", *(("--simulate",) if simulate else ()), "build-dep", dsc_path)
 
 
+def with_credentials(command: tuple[str, ...]) -> tuple[str, ...]:
+    """A command of apt's that takes an auth.conf on standard input, and writes its errors among its other words.
+
+    The file is in a tmpfs of this one command's (see isolation/enter.py): it is never on a disk nor in a layer, and
+    gone before anything of the package to be built runs.
+    """
+    netrc = "/dev/shm/debfarm-auth.conf"
+    script = f'umask 077; cat >{netrc}; exec "$@" </dev/null 2>&1'
+    return ("sh", "-c", script, "sh", command[0], "-o", f"Dir::Etc::netrc={netrc}", *command[1:])
+
+
+def split_credentials(archives: Iterable[str]) -> tuple[tuple[str, ...], str]:
+    """Lines for sources.list without the user:password@ of their URLs, and these as an auth.conf (apt_auth.conf(5)).
+
+    :raises ProtocolError: a user or password cannot be written there.
+    """
+    lines, entries = [], set()
+    for number, line in enumerate(archives):
+        if (found := _CREDENTIALS.search(line)) is None:
+            lines.append(line)
+            continue
+        scheme, credentials, host, path = found.groups()
+        lines.append(f"{line[: found.start()]}{scheme}://{host}{path}{line[found.end() :]}")
+        user, _, password = map(unquote, credentials.partition(":"))
+        if not re.fullmatch(r"\S+", user) or not re.fullmatch(r"\S*", password):
+            raise ProtocolError(f"archives: apt takes no white space in user and password, as item {number} has it")
+        secret = f" password {password}" if password else ""
+        # The first entry that matches counts for apt, and matches what begins with it: the longest comes first.
+        entries.add(f"machine {scheme}://{host}{path.rstrip('/')}/ login {user}{secret}\n")
+    return tuple(lines), "".join(sorted(entries, key=lambda entry: (-len(entry.split()[1]), entry)))
+
+
 def did_not_answer(output: str) -> bool:
     """Whether a failed apt says that an archive could not be reached, or was caught in mid-change."""
-    return bool(_TRANSIENT.search(output))
+    return any(map(_TRANSIENT.search, _complaints(output)))
+
+
+def had_no_space(output: str) -> bool:
+    """Whether a failed apt says that the disk is too small for what it was to fetch."""
+    return any(map(_NO_SPACE.search, _complaints(output)))
 
 
 def build_depends(dsc: Dsc, architecture: str, arch_indep: bool) -> tuple[Alternatives, ...]:
@@ -102,3 +156,8 @@ def _fields(dsc: Dsc, name: str, architecture: str, arch_indep: bool) -> tuple[A
     """A field and its -Arch and -Indep forms, as far as they apply."""
     names = [name, f"{name}-Arch", *([f"{name}-Indep"] if arch_indep else [])]
     return tuple(clause for one in names for clause in parse_relations(dsc.field(one), architecture))
+
+
+def _complaints(output: str) -> list[str]:
+    """The errors and warnings of apt's own: none once dpkg was called, as anybody may write then."""
+    return [] if _DPKG_BEGINS in output else _COMPLAINT.findall(output)

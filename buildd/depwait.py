@@ -8,6 +8,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from debian.debian_support import Version
+
 from buildd.control import ControlError
 from buildd.relations import Alternatives, Relation, parse_relations, show_relations
 
@@ -19,25 +21,38 @@ _APT_UNMET = re.compile(
     r"(?:Pre-)?Depends: (\S+(?: \([<>=]+ [^)\s]+\))?) but (?:it is not installable|\S+ is to be installed)"
 )
 _EXPLANATION_MAX = 1 << 20
+COMPLETE = "debfarm: that is all"  # The last line of the list of what apt has.
 
 
-def parse_available(lines: Iterable[str]) -> Available:
+class IncompleteList(Exception):
+    """The list of what apt has breaks off: what is not in it may be there all the same."""
+
+
+def parse_available(text: str) -> Available:
     """Names and versions, provided ones included, from the lines Package, Version and Provides of what apt has.
 
-    There are 60,000 such stanzas in Debian, so they come reduced to these one-line fields (apt.DUMP_AVAILABLE).
+    There are 60,000 such stanzas in Debian, so they come reduced to these one-line fields (apt.DUMP_AVAILABLE). A
+    version that dpkg would refuse satisfies nothing.
+
+    :raises IncompleteList: COMPLETE is not its last line.
     """
+    *lines, last, rest = ["", *text.split("\n")]
+    if last != COMPLETE or rest:
+        raise IncompleteList
     found: defaultdict[str, set[str | None]] = defaultdict(set)
     package = ""
     for line in lines:
         field, _, value = line.partition(": ")
         if field == "Package":
             package = value.strip()
-        elif field == "Version":
+        elif field == "Version" and _is_version(value.strip()):
             found[package].add(value.strip())
         elif field == "Provides":
             for clause in value.split(","):
                 name, _, version = clause.strip().partition(" ")
-                found[name].add(version.strip("()= ") or None)
+                version = version.strip("()= ")
+                if not version or _is_version(version):
+                    found[name].add(version or None)
     return {name: frozenset(versions) for name, versions in found.items()}
 
 
@@ -74,3 +89,11 @@ def _is_there(relation: Relation, available: Available) -> bool:
     if not relation.operator:
         return bool(versions)
     return any(version is not None and relation.takes(version) for version in versions)
+
+
+def _is_version(text: str) -> bool:
+    try:
+        Version(text)
+    except ValueError:
+        return False
+    return True

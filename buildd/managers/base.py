@@ -3,10 +3,20 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
 
 from buildd.buildlog import BuildLog
 from buildd.protocol import BuildId, BuildStatus, FileName, Sha1
+
+T = TypeVar("T")
+
+
+class InThread(Protocol):
+    """Calls something that blocks, in a thread."""
+
+    def __call__(self, blocking: Callable[..., T], /, *args: object) -> Deferred[T]: ...
 
 
 @dataclass(frozen=True)

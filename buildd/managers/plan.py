@@ -27,6 +27,8 @@ class Plan:
     unwanted: tuple[Alternatives, ...]  # Build-conflicts that apply.
     dependency_dsc: str  # What apt is asked to install.
     key_files: Mapping[str, bytes]  # For trusted.gpg.d.
+    sources: tuple[str, ...]  # Lines for sources.list; none: the chroot's own.
+    auth_conf: str  # The credentials for them.
     updated_key: LayerKey  # Of the chroot, brought up to date from these archives.
 
     def installed_key(self, state: str) -> LayerKey:
@@ -46,6 +48,7 @@ def make_plan(request: BuildRequest, architecture: str) -> Plan:
     """
     arguments = parse_binarypackage_arguments(request.arguments, architecture)
     key_files = apt.key_files(arguments.trusted_keys)
+    sources, auth_conf = apt.split_credentials(arguments.archives)
     names = [name for name in request.files if name.endswith(".dsc")]
     if len(names) != 1:
         raise ProtocolError(f"filemap must name one .dsc, not {len(names)}")
@@ -65,7 +68,8 @@ def make_plan(request: BuildRequest, architecture: str) -> Plan:
         unwanted=unwanted,
         dependency_dsc=apt.dependency_dsc(dsc, wanted, unwanted),
         key_files=key_files,
-        updated_key=layer_key(
-            "updated", request.chroot_sha1, layer_key(*arguments.archives), layer_key(*arguments.trusted_keys)
-        ),
+        sources=sources,
+        auth_conf=auth_conf,
+        # Whoever may read an archive has its lists fetched anew, so the credentials are of no account.
+        updated_key=layer_key("updated", request.chroot_sha1, layer_key(*sources), layer_key(*arguments.trusted_keys)),
     )

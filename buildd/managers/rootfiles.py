@@ -40,7 +40,6 @@ _PROGRAMS = {
 
 def root_files(plan: Plan, config: BuilddConfig) -> bytes:
     """A tar archive of the files, all of them root's. Keys may be megabytes: call it in a thread."""
-    archives = plan.arguments.archives
     proxy = f'Acquire::http::Proxy "{config.apt_proxy}";\n' if config.apt_proxy else ""
     files = {
         "etc/apt/apt.conf.d/99debfarm": (apt.CONFIGURATION + proxy).encode(),
@@ -51,8 +50,8 @@ def root_files(plan: Plan, config: BuilddConfig) -> bytes:
         DEPENDENCY_DSC.lstrip("/"): plan.dependency_dsc.encode(),
         **{f"etc/apt/trusted.gpg.d/{name}": key for name, key in plan.key_files.items()},
     }
-    if archives:
-        files["etc/apt/sources.list"] = "".join(f"{line}\n" for line in archives).encode()
+    if plan.sources:
+        files["etc/apt/sources.list"] = "".join(f"{line}\n" for line in plan.sources).encode()
     return _tar(files)
 
 

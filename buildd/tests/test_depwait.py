@@ -1,17 +1,21 @@
 """What a dep-wait names."""
 
-from buildd.depwait import missing, missing_further_down, parse_available
+import pytest
+
+from buildd.depwait import COMPLETE, IncompleteList, missing, missing_further_down, parse_available
 from buildd.relations import parse_relations
 
-AVAILABLE = parse_available(
-    """Package: libfoo-dev
+LIST = f"""\
+Package: libfoo-dev
 Version: 1.2-3
 Provides: libfoo1-dev (= 1.2), foo-api
 
 Package: gcc
 Version: 4:12.2.0-3
-""".splitlines()
-)
+
+{COMPLETE}
+"""
+AVAILABLE = parse_available(LIST)
 
 
 def test_what_is_there_is_not_missing() -> None:
@@ -26,6 +30,22 @@ def test_what_is_missing_keeps_its_version_and_loses_its_qualifiers() -> None:
         "libfoo-dev (>= 1.3), bar:any (>= 2) [linux-any] <!nocheck>, bar:native (>= 2), gcc (= 1) | baz", "amd64"
     )
     assert missing(wanted, AVAILABLE) == "libfoo-dev (>= 1.3), bar (>= 2), gcc (= 1) | baz"
+
+
+@pytest.mark.parametrize("length", [0, 1, 60, len(LIST) - 2, len(LIST) - 1])
+def test_a_list_that_breaks_off_is_not_believed(length: int) -> None:
+    """What is behind the break would be reported missing."""
+    with pytest.raises(IncompleteList):
+        parse_available(LIST[:length])
+
+
+@pytest.mark.parametrize("version", ["1 $x", "", "a b", "$(x)", ":", "1:"])
+def test_versions_that_dpkg_would_refuse_satisfy_nothing(version: str) -> None:
+    """They are somebody else's mistake in an archive, and end no build."""
+    available = parse_available(
+        f"Package: aa\nVersion: {version}\nProvides: bb (= {version or '_'}), cc\n\n{COMPLETE}\n"
+    )
+    assert missing(parse_relations("aa (>= 1), bb (>= 1), cc"), available) == "aa (>= 1), bb (>= 1)"
 
 
 def test_a_provided_name_without_version_satisfies_no_version() -> None:

@@ -18,6 +18,7 @@ SOURCE = b"the source"
 
 def request(tmp_path: Path, more: str = "", **arguments: Any) -> BuildRequest:
     """A request for hello 1.0, with more fields in its .dsc."""
+    tmp_path.mkdir(exist_ok=True)
     tarball, dsc = tmp_path / "tarball", tmp_path / "dsc"
     tarball.write_bytes(SOURCE)
     dsc.write_text(
@@ -78,6 +79,16 @@ def test_a_huge_field_costs_little(tmp_path: Path) -> None:
     with pytest.raises(ProtocolError, match="too long"):
         plan(tmp_path, f"Build-Depends: {'aaa [!hurd-any] <!nocheck>, ' * 100_000}\n")
     assert time.process_time() - began < 1
+
+
+def test_a_layer_belongs_to_an_archive_and_not_to_a_password(tmp_path: Path) -> None:
+    """Neither what is written into the root nor the key of what is kept of it has credentials in it."""
+    one, other, elsewhere = (
+        plan(tmp_path, archives=[f"deb http://{place} ./"]) for place in ("a:b@h/x", "c:d@h/x", "a:b@h/y")
+    )
+    assert one.updated_key == other.updated_key != elsewhere.updated_key
+    assert one.sources == ("deb http://h/x ./",)
+    assert one.auth_conf == "machine http://h/x/ login a password b\n"
 
 
 def test_layers_of_different_archives_and_keys_have_different_keys(tmp_path: Path) -> None:

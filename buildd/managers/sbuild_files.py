@@ -1,0 +1,60 @@
+"""What is written for sbuild beside the root of a build, and what is taken of what it writes. All of it blocks."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from buildd import sbuild
+from buildd.config import BuilddConfig
+from buildd.control import ControlError, check_file, parse_changes
+from buildd.managers.plan import Plan
+from buildd.protocol import FileName, parse_file_name
+
+START = "sbuild.sh"  # Below the directory that is laid out; it says itself how it is called.
+SOURCE = "source"  # Where the files of the source package are, below that directory.
+
+
+def lay_out(directory: Path, plan: Plan, files: Mapping[FileName, Path], root: Path, config: BuilddConfig) -> None:
+    """Make a directory that has all that sbuild and schroot need.
+
+    :param files: the source package, in the cache.
+    :param root: of the build, as sbuild sees it.
+    """
+    source = directory / SOURCE
+    (directory / "schroot" / "chroot.d").mkdir(parents=True)
+    (directory / "schroot" / "debfarm").mkdir()
+    (directory / "home").mkdir()
+    source.mkdir()
+    for name, path in files.items():
+        _place(path, source / name)
+    environment = sbuild.build_environment(plan.arguments, config.jobs)
+    (directory / "sbuildrc").write_text(sbuild.configuration(environment, config.silence_s))
+    (directory / "schroot" / "chroot.d" / "build").write_text(sbuild.schroot_definition(str(root)))
+    for empty in ("schroot.conf", "debfarm/fstab", "debfarm/copyfiles", "debfarm/nssdatabases"):
+        (directory / "schroot" / empty).touch()
+    shutil.copyfile(Path(__file__).with_name("sbuild.sh"), directory / START)
+
+
+def results(directory: Path) -> dict[FileName, Path]:
+    """What the one .changes in a directory names, and the .changes; every file checked.
+
+    :raises ControlError: there is no such file, or it promises what is not there.
+    """
+    changes = [path for path in directory.glob("*.changes") if path.is_file() and not path.is_symlink()]
+    if len(changes) != 1:
+        raise ControlError(f"there are {len(changes)} .changes files instead of one")
+    files: dict[FileName, Path] = {}
+    for listed in parse_changes(changes[0]).files:
+        check_file(directory / listed.name, listed)
+        files[listed.name] = directory / listed.name
+    files[parse_file_name(changes[0].name)] = changes[0]
+    return files
+
+
+def _place(path: Path, target: Path) -> None:
+    """A second name for a file where that can be, else a copy."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)

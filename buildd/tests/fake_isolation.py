@@ -1,0 +1,79 @@
+"""An isolation without namespaces: its root answers as the test says, and keeps what it was asked."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from buildd.buildlog import BuildLog
+from buildd.isolation.layers import Layer, LayerKey
+from buildd.process import Children, Exit
+from buildd.protocol import Sha1
+
+OK = Exit(0, None, None)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ends, and what it writes before."""
+
+    ended: Exit = OK
+    words: str = ""
+
+
+@dataclass
+class FakeIsolation:
+    """The first answer whose key is in a command is the command's; without one it ends well and says nothing."""
+
+    answers: dict[str, Answer]
+    unpacking: Exception | None = None  # Raised by unpack().
+    unremovable: frozenset[str] = frozenset()  # Names of directories that cannot be removed.
+    removed: list[Path] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    inputs: dict[str, bytes] = field(default_factory=dict)  # Command to its standard input.
+
+    async def unpack(self, tarball: Path, sha1: Sha1, children: Children, log: BuildLog) -> None:
+        if self.unpacking:
+            raise self.unpacking
+
+    def open(self, sha1: Sha1, layers: Sequence[Layer], directory: Path, children: Children) -> "FakeRoot":
+        directory.mkdir()
+        return FakeRoot(self, directory, directory)
+
+    def find(self, key: LayerKey) -> Layer | None:
+        return None
+
+    async def keep(self, key: LayerKey, root: object, note: str) -> Layer:
+        return Layer(Path("/nowhere"), note)
+
+    async def remove(self, directory: Path) -> None:
+        if directory.name in self.unremovable:
+            raise OSError(f"{directory} is busy")
+        self.removed.append(directory)
+
+    async def recover(self, used: frozenset[Sha1]) -> None:
+        return
+
+
+@dataclass
+class FakeRoot:
+    """Runs nothing."""
+
+    isolation: FakeIsolation
+    path: Path
+    changes: Path
+
+    async def run(
+        self, argv: Sequence[str], *, network: bool, stdin: bytes = b"", output: Callable[[bytes], None] | None = None
+    ) -> Exit:
+        command = " ".join(argv)
+        self.isolation.commands.append(command)
+        self.isolation.inputs[command] = stdin
+        answer = next((answer for part, answer in self.isolation.answers.items() if part in command), Answer())
+        if output is not None:
+            output(answer.words.encode())
+        return answer.ended
+
+    async def run_beside(
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, visible: Sequence[Path]
+    ) -> Exit:
+        return await self.run(argv, network=False)

@@ -1,0 +1,114 @@
+"""What apt's words mean, and what it is given. The lines are apt's own, of Debian 12."""
+
+import pytest
+
+from buildd.apt import did_not_answer, had_no_space, split_credentials, with_credentials
+from buildd.protocol import ProtocolError
+
+FETCHED = """\
+Reading package lists...
+The following NEW packages will be installed:
+  debhelper
+0 upgraded, 1 newly installed, 0 to remove and 0 not upgraded.
+Need to get 503 MB of archives.
+Get:1 http://deb.debian.org/debian bookworm/main amd64 debhelper all 13.11.4 [1,504 B]
+Fetched 503 MB in 1s (500 kB/s)
+"""
+INDEX = "E: Some index files failed to download. They have been ignored, or old ones used instead.\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Err:1 http://127.0.0.1:9/x ./ InRelease\n"
+        "  Could not connect to 127.0.0.1:9 (127.0.0.1). - connect (111: Connection refused)\n",
+        "E: Failed to fetch http://127.0.0.1:9/x/./InRelease  Could not connect to 127.0.0.1:9 (127.0.0.1)."
+        " - connect (111: Connection refused)\n",
+        "Err:1 http://10.0.0.1/x ./ InRelease\n  Could not connect to 10.0.0.1:80 (10.0.0.1), connection timed out\n",
+        "Err:1 http://deb.debian.org/debian bookworm InRelease\n  Temporary failure resolving 'deb.debian.org'\n",
+        "Err:3 http://127.0.0.1/x ./ Packages\n  503  Service Unavailable [IP: 127.0.0.1 80]\n",
+        "E: Failed to fetch http://127.0.0.1/x/./Packages  502  Bad Gateway [IP: 127.0.0.1 80]\n",
+        "E: Failed to fetch http://127.0.0.1/x/./Packages  503   [IP: 127.0.0.1 80]\n",
+        "E: Failed to fetch http://127.0.0.1/x/./Packages.xz  Hash Sum mismatch\n   Hashes of expected file:\n",
+        "E: Failed to fetch http://127.0.0.1/x/./Packages.xz  File has unexpected size (5 != 6). Mirror sync in"
+        " progress? [IP: 127.0.0.1 80]\n   Hashes of expected file:\n",
+        "E: Failed to fetch http://127.0.0.1/x/pool/a.deb  Error reading from server. Remote end closed connection"
+        " [IP: 127.0.0.1 80]\n",
+    ],
+)
+def test_an_archive_that_does_not_answer_is_worth_another_try(words: str) -> None:
+    """Connections, names, servers in trouble, and archives in mid-change."""
+    assert did_not_answer(FETCHED + words + INDEX)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "E: Failed to fetch http://127.0.0.1/x/./Packages  404  Not Found [IP: 127.0.0.1 80]\n",
+        "E: Failed to fetch http://127.0.0.1/x/./Packages  401  Unauthorized [IP: 127.0.0.1 503]\n",
+        "E: The repository 'http://127.0.0.1/debian bookworm Release' does not have a Release file.\n",
+        "W: GPG error: http://127.0.0.1/debian x InRelease: The following signatures couldn't be verified because"
+        " the public key is not available: NO_PUBKEY 0E98404D386FA1D9\n"
+        "E: The repository 'http://127.0.0.1/debian bookworm InRelease' is not signed.\n",
+        "E: Malformed entry 1 in list file /etc/apt/sources.list (Component)\n"
+        "E: The list of sources could not be read.\n",
+        "E: Unable to locate package libnone-dev\n",
+        "Get:2 http://127.0.0.1/ bookworm/main amd64 503  Service [503 B]\n",
+        "debfarm: dpkg begins\nSetting up evil (1) ...\nE: Failed to fetch x  503  Service Unavailable\n",
+        "debfarm: dpkg begins\nErr:1 x\n  Could not connect to x\nE: Sub-process dpkg returned an error code\n",
+    ],
+)
+def test_other_failures_are_not_the_networks(words: str) -> None:
+    """What would fail again, sizes and names that look like a status, and what a package's scripts write."""
+    assert not did_not_answer(FETCHED + words + INDEX)
+
+
+def test_apt_finds_the_disk_too_small() -> None:
+    """Its own words count, a script's do not."""
+    assert had_no_space(FETCHED + "E: You don't have enough free space in /var/cache/apt/archives/.\n")
+    assert had_no_space("E: Write error - write (28: No space left on device)\n")
+    assert not had_no_space(FETCHED + "debfarm: dpkg begins\nE: No space left on device\n")
+
+
+def test_credentials_are_kept_apart() -> None:
+    """sources.list has no password, and auth.conf has those for just these places, the most particular first."""
+    lines, auth = split_credentials(
+        [
+            "deb http://ppa.example/open bookworm main",
+            "deb [trusted=yes] http://ann:se%2Bcret@ppa.example/private bookworm main",
+            "deb-src https://bob:p@ss:word@ppa.example:8443/private/more/ ./",
+            "deb https://tok@en.example/ ./",
+        ]
+    )
+    assert lines == (
+        "deb http://ppa.example/open bookworm main",
+        "deb [trusted=yes] http://ppa.example/private bookworm main",
+        "deb-src https://ppa.example:8443/private/more/ ./",
+        "deb https://en.example/ ./",
+    )
+    assert auth == (
+        "machine https://ppa.example:8443/private/more/ login bob password p@ss:word\n"
+        "machine http://ppa.example/private/ login ann password se+cret\n"
+        "machine https://en.example/ login tok\n"
+    )
+    assert split_credentials(["deb http://ppa.example/open bookworm main"])[1] == ""
+
+
+@pytest.mark.parametrize("credentials", ["a%20b:c", "a:b%20c", "a:b%0Amachine", ":x"])
+def test_credentials_that_auth_conf_cannot_hold_are_refused(credentials: str) -> None:
+    """Its words end at white space; the message does not repeat the password."""
+    with pytest.raises(ProtocolError, match="item 0") as refused:
+        split_credentials([f"deb http://{credentials}@ppa.example/ ./"])
+    assert credentials not in str(refused.value)
+
+
+def test_a_command_with_credentials_keeps_its_arguments() -> None:
+    """The option that names the file comes before the verb."""
+    assert with_credentials(("apt-get", "-q", "update"))[4:] == (
+        "apt-get",
+        "-o",
+        "Dir::Etc::netrc=/dev/shm/debfarm-auth.conf",
+        "-q",
+        "update",
+    )

@@ -1,0 +1,186 @@
+"""The stages of a package build, and whom their failures blame."""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.testing import MemoryReactorClock
+
+from buildd.config import read_config
+from buildd.depwait import COMPLETE
+from buildd.isolation import BrokenChroot, LimitReached
+from buildd.managers.base import BuildResult
+from buildd.managers.binarypackage import BinaryPackageManager
+from buildd.process import Exit, Limit
+from buildd.protocol import BuildStatus
+from buildd.tests.fake_isolation import Answer, FakeIsolation
+from buildd.tests.test_plan import request
+
+T = TypeVar("T")
+
+FAILED = Exit(100, None, None)
+TOO_LONG = Exit(None, 9, Limit.WALL_TIME)
+PREPARED = Answer(words="amd64 2001:2001\n")
+# In this order: the simulation's command has the other's words in it, too.
+UNINSTALLABLE = {"--simulate": Answer(FAILED), "build-dep": Answer(FAILED)}
+
+
+def at_once(blocking: Callable[..., T], /, *args: object) -> Deferred[T]:
+    return succeed(blocking(*args))
+
+
+def manager(isolation: FakeIsolation, tmp_path: Path, free: int = 1 << 40) -> BinaryPackageManager:
+    config = read_config(None, {}, {"directory": str(tmp_path), "architecture": "amd64"})
+    reactor: Any = MemoryReactorClock()  # type: ignore[no-untyped-call]
+    return BinaryPackageManager(config, isolation, reactor, at_once, lambda path: free)
+
+
+def build(
+    tmp_path: Path,
+    answers: dict[str, Answer],
+    *,
+    free: int = 1 << 40,
+    unpacking: Exception | None = None,
+    more: str = "Build-Depends: aa\n",
+    **arguments: Any,
+) -> BuildResult:
+    """Build hello 1.0 where commands are answered like this."""
+    isolation = FakeIsolation({**answers, "prepare": answers.get("prepare", PREPARED)}, unpacking)
+    return run(isolation, tmp_path, free, more, **arguments)
+
+
+def run(isolation: FakeIsolation, tmp_path: Path, free: int = 1 << 40, more: str = "", **arguments: Any) -> BuildResult:
+    builder, asked = manager(isolation, tmp_path, free), request(tmp_path, more, **arguments)
+    results: list[BuildResult] = []
+    Deferred.fromCoroutine(builder.build(asked, builder.check(asked))).addCallback(results.append)
+    return results[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("amd64 0:0\n", "uid 0 and gid 0, which no build may have"),
+        ("amd64 2001:0\n", "no build may have"),
+        ("amd64 65534:2001\n", "no build may have"),
+        ("amd64 99999:2001\n", "no build may have"),
+        ("arm64 2001:2001\n", "the chroot is for 'arm64', the build for 'amd64'"),
+        ("", "damaged"),
+        ("amd64\n", "damaged"),
+        ("amd64 2001:2001\nmore\n", "damaged"),
+        ("amd64 -1:x\n", "damaged"),
+    ],
+)
+def test_a_chroot_must_be_fit_for_a_build(tmp_path: Path, words: str, complaint: str) -> None:
+    """Architecture and build user are the chroot's claims; what is done with them needs them right."""
+    result = build(tmp_path, {"prepare": Answer(words=words)})
+    assert result.status is BuildStatus.CHROOTFAIL
+    assert complaint in result.reason
+
+
+def available(*packages: str) -> Answer:
+    return Answer(words="".join(f"Package: {name}\nVersion: 1\n\n" for name in packages) + COMPLETE + "\n")
+
+
+def test_missing_build_dependencies_are_named(tmp_path: Path) -> None:
+    """DEPFAIL, when the archives do not have them."""
+    result = build(tmp_path, {"dumpavail": available("bb"), **UNINSTALLABLE}, more="Build-Depends: aa (>= 2), bb\n")
+    assert (result.status, result.dependencies) == (BuildStatus.DEPFAIL, "aa (>= 2)")
+    result = build(tmp_path / "again", {"dumpavail": available("aa"), **UNINSTALLABLE})
+    assert result.status is BuildStatus.PACKAGEFAIL
+
+
+@pytest.mark.parametrize(
+    ("listed", "status"),
+    [
+        (Answer(FAILED), BuildStatus.CHROOTFAIL),
+        (Answer(words="Package: bb\n"), BuildStatus.CHROOTFAIL),
+        (Answer(TOO_LONG, "Package: bb\n"), BuildStatus.PACKAGEFAIL),
+        (Answer(words="Package: bb\n" * (6 << 20)), BuildStatus.BUILDERFAIL),
+    ],
+    ids=["fails", "breaks off", "is stopped", "is too long"],
+)
+def test_an_incomplete_list_of_packages_names_nothing(tmp_path: Path, listed: Answer, status: BuildStatus) -> None:
+    """What it does not have is not missing for that."""
+    result = build(tmp_path, {"dumpavail": listed, **UNINSTALLABLE})
+    assert (result.status, result.dependencies) == (status, "")
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"prepare": Answer(FAILED)},
+        {"update": Answer(FAILED)},
+        {"build-dep": Answer(FAILED)},
+        {"sbuild.sh": Answer(Exit(2, None, None))},
+        {"sbuild.sh": Answer(Exit(None, 9, Limit.LOG_ERROR))},
+    ],
+    ids=["prepare", "update", "install", "build", "log"],
+)
+def test_a_full_disk_is_the_builders_fault(tmp_path: Path, answers: dict[str, Answer]) -> None:
+    """Whatever stage fails on it, and whatever it says."""
+    result = build(tmp_path, answers, free=1 << 20)
+    assert (result.status, result.reason) == (BuildStatus.BUILDERFAIL, "the builder's disk is full")
+    assert build(tmp_path / "other", answers).reason != result.reason
+
+
+def test_what_unpacks_no_more_for_want_of_space_is_the_builders_fault(tmp_path: Path) -> None:
+    """The chroot is not to blame, nor is the daemon's own code."""
+    broken = BrokenChroot("the chroot tarball could not be unpacked: exit status 2")
+    assert build(tmp_path, {}, unpacking=broken).status is BuildStatus.CHROOTFAIL
+    result = build(tmp_path / "full", {}, unpacking=broken, free=1 << 20)
+    assert (result.status, result.reason) == (BuildStatus.BUILDERFAIL, "the builder's disk is full")
+    result = build(tmp_path / "error", {}, unpacking=OSError(errno.ENOSPC, "No space left on device"))
+    assert (result.status, result.reason) == (BuildStatus.BUILDERFAIL, "the builder's disk is full")
+
+
+@pytest.mark.parametrize("command", ["update", "dist-upgrade", "build-dep"])
+def test_packages_that_do_not_fit_on_the_disk(tmp_path: Path, command: str) -> None:
+    """apt asks beforehand, so that there is space left when it gives up."""
+    words = "E: You don't have enough free space in /var/cache/apt/archives/.\n"
+    result = build(tmp_path, {command: Answer(FAILED, words)})
+    assert (result.status, result.reason) == (BuildStatus.BUILDERFAIL, "the builder's disk is full")
+
+
+def test_a_limit_while_the_chroot_is_unpacked_is_not_the_chroots_fault(tmp_path: Path) -> None:
+    """It is what it would be in any other stage."""
+    result = build(tmp_path, {}, unpacking=LimitReached(TOO_LONG))
+    assert result.status is BuildStatus.PACKAGEFAIL
+    assert "longer than the time limit" in result.reason
+    result = build(tmp_path / "again", {}, unpacking=LimitReached(Exit(None, 9, Limit.LOG_ERROR)))
+    assert result.status is BuildStatus.BUILDERFAIL
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("E: Failed to fetch http://h/Packages  503  Service Unavailable [IP: 1.2.3.4 80]\n", BuildStatus.GIVENBACK),
+        ("E: Failed to fetch http://h/Packages  404  Not Found [IP: 1.2.3.4 80]\n", BuildStatus.CHROOTFAIL),
+    ],
+)
+def test_archives_that_fail_for_a_while_or_for_good(tmp_path: Path, words: str, status: BuildStatus) -> None:
+    """Only the first is worth another try."""
+    assert build(tmp_path, {"update": Answer(FAILED, words)}).status is status
+
+
+def test_credentials_are_there_for_apt_alone(tmp_path: Path) -> None:
+    """They come on the standard input of the commands that fetch, and of no other."""
+    isolation = FakeIsolation({"prepare": PREPARED, "sbuild.sh": Answer(FAILED)})
+    run(isolation, tmp_path, archives=["deb http://ann:s3cr3t@h/x ./"])
+    given = [command for command, stdin in isolation.inputs.items() if b"s3cr3t" in stdin]
+    assert [command.split()[-1] for command in given] == ["update", "dist-upgrade", "/tmp/build-dependencies.dsc"]
+    assert all("Dir::Etc::netrc=" in command for command in given)
+    assert not any("s3cr3t" in command for command in isolation.commands)
+
+
+def test_what_cannot_be_removed_at_start_is_left(tmp_path: Path) -> None:
+    """It costs space; the daemon starts all the same and removes the rest."""
+    builds = tmp_path / "builds"
+    for name in ("one", "stuck", "two"):
+        (builds / name).mkdir(parents=True)
+    isolation = FakeIsolation({}, unremovable=frozenset({"stuck"}))
+    done = Deferred.fromCoroutine(manager(isolation, tmp_path).recover(builds, frozenset()))
+    assert done.result is None
+    assert {path.name for path in isolation.removed} == {"one", "two"}
