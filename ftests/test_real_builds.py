@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ import pytest
 
 from buildd.protocol import parse_sha1
 from ftests.leftovers import Leftovers
+from ftests.private_archive import PrivateArchive
 from ftests.stock_client import StockClient
 from ftests.tiny_source import tiny_source
 from harness import BuilddTestSetup, FileServer, base_chroot
+from tools.machines_apt import find_mirror
 
 pytestmark = pytest.mark.real
 
@@ -84,6 +87,39 @@ def test_build_dependencies_that_exclude_each_other(client: StockClient, chroot:
     status, _ = client.build("b-4", tiny_source(tmp_path, needs="exim4-daemon-light, postfix"), chroot)
     assert status["build_status"] == "BuildStatus.PACKAGEFAIL"
     assert "cannot be installed together" in status["reason"]
+
+
+def test_build_dependencies_with_qualifiers_and_restrictions(client: StockClient, chroot: Path, tmp_path: Path) -> None:
+    """`:any`, `:native`, architecture wildcards and profiles mean to apt what they mean to sbuild."""
+    needs = "python3:any, gcc:native (>= 4:10), bc [linux-any], dc [!hurd-any] <!nocheck>, never [kfreebsd-any]"
+    source = tiny_source(
+        tmp_path, needs=needs, build="python3 -c 'print(1)' && gcc --version && echo 6*7 | bc && dc -V"
+    )
+    status, log = client.build("b-4a", source, chroot)
+    assert status["build_status"] == "BuildStatus.OK", log[-3000:]
+    assert "\n42\n" in log
+
+
+def test_an_archive_with_a_password(setup: BuilddTestSetup, client: StockClient, chroot: Path, tmp_path: Path) -> None:
+    """apt has it while it fetches; the log, the build and what stays on the disk do not, nor does the next build."""
+    archive = PrivateArchive("private-tool", "ann", "s3cr3t+pw")
+    debian = f"deb {find_mirror('bookworm').url} bookworm main"
+    try:
+        look = "cat /usr/share/private-tool/here /etc/apt/sources.list && ! grep -rs 's3c[r]3t' /etc /dev/shm /tmp"
+        source = tiny_source(tmp_path, needs="private-tool", build=look)
+        lines = [debian, archive.line("ann", "s3cr3t%2Bpw")]
+        status, log = client.build("b-4b", source, chroot, archives=lines, archive_private=True)
+        assert status["build_status"] == "BuildStatus.OK", log[-3000:]
+        assert "[trusted=yes] http://127.0.0.1:" in log
+        found = subprocess.run(["grep", "-rlsF", "s3cr3t", setup.directory], check=False, stdout=subprocess.PIPE)
+        assert (found.returncode, found.stdout) == (1, b"")
+        client.proxy.clean()
+        lines = [debian, archive.line("ann", "wrong")]
+        status, log = client.build("b-4c", source, chroot, archives=lines, archive_private=True)
+        assert status["build_status"] == "BuildStatus.CHROOTFAIL"
+        assert "401  Unauthorized" in log
+    finally:
+        archive.close()
 
 
 def test_an_archive_that_does_not_answer(client: StockClient, chroot: Path, tmp_path: Path) -> None:
