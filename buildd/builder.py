@@ -214,8 +214,10 @@ class Builder:
         self._set(BuilderStatus.IDLE)
         self._cache.unpin(job.inputs)
         self._removals += 1
-        Deferred.fromCoroutine(self._remove(job))
-        await self._forget_results(job)
+        try:
+            await self._forget_results(job)
+        finally:
+            Deferred.fromCoroutine(self._remove(job))
         return BuilderStatus.IDLE
 
     # --- the end of the daemon

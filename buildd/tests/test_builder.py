@@ -361,6 +361,17 @@ def test_abort_as_results_are_gathered(world: World) -> None:
     assert world.left() == []
 
 
+def test_clean_answers_once_the_results_are_gone(world: World) -> None:
+    """clean() forgets the files that the build produced before it answers."""
+    world.build(files={"a": "1"})
+    world.threads = []
+    cleaning = Deferred.fromCoroutine(world.builder.clean())
+    assert not cleaning.called
+    world.threads.pop().callback(None)
+    now(cleaning)
+    assert world.left() == []
+
+
 def test_results_that_come_after_clean(world: World) -> None:
     """A result that is still being gathered when the build is given up, and cleaned, is forgotten as it comes."""
     world.build(hang=True, files={"a": "1"})
