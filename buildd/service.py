@@ -4,8 +4,10 @@ import argparse
 import fcntl
 import os
 import signal
+import stat
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +44,7 @@ BuildTypes = Callable[[BuilddConfig, Any], Mapping[str, BuildManager]]
 SYSTEM_CONFIG: Final = Path("/etc/debfarm/buildd.conf")
 # No clock that is right says less: the program is not older.
 _EARLIEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
-_STOP_S = 8.0  # For ending clean when told to end; whoever tells waits 10.
+_STOP_S: Final = 8.0  # For ending clean when told to end; whoever tells waits 10.
 _STOP_HARD_S: Final = 9.5
 _ANSWER_S: Final = 0.5
 
@@ -55,10 +57,11 @@ class CannotStart(Exception):
     """The daemon cannot run here; the message says why, and what to do."""
 
 
-def main(argv: Sequence[str] | None = None, build_types: BuildTypes | None = None) -> int:
+def main(argv: Sequence[str] | None = None, build_types: BuildTypes | None = None, *, stop_s: float = _STOP_S) -> int:
     """Run the daemon until it is told to end.
 
     :param build_types: makes the build types, where they are not to be the real ones.
+    :param stop_s: how long ending clean may take, when told to end.
     :returns: the exit status: 0; 1 when it cannot run here; 2 when the configuration has mistakes.
     """
     arguments = _arguments(argv)
@@ -67,7 +70,7 @@ def main(argv: Sequence[str] | None = None, build_types: BuildTypes | None = Non
         _check_machine(config)
         with _lock(config.directory), _log_stream(arguments.log_file) as stream:
             _begin_logging(arguments, stream)
-            return _run(config, build_types or _real_build_types)
+            return _run(config, build_types or _real_build_types, stop_s)
     except ConfigError as exc:
         status, complaints = 2, list(exc.mistakes)
     except CannotStart as exc:
@@ -144,6 +147,7 @@ def _lock(directory: Path) -> IO[str]:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        _close_to_others(directory)
         file = (directory / "lock").open("a+", encoding="ascii")
     except OSError as exc:
         raise CannotStart(f"{directory} cannot be used: {exc.strerror}; [builder] directory names another") from exc
@@ -158,6 +162,14 @@ def _lock(directory: Path) -> IO[str]:
     file.write(f"{os.getpid()}\n")
     file.flush()
     return file
+
+
+def _close_to_others(directory: Path) -> None:
+    """Let nobody else in: what was unpacked below has sources.list with passwords, readable as in any chroot."""
+    status = directory.stat()
+    public = status.st_mode & stat.S_ISVTX  # Somebody tries the daemon in /tmp, say, which others need.
+    if status.st_uid == os.geteuid() and status.st_mode & 0o027 and not public:
+        directory.chmod(stat.S_IMODE(status.st_mode) & ~0o027)
 
 
 def _log_stream(path: Path | None) -> IO[str]:
@@ -182,18 +194,27 @@ def _begin_logging(arguments: argparse.Namespace, stream: IO[str]) -> None:
 # --- with the reactor
 
 
-def _run(config: BuilddConfig, build_types: BuildTypes) -> int:
-    from twisted.internet import reactor  # noqa: PLC0415  (Importing it installs it.)
+def _run(config: BuilddConfig, build_types: BuildTypes, stop_s: float) -> int:
+    """:raises CannotStart: the directory cannot be used."""
+    from twisted.internet import reactor as installed  # noqa: PLC0415  (Importing it installs it.)
 
-    daemon = Daemon(config, build_types, cast(Any, reactor))
+    reactor = cast(Any, installed)
+    # Twisted's clock is the time of day. When somebody sets that, every limit would be over at once, or none for long,
+    # the watchdog's included. The reactor asks nothing else than this, and nothing has been scheduled yet.
+    reactor.seconds = time.monotonic
+    try:
+        daemon = Daemon(config, build_types, reactor, stop_s)
+    except OSError as exc:
+        raise CannotStart(f"{config.directory} cannot be used: {exc}; [builder] directory names another") from exc
     return daemon.run()
 
 
 class Daemon:
     """The parts of a running daemon."""
 
-    def __init__(self, config: BuilddConfig, build_types: BuildTypes, reactor: Any) -> None:
+    def __init__(self, config: BuilddConfig, build_types: BuildTypes, reactor: Any, stop_s: float) -> None:
         self._config = config
+        self._stop_s = stop_s
         self._reactor = reactor
         self._status = 0
         self._systemd = Systemd(reactor)
@@ -228,14 +249,13 @@ class Daemon:
             used = self._cache.sha1s()
             for manager in self._managers.values():
                 await manager.recover(builds, used)
-            port = self._listen()
+            self._say_ready(self._listen())
         except (CannotStart, IsolationFailure) as exc:
             self._give_up(str(exc))
         except Exception as exc:  # The outermost: whatever it is, nothing can be built here.
             _log.failure("{label}: cannot start", label=self._config.label)
             self._give_up(f"this builder cannot build: {exc}")
         else:
-            self._say_ready(port)
             Deferred.fromCoroutine(self._report())
 
     def _give_up(self, why: str) -> None:
@@ -299,7 +319,7 @@ class Daemon:
         self._fetching.stop()
         self._port_file.unlink(missing_ok=True)
         ending = Deferred.fromCoroutine(self._builder.stop())
-        ending.addTimeout(_STOP_S, self._reactor)
+        ending.addTimeout(self._stop_s, self._reactor)
         try:
             await ending
         except Exception:  # The outermost: the daemon ends, whatever is left.

@@ -94,5 +94,4 @@ def fake_build_types(config: BuilddConfig, reactor: Any) -> dict[str, BuildManag
 if __name__ == "__main__":  # A daemon of its own whose builds are fake.
     from buildd import service
 
-    service._STOP_S = float(os.environ.get("FAKE_STOP_S", service._STOP_S))
-    sys.exit(service.main(build_types=fake_build_types))
+    sys.exit(service.main(build_types=fake_build_types, stop_s=float(os.environ.get("FAKE_STOP_S", "8"))))

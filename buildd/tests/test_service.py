@@ -289,6 +289,52 @@ def test_directory_that_cannot_be_used(tmp_path: Path) -> None:
     assert "cannot be used: Not a directory" in ended.stderr
 
 
+def test_cache_that_cannot_be_used(tmp_path: Path) -> None:
+    """Neither can a directory with something else in place of the cache."""
+    (tmp_path / "filecache").touch()
+    ended = _command("--dir", str(tmp_path), "--allow-root")
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert f"{tmp_path} cannot be used: " in ended.stderr
+
+
+@pytest.mark.parametrize(("before", "after"), [(0o755, 0o750), (0o2777, 0o2750), (0o700, 0o700), (0o1777, 0o1777)])
+def test_directory_is_closed_to_others(before: int, after: int, tmp_path: Path) -> None:
+    """Chroots may hold passwords, so nobody else is let into the directory, unless it is a public one such as /tmp."""
+    directory = tmp_path / "daemon"
+    directory.mkdir()
+    directory.chmod(before)
+    with RunningDaemon(directory):
+        assert directory.stat().st_mode & 0o7777 == after
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("IsolationFailure('no namespaces: allow them')", "debfarm-buildd: no namespaces: allow them\n"),
+        ("OSError(5, 'Input/output error')", "this builder cannot build: [Errno 5] Input/output error\n"),
+    ],
+)
+def test_nothing_can_be_built_here(raised: str, said: str, tmp_path: Path) -> None:
+    """When a build type finds at the start that no build can run, the daemon says why, and ends with status 1."""
+    program = f"""
+import sys
+from buildd import service
+from buildd.isolation import IsolationFailure
+from buildd.tests.fakes import FakeManager
+
+class Unable(FakeManager):
+    async def recover(self, builds, used):
+        raise {raised}
+
+sys.exit(service.main(sys.argv[1:], lambda config, reactor: {{"fake": Unable()}}))
+"""
+    argv = [sys.executable, "-W", "ignore", "-c", program, "--dir", str(tmp_path), "--port", "0", "--allow-root"]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=20, cwd=CHECKOUT, check=False)
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert not (tmp_path / "port").exists()
+
+
 def test_version_and_help() -> None:
     """--version and --help answer."""
     assert _command("--version").stdout.startswith("debfarm-buildd ")
@@ -358,6 +404,35 @@ def test_sigterm_with_a_build_that_does_not_stop(tmp_path: Path, monkeypatch: py
     with RunningDaemon(tmp_path / "daemon") as daemon:
         _build(daemon, hang=True, deaf=True)
         assert daemon.end(signal.SIGTERM) == 1
+
+
+def test_clock_that_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody sets the clock: forward, and no limit is over before its time; back, and none lasts longer."""
+    ahead_s = tmp_path / "ahead_s"
+    ahead_s.write_text("0")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pathlib, time\n"
+        "of_day = time.time\n"
+        f"time.time = lambda: of_day() + float(pathlib.Path({str(ahead_s)!r}).read_text() or 0)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with RunningDaemon(tmp_path / "daemon") as daemon:
+        _build(daemon, hang=True, deaf=True)
+        daemon.rpc.abort()
+        ahead_s.write_text("86400")
+        for _ in range(5):
+            time.sleep(0.05)
+            assert daemon.rpc.status()["builder_status"] == "BuilderStatus.ABORTING"
+        answers: list[Any] = []
+        asking = daemon.rpc
+        thread = threading.Thread(
+            target=lambda: answers.append(asking.wait("BuilderStatus.ABORTING", "PACKAGEBUILD-1", 0.5)), daemon=True
+        )
+        thread.start()
+        time.sleep(0.2)
+        ahead_s.write_text("-86400")
+        thread.join(5)
+        assert answers
 
 
 def test_sigterm_during_a_download(own_daemon: RunningDaemon) -> None:
