@@ -53,6 +53,7 @@ class DemoFarm:
         cancelled."""
         self.register.add(self.daemon.start())
         self._make(wish, chroot)
+        self._use_builder()
         self._cancel_what_was_left()
         self.register.add(self.master.start())
 
@@ -118,19 +119,25 @@ class DemoFarm:
         return Results(files, Path(fetched["log"]) if fetched["log"] else None)
 
     def _make(self, wish: Wish, chroot: Path) -> None:
-        """Make the farm, put the chroot into its store and add the builder; once, unless one of these is another."""
+        """Make the farm and put the chroot into its store; once, unless the chroot is another."""
         mark = self.places.farm / f"made-{wish.suite}-{wish.architecture}"
-        facts = f"{chroot} {chroot.stat().st_mtime_ns} {self.daemon.url}\n"
+        facts = f"{chroot} {chroot.stat().st_mtime_ns}\n"
         if mark.exists() and mark.read_text() == facts:
             return
         self.master.run("init", "--distribution", DISTRIBUTION)
         self.master.run("add-chroot", "--no-check", f"{DISTRIBUTION}/{wish.suite}", wish.architecture, chroot)
-        for builder in self.master.ask("builders")["builders"]:
-            if builder["url"] != self.daemon.url and builder["state"] != "disabled":
-                self.master.run("disable-builder", builder["name"], "--reason", "its port was taken")
-        self.master.run("add-builder", self.daemon.url, "--name", self._builder_name)
-        self.places.builder_port.write_text(str(self.daemon.port))
         mark.write_text(facts)
+
+    def _use_builder(self) -> None:
+        """Have this demo's builder, and no other, work for the farm: an earlier one may have had another port."""
+        self.master.run("add-builder", self.daemon.url, "--name", self._builder_name)
+        for builder in self.master.ask("builders")["builders"]:
+            disabled = builder["state"] == "disabled"
+            if builder["name"] == self._builder_name and disabled:
+                self.master.run("enable-builder", builder["name"])
+            elif builder["name"] != self._builder_name and not disabled:
+                self.master.run("disable-builder", builder["name"], "--reason", "its port was taken")
+        self.places.builder_port.write_text(str(self.daemon.port))
 
     def _cancel_what_was_left(self) -> None:
         states = [f"--state={state}" for state in ("needs-build", "building")]
