@@ -42,9 +42,10 @@ def run_demo(packages: Sequence[str], suite: str) -> None:
         architecture = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True)
         wish = Wish(tuple(packages), suite, architecture.stdout.strip(), find_mirror(suite))
         chroot = _chroot(wish, places, account)
-        sources = [_source(package, wish, places) for package in wish.packages]
-        with _running(wish, chroot, places, account, register) as farm:
-            failures = [failure for dsc in sources if (failure := _build(farm, dsc, wish))]
+        sources, failures = _sources(wish, places)
+        if sources:
+            with _running(wish, chroot, places, account, register) as farm:
+                failures += [failure for dsc in sources if (failure := _build(farm, dsc, wish))]
         if failures:
             raise BuildFailed("\n".join(failures))
 
@@ -54,6 +55,17 @@ def _chroot(wish: Wish, places: Places, account: Account) -> Path:
     if not base.path(places).exists():
         say(f"making a base chroot of {wish.suite} from {wish.mirror.url} (half a minute; once)")
     return ensure_chroot(base, places, account)
+
+
+def _sources(wish: Wish, places: Places) -> tuple[list[Path], list[str]]:
+    """The .dsc of each package, and a sentence for each that has none."""
+    sources, failures = [], []
+    for package in wish.packages:
+        try:
+            sources.append(_source(package, wish, places))
+        except NoSource as error:
+            failures.append(str(error))
+    return sources, failures
 
 
 def _source(package: str, wish: Wish, places: Places) -> Path:
@@ -72,8 +84,8 @@ def _source(package: str, wish: Wish, places: Places) -> Path:
 
 @contextmanager
 def _running(wish: Wish, chroot: Path, places: Places, account: Account, register: Register) -> Iterator[DemoFarm]:
-    remembered = places.builder_port
-    port = int(remembered.read_text() or 0) if remembered.exists() else 0
+    remembered = places.builder_port.read_text().strip() if places.builder_port.exists() else ""
+    port = int(remembered) if remembered.isdigit() else 0
     daemon = Daemon(account, places, places.builder, places.logs / "debfarm-buildd.log", port if _free(port) else 0)
     master = Master(this_account(), places.farm, places.logs / "buildmaster.log")
     farm = DemoFarm(places, register, master, daemon)
@@ -89,7 +101,17 @@ def _running(wish: Wish, chroot: Path, places: Places, account: Account, registe
 
 
 def _build(farm: DemoFarm, dsc: Path, wish: Wish) -> str:
-    """Build one package and tell where its results are; return why it was not built, "" when it was."""
+    """Build one package and tell where its results are; return why it was not built, "" when it was.
+
+    :raises FarmDied: the master or the daemon ended: no other package can be built, either.
+    """
+    try:
+        return _build_and_check(farm, dsc, wish)
+    except (BadResults, BuildFailed, CommandFailed) as error:
+        return str(error)
+
+
+def _build_and_check(farm: DemoFarm, dsc: Path, wish: Wish) -> str:
     began = time.monotonic()
     name = dsc.stem.replace("_", " ")
     build = farm.build(dsc, wish.suite)
@@ -152,7 +174,8 @@ FAILURES = (
     NoSource,
     NoSubordinateIds,
     NotAnswering,
-    PermissionError,
+    OSError,
+    subprocess.CalledProcessError,
 )
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from buildd.control import ControlError, parse_dsc
 from tools.account import this_account
 from tools.children import Register
 from tools.daemon import Daemon
@@ -70,7 +71,10 @@ class DemoFarm:
         :raises BuildFailed: it could not even be submitted; the reason has been printed.
         :raises FarmDied: the master or the daemon ended.
         """
-        source = dsc.name.partition("_")[0]
+        try:
+            source = parse_dsc(dsc).source
+        except ControlError as error:
+            raise BuildFailed(str(error)) from error
         before = self._newest(source)
         arguments: list[str | Path] = ["submit", "--rebuild", "--wait", "--series", f"{DISTRIBUTION}/{suite}", dsc]
         argv = this_account().command(self.master.command("--quiet", *arguments))
