@@ -42,14 +42,31 @@ class Account:
         """Whether this is not the account that runs this program, which is then root."""
         return os.geteuid() != self.uid
 
-    def command(self, argv: Sequence[str | Path]) -> list[str]:
+    def command(self, argv: Sequence[str | Path], at_death: str = "TERM") -> list[str]:
         """The command line that runs `argv` as this account.
 
-        The process gets SIGTERM when the thread that started it ends, so that a kill -9 of this program leaves nothing
-        running.
+        :param at_death: the signal that the process gets when the thread that started it ends, so that a kill -9 of
+            this program leaves nothing running.
         """
         who = [f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups"] if self.is_another else []
-        return ["setpriv", "--pdeathsig=TERM", *who, "--", *map(str, argv)]
+        return ["setpriv", f"--pdeathsig={at_death}", *who, "--", *map(str, argv)]
+
+    def namespace_command(self, argv: Sequence[str | Path]) -> list[str]:
+        """The command line that runs `argv` as the root of namespaces of this account's.
+
+        Kill -9 of the process ends it and all that it started, at once and whatever they do; so does the end of the
+        thread that started it. No other signal reaches it.
+        """
+        namespaces = [
+            "--user",
+            "--map-auto",
+            "--map-root-user",
+            "--setgroups=allow",
+            "--mount",
+            "--mount-proc",
+            "--pid",
+        ]
+        return self.command(["unshare", *namespaces, "--fork", "--kill-child", "--", *argv], at_death="KILL")
 
     def make_directory(self, path: Path, mode: int = 0o755) -> Path:
         """Make a directory that belongs to this account, unless it is there."""

@@ -78,11 +78,8 @@ class Places:
 
     @property
     def scratch(self) -> Path:
-        """Half-made things.
-
-        Not in an ordinary user's home, which others may not enter: mmdebstrap's namespace is made of subordinate ids.
-        """
-        return self.root / "tmp" if os.geteuid() == ROOT else Path(f"/var/tmp/debfarm-demo-{os.geteuid()}")
+        """Half-made things."""
+        return self.root / "tmp"
 
     @property
     def tests(self) -> Path:
@@ -111,19 +108,9 @@ class Places:
 
     def make(self) -> "Places":
         """Make the directory and what every part of this program expects in it."""
-        for directory in (self.root, self.chroots, self.logs, self.tests, self.python):
+        for directory in (self.root, self.chroots, self.logs, self.tests, self.python, self.scratch):
             _open_directory(directory)
         return self
-
-    def make_scratch(self) -> Path:
-        """Make the folder for half-made things.
-
-        :raises PermissionError: somebody else made it.
-        """
-        _open_directory(self.scratch)
-        if self.scratch.is_symlink() or self.scratch.stat().st_uid != os.geteuid():
-            raise PermissionError(f"{self.scratch} belongs to somebody else; please remove it")
-        return self.scratch
 
 
 def _open_directory(path: Path) -> None:

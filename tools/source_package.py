@@ -116,7 +116,7 @@ def checkout_source(places: Places) -> Path:
     :raises NoSource: this is no git checkout, or has no debian/ folder that dpkg-source takes.
     """
     target = places.sources / "checkout"
-    scratch = places.make_scratch() / f"checkout-{os.getpid()}"
+    scratch = places.make().scratch / f"checkout-{os.getpid()}"
     for left in (scratch, *places.scratch.glob("checkout-*")):
         shutil.rmtree(left, ignore_errors=True)
     tree = scratch / "debfarm"
