@@ -103,7 +103,6 @@ def _mmdebstrap(base: BaseChroot) -> list[str]:
         hooks.append(f"--setup-hook=install -D -m 0644 '{mirror.keyring}' \"$1/etc/apt/trusted.gpg.d/mirror.gpg\"")
     return [
         "mmdebstrap",
-        "--quiet",
         # It is root already, of namespaces that are gone when it is: its own mode for that ends too late when stopped.
         "--mode=root",
         "--skip=chroot/mount/sys",  # Only who owns the network may mount it.
