@@ -4,7 +4,7 @@ Both are counted: how often in a row the builder has failed, and the build. A bu
 build it has is likely the broken one, and the other way round. The table is Launchpad's; two flaws around it are
 mended elsewhere: a builder's count is zeroed when a build *ends* properly there, not when one begins (gathering.py);
 and a build is not sent back to the builder that lost it while another could take it (queue.candidates), nor, when no
-other could, counted against for that again (recovery.py).
+other could, counted against for that again (recovery.py). A builder that says itself that it has failed is judged alone.
 """
 
 from dataclasses import dataclass
@@ -55,5 +55,12 @@ def judge(builder_failures: int, job_failures: int, *, may_retry: bool, isolatio
         return Verdict(BuilderVerdict.NOTHING, JobVerdict.NOTHING if again else JobVerdict.REQUEUE)
     if builder_failures < job_failures:
         return Verdict(BuilderVerdict.FORGIVE, JobVerdict.FAIL)
-    broken = builder_failures >= DISABLE_AT
-    return Verdict(BuilderVerdict.DISABLE if broken else BuilderVerdict.CLEAN, JobVerdict.REQUEUE)
+    return judge_builder(builder_failures)
+
+
+def judge_builder(failures: int) -> Verdict:
+    """Judge a failure that is the builder's alone; the build is requeued.
+
+    :param failures: of the builder, in a row, this one included.
+    """
+    return Verdict(BuilderVerdict.DISABLE if failures >= DISABLE_AT else BuilderVerdict.CLEAN, JobVerdict.REQUEUE)

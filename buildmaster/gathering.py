@@ -56,9 +56,9 @@ class Gatherer:
             case BuildStatus.OK:
                 state = await self._succeeded(vitals, job, status, client)
             case BuildStatus.BUILDERFAIL:
-                state = await self._builder_failed(vitals, status, client, log)
+                state = await self._builder_failed(vitals, job, status, client, log)
             case BuildStatus.ABORTED if job.state is not BuildState.CANCELLING:
-                state = await self._builder_failed(vitals, status, client, log)
+                state = await self._builder_failed(vitals, job, status, client, log)
             case other:
                 kept = await self._fetcher.log_of(client)
                 reason = status.reason or _REASONS[other]
@@ -91,12 +91,14 @@ class Gatherer:
         arguments = (self._farm.store, files, found.source_name, found.source_version)
         await deferToThreadPool(self._reactor, pool, results.check, *arguments)
 
-    async def _builder_failed(self, vitals: Vitals, status: Status, client: BuilderClient, log: Logger) -> BuildState:
+    async def _builder_failed(
+        self, vitals: Vitals, job: Job, status: Status, client: BuilderClient, log: Logger
+    ) -> BuildState:
         """The builder says that it is broken, or stopped a build that nobody asked it to stop."""
         kept = await self._fetcher.log_of(client)
-
         reason = status.reason or f"the builder says {status.build_status}"
-        outcome = await self._farm.transact(recovery.punish, vitals.id, reason, self._now(), may_retry=False, log=kept)
+        now = self._now()
+        outcome = await self._farm.transact(recovery.punish_builder, vitals.id, job, reason, now, log=kept)
         recovery.tell(log, reason, outcome)
         assert outcome.state is not None  # Nobody but this builder's scan takes the build away.
         return outcome.state

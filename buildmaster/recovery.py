@@ -34,26 +34,40 @@ def punish(
     *,
     may_retry: bool,
     isolation_error: bool = False,
-    log: StoredFile | None = None,
 ) -> Outcome:
     """Count a failure against a builder and the build that it has, judge it, and do what the verdict says.
 
     :param reason: what failed, in words; kept with a builder that is taken out of service and with a build.
     :param may_retry: the build may still run there, so that looking again could help.
-    :param log: the build's log, gzipped, if it was fetched.
     """
     job = builders.job_of(connection, builder_id)
     builder_failures = builders.count_failure(connection, builder_id)
     job_failures = 0 if job is None else _count_against_job(connection, job, builder_id)
     verdict = blame.judge(builder_failures, job_failures, may_retry=may_retry, isolation_error=isolation_error)
     _apply_to_builder(connection, builder_id, verdict.builder, reason)
-    state = None
-    if job is not None:
-        state = _apply_to_job(connection, job, verdict.job, reason, now)
-        if log is not None:
-            builds.keep_log(connection, job.build_id, builds.log_of(connection, job.build_id, log), now)
+    state = None if job is None else _apply_to_job(connection, job, verdict.job, reason, now)
     build_id, title = (None, "") if job is None else (job.build_id, job.title)
     return Outcome(verdict, builder_failures, build_id, title, job_failures, state)
+
+
+def punish_builder(
+    connection: Connection, builder_id: int, job: builders.Job, reason: str, now: float, *, log: StoredFile | None
+) -> Outcome:
+    """Count a failure against a builder that says itself that it has failed, and requeue the build that it has.
+
+    The build is not blamed, however many builders say so of it.
+
+    :param reason: what failed, in words; kept with a builder that is taken out of service and with the build.
+    :param log: the build's log, gzipped; None: the builder has none.
+    """
+    failures = builders.count_failure(connection, builder_id)
+    verdict = blame.judge_builder(failures)
+    _apply_to_builder(connection, builder_id, verdict.builder, reason)
+    pause_s = queue.pause_s(queue.attempts(connection, job.build_id))
+    state = builds.record(connection, job.build_id, Event.REQUEUED, now, reason=reason, pause_s=pause_s)
+    if log is not None:
+        builds.keep_log(connection, job.build_id, builds.log_of(connection, job.build_id, log), now)
+    return Outcome(verdict, failures, job.build_id, job.title, job.failures, state)
 
 
 def _count_against_job(connection: Connection, job: builders.Job, builder_id: int) -> int:

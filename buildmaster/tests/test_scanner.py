@@ -164,14 +164,15 @@ class TestHowItEnds(FarmCase):
         await self.scan_until(row.id, S.BUILT, scanner=scanner)
 
     async def test_builder_failure(self) -> None:
-        """BUILDERFAIL: queued again, log kept, failure counted against builder and build."""
+        """BUILDERFAIL: queued again after a pause, log kept, failure counted against the builder alone."""
         row = await self.ended(BuildStatus.BUILDERFAIL, S.NEEDS_BUILD)
-        assert row.log_file_id and row.failures == 1 and self.vitals().failures == 1
+        assert row.log_file_id and row.failures == 0 and self.vitals().failures == 1
+        assert self.queue_row(row.id).not_before == self.now + 15
 
     async def test_aborted_unasked(self) -> None:
-        """ABORTED that nobody asked for is a failure of the builder."""
+        """ABORTED that nobody asked for is a failure of the builder alone."""
         row = await self.ended(BuildStatus.ABORTED, S.NEEDS_BUILD)
-        assert row.failures == 1 and self.vitals().failures == 1
+        assert row.log_file_id and row.failures == 0 and self.vitals().failures == 1
 
     async def test_a_proper_end_forgives_the_builder(self) -> None:
         """A builder's failures are forgotten when a build ends properly there, and not when one begins."""
@@ -446,7 +447,7 @@ class TestBadBuilders(FarmCase):
             await self.sleep(0.02)
         assert len(self.fake.started) == 5
         assert {self.state(each) for each in ids} == {S.NEEDS_BUILD}
-        assert sum(self.build(each).failures for each in ids) == 5
+        assert sum(self.build(each).failures for each in ids) == 0
 
     async def test_the_only_builder_is_broken(self) -> None:
         """Where there is no other builder, a broken one gets the same build five times and is out of service then, with
@@ -462,22 +463,45 @@ class TestBadBuilders(FarmCase):
             self.now += 4
             await self.sleep(0.01)
         assert len(self.fake.started) == 5
-        assert self.state(build_id) is S.NEEDS_BUILD and self.build(build_id).failures == 1
+        row = self.build(build_id)
+        assert (row.state, row.reason, row.failures) == (S.NEEDS_BUILD, "no namespaces here", 0)
         with self.farm.reading() as connection:
             assert connection.execute(builder.select()).one().disabled_reason == "no namespaces here"
 
     async def test_a_build_that_breaks_builders(self) -> None:
-        """A build that breaks a second builder has failed, and that builder is forgiven."""
-        self.fake.outcome = BuildStatus.BUILDERFAIL
-        build_id = make_build(self.farm)
-        await self.scan_until(build_id, S.BUILDING)
-        await self.scan_until(build_id, S.NEEDS_BUILD)
-        other = self.make_fake(self.fake.reactor, outcome=BuildStatus.BUILDERFAIL)
+        """A build that a second builder cannot begin either has failed, and that builder is forgiven."""
+        self.fake.faults["build"] = Fault(1, "no")
+        build_id = await self.dispatch_fails()
+        other = self.make_fake(self.fake.reactor, faults=self.fake.faults)
         self.builder_id = make_builder(self.farm, "other", other.listen())
         self.now += 1000
         await self.scan_until(build_id, S.FAILED)
         assert self.vitals().failures == 0
         await other.stop()
+
+    async def two_builders_fail(self, outcome: BuildStatus) -> None:
+        self.fake.outcome = outcome
+        build_id = make_build(self.farm)
+        await self.scan_until(build_id, S.BUILDING)
+        await self.scan_until(build_id, S.NEEDS_BUILD)
+        other = self.make_fake(self.fake.reactor, outcome=outcome)
+        first, self.builder_id = self.builder_id, make_builder(self.farm, "other", other.listen())
+        self.now += 1000
+        await self.scan_until(build_id, S.BUILDING)
+        await self.scan_until(build_id, S.NEEDS_BUILD, S.FAILED)
+        assert self.state(build_id) is S.NEEDS_BUILD and self.build(build_id).failures == 0
+        assert self.vitals().failures == 1 and len(other.started) == 1
+        self.builder_id = first
+        assert self.vitals().failures == 1
+        await other.stop()
+
+    async def test_two_builders_that_fail(self) -> None:
+        """A build of which two builders say BUILDERFAIL is not blamed; each builder has a failure counted."""
+        await self.two_builders_fail(BuildStatus.BUILDERFAIL)
+
+    async def test_two_builders_that_stop_it_unasked(self) -> None:
+        """A build of which two builders say ABORTED, unasked, is not blamed; each builder has a failure counted."""
+        await self.two_builders_fail(BuildStatus.ABORTED)
 
     async def test_changes_its_mind(self) -> None:
         """A builder that said OK and then something else is not believed: the build is queued again in the end."""
