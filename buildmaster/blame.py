@@ -4,7 +4,7 @@ Both are counted: how often in a row the builder has failed, and the build. A bu
 build it has is likely the broken one, and the other way round. The table is Launchpad's; two flaws around it are
 mended elsewhere: a builder's count is zeroed when a build *ends* properly there, not when one begins (gathering.py);
 and a build is not sent back to the builder that lost it while another could take it (queue.candidates), nor, when no
-other could, counted against for that again (recovery.py). A builder that says itself that it has failed is judged alone.
+other could, counted against for that again (recovery.py). A builder that says itself that it failed is judged alone.
 """
 
 from dataclasses import dataclass

@@ -3,11 +3,13 @@
 DIRECTORY/farm.sqlite   the database (and its -wal and -shm)
 DIRECTORY/store/        files by SHA-256
 DIRECTORY/logs/         BUILDID.log: the growing copies of the logs of running builds
+DIRECTORY/master.lock   locked by the master as long as it runs
 """
 
+import fcntl
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -29,6 +31,33 @@ class NoFarm(Exception):
     def __init__(self, directory: Path) -> None:
         super().__init__(f"there is no farm in {directory}: make one with `buildmaster init`")
         self.directory = directory
+
+
+class MasterRuns(Exception):
+    """Another master runs on this farm: there can be one on each."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(f"another master runs on the farm in {directory}")
+        self.directory = directory
+
+
+@contextmanager
+def only_master(directory: Path) -> Iterator[None]:
+    """Be the one master of the farm in a directory; that ends with the process at the latest.
+
+    Comes before Farm.open(), so that no tables are changed under a master that runs.
+
+    :raises NoFarm: there is none.
+    :raises MasterRuns: another master, in this process or another, runs on it.
+    """
+    if not _database_path(directory).exists():
+        raise NoFarm(directory)
+    with (directory / "master.lock").open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MasterRuns(directory) from None
+        yield
 
 
 class Farm:

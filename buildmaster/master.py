@@ -12,7 +12,7 @@ from twisted.logger import Logger, STDLibLogObserver
 from buildmaster import builders as farm_builders
 from buildmaster.builder_http import BuilderHttp
 from buildmaster.distro_series import DistroArchSeries
-from buildmaster.farm import Farm
+from buildmaster.farm import Farm, only_master
 from buildmaster.file_server import file_site
 from buildmaster.scanner import Scanner
 from buildmaster.snapshot import Snapshot
@@ -21,10 +21,17 @@ from buildmaster.workshop import WorkSettings, make_work
 T = TypeVar("T")
 
 
+class ReactorEnded(Exception):
+    """The reactor that the builders were scanned on ended before the scan did: nobody knows how far that came."""
+
+    def __init__(self) -> None:
+        super().__init__("the reactor ended before the scan of the builders did; its own traceback is on stderr")
+
+
 class BuilddMaster:
     """Scans builders when it is told to. Blocking; no reactor need run, and none is left running.
 
-    For a farm that no other master runs on.
+    Holds the farm's lock while it scans, as any master does.
     """
 
     def __init__(self, logger: logging.Logger, store: Farm, settings: WorkSettings | None = None) -> None:
@@ -55,8 +62,12 @@ class BuilddMaster:
                     self._builders[vitals.id] = vitals.name
 
     def scanActiveBuilders(self) -> None:
-        """Scan each builder that was set up once: one step, as scanner.py tells. Blocks until all are done."""
-        _on_a_reactor(self._scan)
+        """Scan each builder that was set up once: one step, as scanner.py tells. Blocks until all are done.
+
+        :raises MasterRuns: a master runs on this farm, and does it.
+        """
+        with only_master(self._farm.directory):
+            _on_a_reactor(self._scan)
 
     async def _scan(self, reactor: Any) -> None:
         self._farm.start(reactor)
@@ -88,6 +99,8 @@ def _on_a_reactor(work: Callable[[Any], Coroutine[Deferred[Any], Any, T]]) -> T:
     thread = threading.Thread(target=_run_reactor, args=(work, results), name="BuilddMaster")
     thread.start()
     thread.join()
+    if not results:
+        raise ReactorEnded
     (result,) = results
     if isinstance(result, BaseException):
         raise result
@@ -105,4 +118,15 @@ def _run_reactor(work: Callable[[Any], Coroutine[Deferred[Any], Any, T]], result
         done.addCallback(lambda _: reactor.stop())
 
     reactor.callWhenRunning(begin)
-    reactor.run(installSignalHandlers=False)
+    try:
+        reactor.run(installSignalHandlers=False)
+    finally:
+        _close(reactor)
+
+
+def _close(reactor: Any) -> None:
+    """Close what a reactor that has ended keeps open, since it expects to end with its process: epoll, and its waker's
+    pipe."""
+    for reader in reactor._internalReaders:
+        reader.connectionLost(None)
+    reactor._poller.close()

@@ -1,10 +1,7 @@
 """The master as a service: puts its parts together on the global reactor, starts them, and ends them on a signal."""
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,7 +12,7 @@ from buildd.systemd import Systemd
 from buildmaster.builder_client import Timeouts
 from buildmaster.builder_http import BuilderHttp
 from buildmaster.config import MasterConfig
-from buildmaster.farm import Farm
+from buildmaster.farm import Farm, only_master
 from buildmaster.fetching import Limits
 from buildmaster.file_server import file_site
 from buildmaster.fleet import Fleet
@@ -25,14 +22,6 @@ from buildmaster.snapshot import Snapshot
 from buildmaster.workshop import WorkSettings, make_work
 
 log = Logger()
-
-
-class MasterRuns(Exception):
-    """Another master runs on this farm: there can be one on each."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(f"another master runs on the farm in {directory}")
-        self.directory = directory
 
 
 class CannotListen(Exception):
@@ -48,23 +37,12 @@ def run(config: MasterConfig) -> None:
     """
     from twisted.internet import reactor  # noqa: PLC0415 - the one place.
 
-    farm = Farm.open(config.directory)
-    try:
-        with _only_master(config.directory):
-            _run(config, farm, reactor)
-    finally:
-        farm.close()
-
-
-@contextmanager
-def _only_master(directory: Path) -> Iterator[None]:
-    """Hold the farm's lock, which ends with the process at the latest."""
-    with (directory / "master.lock").open("a") as stream:
+    with only_master(config.directory):
+        farm = Farm.open(config.directory)
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MasterRuns(directory) from None
-        yield
+            _run(config, farm, reactor)
+        finally:
+            farm.close()
 
 
 def _run(config: MasterConfig, farm: Farm, reactor: Any) -> None:

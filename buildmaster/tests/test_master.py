@@ -5,19 +5,21 @@ import shutil
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from buildd.protocol import BuilderStatus
 from buildmaster import builders, builds
 from buildmaster.distro_series import DistributionSet, DistroArchSeriesSet
-from buildmaster.farm import Farm
+from buildmaster.farm import Farm, MasterRuns, only_master
 from buildmaster.lifecycle import BuildState
-from buildmaster.master import BuilddMaster
+from buildmaster.master import BuilddMaster, ReactorEnded, _on_a_reactor
 from buildmaster.tables import series_architecture
 from buildmaster.tests.factories import make_build, make_builder, make_seed_world, make_series
 from buildmaster.tests.fakes import FakeBuilder
@@ -103,6 +105,39 @@ def test_from_a_thread_without_a_reactor(farm: Farm) -> None:
     master.scanActiveBuilders()
     with farm.reading() as connection:
         assert builders.find(connection, "x86").failures == 0
+
+
+def test_scans_leave_nothing_open(farm: Farm) -> None:
+    """However often it scans, no file descriptor is left open."""
+    master = BuilddMaster(logging.getLogger("quiet"), farm)
+    master.scanActiveBuilders()
+    before = open_files()
+    for _ in range(50):
+        master.scanActiveBuilders()
+    assert open_files() <= before
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_another_master_runs(farm: Farm) -> None:
+    """While a master runs on the farm it does not scan, and says why; afterwards it does."""
+    master = BuilddMaster(logging.getLogger("quiet"), farm)
+    with only_master(farm.directory), pytest.raises(MasterRuns, match="another master runs on the farm in"):
+        master.scanActiveBuilders()
+    master.scanActiveBuilders()
+
+
+def test_the_reactor_ends_too_early() -> None:
+    """A reactor that ends before its work did is an error that says so."""
+
+    async def stop(reactor: Any) -> None:
+        reactor.stop()
+        await Deferred()
+
+    with pytest.raises(ReactorEnded, match="before the scan"):
+        _on_a_reactor(stop)
 
 
 def test_only_builders_that_were_set_up(farm: Farm) -> None:

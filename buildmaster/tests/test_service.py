@@ -15,9 +15,9 @@ from sqlalchemy import func, select
 
 from buildmaster import builds
 from buildmaster.config import MasterConfig
-from buildmaster.farm import Farm, NoFarm
+from buildmaster.farm import Farm, MasterRuns, NoFarm, only_master
 from buildmaster.lifecycle import BuildState
-from buildmaster.service import CannotListen, MasterRuns, _only_master, run
+from buildmaster.service import CannotListen, run
 from buildmaster.tables import build_queue
 from buildmaster.tests.factories import make_build, make_builder
 from buildmaster.tests.farm_case import FarmCase
@@ -71,8 +71,18 @@ def test_it_ends_clean(farm: Farm) -> None:
 def test_one_master_a_farm(farm: Farm) -> None:
     """A second master on the same farm refuses to start, and says why."""
     config = MasterConfig(directory=farm.directory, port=0)
-    with _only_master(farm.directory), pytest.raises(MasterRuns, match="another master"):
+    with only_master(farm.directory), pytest.raises(MasterRuns, match="another master"):
         run(config)
+
+
+def test_tables_are_left_alone_while_a_master_runs(farm: Farm) -> None:
+    """A second master changes no tables: it is refused before it would bring them up to date."""
+    with farm.transaction() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'older'")
+    with only_master(farm.directory), pytest.raises(MasterRuns):
+        run(MasterConfig(directory=farm.directory, port=0))
+    with farm.reading() as connection:
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == "older"
 
 
 def test_no_farm(tmp_path: Path) -> None:
