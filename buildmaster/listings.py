@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Column, Connection, Row, Select, select
 
 from buildmaster.builders import Cleanliness
 from buildmaster.lifecycle import ENDED, BuildState
+from buildmaster.queue import LONGEST_PAUSE_S
 from buildmaster.tables import (
     archive,
     build,
@@ -206,7 +207,8 @@ def why_not_running(connection: Connection, build_id: int, now: float) -> str:
 
 
 def _queued() -> Select[Any]:
-    extra = (build_queue.c.virtualised, build_queue.c.not_before, series_architecture.c.chroot_file_id)
+    extra: tuple[Column[Any], ...] = (build_queue.c.virtualised, build_queue.c.not_before, build_queue.c.lost_by_id)
+    extra += (series_architecture.c.chroot_file_id,)
     waits = (build.c.state == BuildState.NEEDS_BUILD, build_queue.c.builder_id.is_(None))
     return _builds().add_columns(*extra).where(*waits)
 
@@ -301,13 +303,18 @@ def _why(row: Row[Any], everyone: list[Builder], now: float) -> str:
     usable = [b for b in able if b.state != "disabled"]
     kind = f"virtualised {row.architecture}" if row.virtualised else row.architecture
     ready = [b for b in usable if not b.manual]
+    idle = [b for b in ready if b.state == "idle"]
+    loser = next((b.name for b in idle if b.id == row.lost_by_id), "")
+    others = [b for b in idle if b.id != row.lost_by_id and not b.failures]  # As queue.candidates() has it.
+    pause_s = row.not_before - now
     reasons = (
         (row.chroot_file_id is None, f"no chroot for {row.series} on {row.architecture}"),
         (not able, f"no builder for {kind}"),
         (not usable, f"every builder for {kind} is disabled"),
         (not ready, f"every builder for {kind} is in manual mode"),
-        (row.not_before > now, f"given back; tried again in {max(1, round(row.not_before - now))} s"),
-        (any(b.state == "idle" for b in ready), "starts at the master's next look"),
+        (0 < pause_s <= LONGEST_PAUSE_S, f"given back; tried again in {max(1, round(pause_s))} s"),
+        (bool(loser and others), f"lost by {loser}; left to other builders"),
+        (bool(idle), "starts at the master's next look"),
         (all(b.state == "cleaning" for b in ready), f"every builder for {kind} is being cleaned"),
     )
     return next((why for applies, why in reasons if applies), f"every builder for {kind} is busy")

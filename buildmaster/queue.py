@@ -2,10 +2,11 @@
 
 from sqlalchemy import Connection, exists, func, or_, select
 
+from buildmaster.builders import Cleanliness
 from buildmaster.tables import build_queue, builder
 
+LONGEST_PAUSE_S = 900.0  # A build that is to wait longer does so by a clock that was set back since: it waits no more.
 _BACK_OFF_S = 15.0  # Pause before the second attempt at a build that was given back; doubled with each further one.
-_BACK_OFF_MAX_S = 900.0
 
 
 def candidates(
@@ -13,21 +14,26 @@ def candidates(
 ) -> list[int]:
     """The builds that a builder could be given now, the most urgent first.
 
-    A build that was lost by this builder is left to others, while there is another that could take it.
+    A build that was lost by this builder is left to others, while there is another that could take it at once, and has
+    not failed since it last did well.
     """
     other = builder.alias("other")
+    job = build_queue.alias("job")
     another = exists().where(
         other.c.id != builder_id,
         other.c.architecture == architecture,
         other.c.virtualised == virtualised,
         other.c.enabled,
         ~other.c.manual,
+        other.c.cleanliness == Cleanliness.CLEAN,
+        other.c.failures == 0,
+        ~exists().where(job.c.builder_id == other.c.id),
     )
     queue = build_queue.c
     query = (
         select(queue.build_id)
         .where(queue.architecture == architecture, queue.virtualised == virtualised, queue.builder_id.is_(None))
-        .where(queue.not_before <= now)
+        .where(or_(queue.not_before <= now, queue.not_before > now + LONGEST_PAUSE_S))
         .where(or_(queue.lost_by_id.is_(None), queue.lost_by_id != builder_id, ~another))
         .order_by(queue.score.desc(), queue.id)
         .limit(limit)
@@ -61,4 +67,4 @@ def attempts(connection: Connection, build_id: int) -> int:
 
 def pause_s(attempts: int) -> float:
     """How long a build that goes back into the queue after so many attempts is left alone, so that nothing spins."""
-    return float(min(_BACK_OFF_S * 2 ** min(max(0, attempts - 1), 20), _BACK_OFF_MAX_S))
+    return float(min(_BACK_OFF_S * 2 ** min(max(0, attempts - 1), 20), LONGEST_PAUSE_S))

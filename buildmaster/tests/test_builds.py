@@ -206,6 +206,38 @@ def test_a_pause(farm: Farm, queued: int) -> None:
     assert pauses[:4] == [15, 30, 60, 120] and pauses[-1] == 900 and queue.pause_s(10_000) == 900
 
 
+def test_the_clock_is_set_back(farm: Farm, queued: int) -> None:
+    """A pause that by the clock is longer than any can be is over: the clock was set back."""
+    make_builder(farm)
+    make_busy(farm, "x86", queued)
+    record(farm, queued, E.GIVEN_BACK, now=100_000.0, pause_s=900.0)
+    assert next_for(farm, "x86", now=100_000.0) == []
+    assert next_for(farm, "x86", now=13_600.0) == [queued]
+
+
+def test_the_other_builder_cannot_take_it(farm: Farm, queued: int) -> None:
+    """A requeued build goes back to the builder that lost it, while the other has failed, is busy or is not clean."""
+    make_builder(farm, "a", "http://a/")
+    other = make_builder(farm, "b", "http://b/")
+    make_busy(farm, "a", queued)
+    record(farm, queued, E.REQUEUED)
+    assert next_for(farm, "a") == []
+    with farm.transaction() as connection:
+        builders.set_cleanliness(connection, other, Cleanliness.DIRTY)
+    assert next_for(farm, "a") == [queued]
+    with farm.transaction() as connection:
+        builders.set_cleanliness(connection, other, Cleanliness.CLEAN)
+        builders.count_failure(connection, other)
+    assert next_for(farm, "a") == [queued]
+    with farm.transaction() as connection:
+        builders.forgive(connection, other)
+    assert next_for(farm, "a") == []
+    make_busy(farm, "b", make_build(farm, "another"))
+    with farm.transaction() as connection:
+        builders.set_cleanliness(connection, other, Cleanliness.CLEAN)
+    assert next_for(farm, "a") == [queued]
+
+
 def test_titles_and_names(farm: Farm) -> None:
     """A build's title and the name of its log are those that people know from Launchpad."""
     make_series(farm, "ubuntu", "hoary", "i386")

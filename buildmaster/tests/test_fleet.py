@@ -202,7 +202,7 @@ class TestWoken(FleetCase):
         """An idle farm, a paused build in the queue, and a running build: hardly a call, hardly a query."""
         build_id = make_build(self.farm)
         with self.farm.transaction() as connection:
-            connection.exec_driver_sql("UPDATE build_queue SET not_before = 1e12")
+            connection.exec_driver_sql(f"UPDATE build_queue SET not_before = {self.now + 800}")
         other = self.make_fake(self.fake.reactor, duration_s=None)
         make_builder(self.farm, "other", other.listen())
         await self.run_fleet()

@@ -37,6 +37,21 @@ def test_why_a_build_waits(ready: Cli, farm: Farm, dsc: Path) -> None:
     assert why(ready) == "every builder for amd64 is disabled"
 
 
+def test_left_to_others(ready: Cli, farm: Farm, dsc: Path) -> None:
+    """A build that a builder lost is left to others, and says so, while there is another that can take it."""
+    ready("submit", dsc)
+    start(farm, 1, builder="one")
+    ready("add-builder", "http://two:8221/", "--name", "two", "--offline", "--architecture", "amd64")
+    with farm.transaction() as connection:
+        builds.record(connection, 1, Event.REQUEUED, 0.0)
+        for name in ("one", "two"):
+            builders.set_cleanliness(connection, builders.find(connection, name).id, builders.Cleanliness.CLEAN)
+    assert why(ready) == "lost by one; left to other builders"
+    with farm.transaction() as connection:
+        builders.count_failure(connection, builders.find(connection, "two").id)
+    assert why(ready) == "starts at the master's next look"
+
+
 def test_queue_order(ready: Cli, farm: Farm, tmp_path: Path) -> None:
     """The queue is in the order in which builders take from it; what is held stands last, without a position."""
     for number, name in enumerate(("aa", "bb", "cc", "dd"), 1):
