@@ -280,6 +280,21 @@ class FarmTestSetup:
                 raise TimeoutError(f"build {build_id} is {build} after {timeout_s} s\n{self.log()[-4000:]}")
             time.sleep(LOOK_EVERY_S)
 
+    def wait_for_builder(self, state: str = "idle", timeout_s: float = WAIT_S) -> dict[str, Any]:
+        """Wait until the builder is in this state, which it is a moment after its build has ended; return what
+        `builders` says then.
+
+        :raises TimeoutError: it is not; the message has what it is, and the end of the master's log.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            builder: dict[str, Any] = self.master.ask("builders")["builders"][0]
+            if builder["state"] == state:
+                return builder
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{builder} after {timeout_s} s\n{self.log()[-4000:]}")
+            time.sleep(LOOK_EVERY_S)
+
     def wait_for_log(self, build_id: int, text: str, timeout_s: float = WAIT_S) -> None:
         """Wait until the log of a running build, as the farm has it, has this text in it.
 
