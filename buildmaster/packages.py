@@ -1,6 +1,7 @@
 """Source packages: accepted from a .dsc, whole or not at all, with the builds that they need."""
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,7 @@ def accept(
 def _store(store: Store, dsc_path: Path) -> _Source:
     """Put a source package's files into the store, each compared with what the .dsc promises of it."""
     try:
+        _must_be_regular(dsc_path, dsc_path.stat())  # A fifo would be waited for, without an end.
         dsc = parse_dsc(dsc_path)
         stored = {FileName(dsc_path.name): _store_file(store, dsc_path, None)}
         for listed in dsc.files:
@@ -98,6 +100,7 @@ def _store_file(store: Store, path: Path, promised: ListedFile | None) -> Stored
     writer = store.writer()
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+            _must_be_regular(path, os.fstat(stream.fileno()))
             while chunk := stream.read(_CHUNK):
                 writer.write(chunk)
                 if promised is not None and writer.size > promised.size:
@@ -107,6 +110,11 @@ def _store_file(store: Store, path: Path, promised: ListedFile | None) -> Stored
         return writer.commit()
     finally:
         writer.discard()
+
+
+def _must_be_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise SourceRefused(f"{path.name} is not a regular file")
 
 
 def _compare(promised: ListedFile, size: int, sha256: Sha256, sha1: str) -> None:

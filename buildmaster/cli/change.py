@@ -12,11 +12,12 @@ from buildmaster import listings
 from buildmaster.cli.documents import build_document, builder_document
 from buildmaster.cli.farms import farm_of
 from buildmaster.cli.group import Session, json_option, pass_session
+from buildmaster.cli.numbers import build_number
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState, ImpossibleTransition
 from buildmaster.listings import Build
 
-BUILDS = click.argument("build_ids", metavar="BUILD...", type=click.IntRange(min=1), nargs=-1, required=True)
+BUILDS = click.argument("build_ids", metavar="BUILD...", type=build_number, nargs=-1, required=True)
 
 # What a state that a build cannot leave so means to a person.
 WHY_NO_RETRY = {

@@ -15,13 +15,14 @@ from buildmaster.cli.documents import file_document
 from buildmaster.cli.farms import farm_of, known_build
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.cli.log import stored_log
+from buildmaster.cli.numbers import build_number
 from buildmaster.farm import Farm
 from buildmaster.listings import Build, File
 from buildmaster.store import Sha256
 
 
 @click.command()
-@click.argument("build_id", metavar="BUILD", type=click.IntRange(min=1))
+@click.argument("build_id", metavar="BUILD", type=build_number)
 @click.option(
     "--to",
     "directory",

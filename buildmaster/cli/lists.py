@@ -14,6 +14,8 @@ from buildmaster.cli.text import count, elapsed
 from buildmaster.lifecycle import BuildState
 from buildmaster.listings import Build, Builder
 
+LIMIT_MAX = 10**9  # More builds than anybody has.
+
 
 @click.command()
 @json_option
@@ -68,7 +70,12 @@ def queue(session: Session, /) -> None:
 )
 @click.option("--source", "source_name", metavar="NAME", default="", help="Only of this source package.")
 @click.option(
-    "-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many, the newest."
+    "-n",
+    "--limit",
+    type=click.IntRange(1, LIMIT_MAX),
+    default=20,
+    show_default=True,
+    help="At most so many, the newest.",
 )
 @json_option
 @pass_session

@@ -13,6 +13,7 @@ import click
 from buildmaster.cli.farms import farm_of, known_build
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.cli.growing import CHUNK_BYTES, GrowingLog
+from buildmaster.cli.numbers import build_number
 from buildmaster.cli.text import HarmlessDecoder
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import ACTIVE
@@ -22,7 +23,7 @@ LOOK_EVERY_S = 0.3
 
 
 @click.command()
-@click.argument("build_id", metavar="BUILD", type=click.IntRange(min=1))
+@click.argument("build_id", metavar="BUILD", type=build_number)
 @click.option("--no-follow", is_flag=True, help="Show what there is, and end.")
 @json_option
 @pass_session

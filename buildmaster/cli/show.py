@@ -9,6 +9,7 @@ from buildmaster import listings
 from buildmaster.cli.documents import build_document, file_document
 from buildmaster.cli.farms import farm_of, known_build
 from buildmaster.cli.group import Session, json_option, pass_session
+from buildmaster.cli.numbers import build_number
 from buildmaster.cli.output import Column
 from buildmaster.cli.places import log_place, took
 from buildmaster.cli.text import moment, size
@@ -16,7 +17,7 @@ from buildmaster.listings import Build
 
 
 @click.command()
-@click.argument("build_id", metavar="BUILD", type=click.IntRange(min=1))
+@click.argument("build_id", metavar="BUILD", type=build_number)
 @json_option
 @pass_session
 def show(session: Session, /, *, build_id: int) -> None:

@@ -1,5 +1,7 @@
 """Source packages: accepted whole, or not at all."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -135,10 +137,16 @@ def test_no_such_series(farm: Farm, tmp_path: Path) -> None:
 
 def test_a_fifo_as_a_file(place: Farm, tmp_path: Path) -> None:
     """A file that is no regular file does not hang us."""
-    import os  # noqa: PLC0415
-
     dsc = write_source(tmp_path)
     (tmp_path / "hello_1.0.tar.xz").unlink()
     os.mkfifo(tmp_path / "hello_1.0.tar.xz")
-    with pytest.raises(SourceRefused):
+    with pytest.raises(SourceRefused, match=r"hello_1\.0\.tar\.xz is not a regular file"):
         accept(place, dsc)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+def test_a_dsc_that_is_no_regular_file(place: Farm, tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """A .dsc that is no regular file does not hang us either."""
+    make(tmp_path / "hello_1.0.dsc")
+    with pytest.raises(SourceRefused, match=r"hello_1\.0\.dsc is not a regular file"):
+        accept(place, tmp_path / "hello_1.0.dsc")

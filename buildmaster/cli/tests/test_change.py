@@ -44,7 +44,9 @@ def test_no_such_builder(ready: Cli) -> None:
 
 
 def test_numbers_only(ready: Cli) -> None:
-    """A build is a number from 1."""
-    ready("cancel", "hello", status=2)
-    ready("cancel", "0", status=2)
-    ready("cancel", status=2)
+    """A build is a number from 1 that the database can hold; what is none is told as such, by every command."""
+    for command in ("cancel", "retry", "show", "log", "fetch"):
+        for word in ("abc", "0", "1_0", "٣", "1.5", str(2**63), "9" * 5000):
+            assert f"'{word}' is not a build number" in " ".join(ready(command, word, status=2).err.split())
+        ready(command, status=2)
+    ready("cancel", str(2**63 - 1), status=1)

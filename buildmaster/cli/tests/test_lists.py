@@ -117,3 +117,9 @@ def test_strangers_text_in_a_table(ready: Cli, farm: Farm, dsc: Path) -> None:
     lines = ready("builds").out.splitlines()
     assert len(lines) == 2
     assert lines[1].endswith("^[[2Jbad things [red]happen[/red]\\u202e")
+
+
+def test_a_limit_beyond_all_builds(ready: Cli) -> None:
+    """A limit that no database could have so many builds for is refused, and the message says what is taken."""
+    assert "is not in the range" in ready("builds", "--limit", "9" * 20, status=2).err
+    ready("builds", "--limit", 10**9)
