@@ -287,7 +287,7 @@ def count_failure(connection: Connection, build_id: int) -> int:
 
 
 def log_of(connection: Connection, build_id: int, file: StoredFile) -> Log:
-    """A log, named by the state that the build is in now: that in which the attempt ended."""
+    """A log, named by the state that the build is in now: an attempt that was given back has it as NEEDS_BUILD."""
     row = find(connection, build_id)
     return Log(file, log_name(row, BuildState(row.state)))
 

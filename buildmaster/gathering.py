@@ -5,14 +5,14 @@ the master dies before that commit, the builder still says WAITING and all is do
 after it, the builder has no build any more and is cleaned.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from buildd.protocol import BuildStatus, FileName
+from buildd.protocol import BuildStatus, FileName, Sha1
 from buildmaster import builders, builds, queue, recovery, results
 from buildmaster.builder_client import BadAnswer, BuilderClient, Status
 from buildmaster.builders import Job, Vitals
@@ -39,10 +39,14 @@ class _Ending:
 class Gatherer:
     """Takes builds that have ended from their builders."""
 
-    def __init__(self, farm: Farm, reactor: IMasterReactor, fetcher: Fetcher, now: Callable[[], float]) -> None:
+    def __init__(
+        self, farm: Farm, reactor: IMasterReactor, fetcher: Fetcher, limit_bytes: int, now: Callable[[], float]
+    ) -> None:
+        """:param limit_bytes: how long the results of a build may be together."""
         self._farm = farm
         self._reactor = reactor
         self._fetcher = fetcher
+        self._limit_bytes = limit_bytes
         self._now = now
 
     async def finish(self, vitals: Vitals, job: Job, status: Status, client: BuilderClient, log: Logger) -> BuildState:
@@ -75,15 +79,30 @@ class Gatherer:
         state = await self._farm.transact(builds.record, job.build_id, Event.SUCCEEDED, self._now())
         if state is not BuildState.GATHERING:  # It was cancelled.
             return state
-        files = {name: await self._fetcher.file(client, sha1) for name, sha1 in (status.filemap or {}).items()}
-        kept = await self._fetcher.log_of(client)
         event, reason = Event.GATHERED, ""
+        files: dict[FileName, StoredFile] = {}
         try:
+            files = await self._fetch(client, status.filemap or {})
             await self._check(files, job)
         except results.BadResults as error:
             event, reason = Event.RESULTS_REFUSED, str(error)
+        kept = await self._fetcher.log_of(client)
         ending = _Ending(vitals, job, event, kept, reason=reason, results=files)
         return await self._farm.transact(self._record, ending)
+
+    async def _fetch(self, client: BuilderClient, filemap: Mapping[FileName, Sha1]) -> dict[FileName, StoredFile]:
+        """Fetch a build's results, or refuse them once they are longer than they may be together.
+
+        What is in the store then stays there, without a row: somebody else may be about to need the same file.
+        """
+        files: dict[FileName, StoredFile] = {}
+        left = self._limit_bytes
+        for name, sha1 in filemap.items():
+            files[name] = await self._fetcher.file(client, sha1)
+            left -= files[name].size
+            if left < 0:
+                raise results.BadResults(f"the results are longer than {self._limit_bytes} bytes together")
+        return files
 
     async def _check(self, files: dict[FileName, StoredFile], job: Job) -> None:
         found = await self._farm.read(builds.find, job.build_id)

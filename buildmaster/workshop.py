@@ -37,11 +37,12 @@ def make_work(
 
     :param files_url: where builders fetch the store's files, without a slash at the end.
     """
+    fetcher = Fetcher(farm.store, reactor, settings.limits)
     return Work(
         farm=farm,
         snapshot=snapshot,
         dispatcher=Dispatcher(farm, time.time, files_url),
-        gatherer=Gatherer(farm, reactor, Fetcher(farm.store, reactor, settings.limits), time.time),
+        gatherer=Gatherer(farm, reactor, fetcher, settings.limits.file_bytes, time.time),
         logs=RunningLogs(farm, reactor, settings.limits.log_bytes),
         client=lambda url: BuilderClient(url, http, settings.timeouts),
         now=time.time,

@@ -253,6 +253,14 @@ class TestResults(FarmCase):
         assert not list(self.directory.rglob("*.part"))
 
 
+    async def test_too_long_together(self) -> None:
+        """A builder cannot fill the master's disk with many files either: no more are fetched, the build is refused."""
+        debs = {f"{number}.deb": bytes([number]) * (600 << 10) for number in range(8)}
+        assert "bytes together" in await self.refused(make_results("hello", "1.0", debs))
+        fetched = {call for call in self.fake.calls if call.startswith("GET ") and "buildlog" not in call}
+        assert len(fetched) == 2
+
+
 class TestCancelling(FarmCase):
     async def cancelled_while_building(self) -> int:
         self.fake.duration_s = None
