@@ -49,7 +49,7 @@ class MasterConfig:
     cancel_timeout_s: float = key("builders", "cancel_timeout", "180s", parse_duration)
     download_attempts: int = key("builders", "download_attempts", "3", parse_count)
     download_silence_s: float = key("builders", "download_silence", "60s", parse_duration)  # Without a byte.
-    file_limit_bytes: int = key("builders", "file_limit", "10G", parse_limit)  # One result file, and those of a build together.
+    file_limit_bytes: int = key("builders", "file_limit", "10G", parse_limit)  # A result; all of a build.
     log_limit_bytes: int = key("builders", "log_limit", "2G", parse_limit)
 
     def url_for_builders(self, port: int) -> str:
