@@ -1,5 +1,6 @@
 """Tests of child processes and of the register for when this program is killed."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -106,8 +107,12 @@ def _exists(pid: int) -> bool:
         return False
 
 
-def _session_of(child: Child) -> list[str]:
-    found = subprocess.run(
-        ["ps", "-o", "pid=", "-s", str(child.process.pid)], capture_output=True, text=True, check=False
-    )
-    return [pid for pid in found.stdout.split() if _exists(int(pid))]
+def _session_of(child: Child) -> list[int]:
+    """The processes of its session that run (proc(5): field 3 of stat is the state, 6 the session)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if fields[0] != "Z" and int(fields[3]) == child.process.pid:
+                found.append(int(stat.parent.name))
+    return found
