@@ -2,9 +2,11 @@
 the picture, not the database.
 
 Each commit makes it stale: one of our own at once, one of another process when it is noticed, every half second. It is
-then taken anew, once for all scans, and those whose builder changed, or could take what waits, are woken.
+then taken anew, once for all scans, and those whose builder changed, or could take what waits, are woken. Once a minute
+it is taken anew in any case.
 """
 
+import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,9 +18,11 @@ from twisted.logger import Logger
 
 from buildmaster import builders, queue
 from buildmaster.builders import Vitals
+from buildmaster.database import Commits
 from buildmaster.farm import Farm
 
 _SETTLE_S = 0.02  # Commits come in bunches; the picture is taken once for each bunch.
+_RETAKE_S = 60.0  # However quiet it is: a commit that was missed costs a minute, and not for ever.
 
 
 class Snapshot:
@@ -33,6 +37,9 @@ class Snapshot:
         self._poll_s = poll_s
         self._poll: LoopingCall | None = None
         self._taking: IDelayedCall | None = None
+        self._asked = 0.0  # When the last picture was asked for, by the clock.
+        self._follows = False  # Between start() and stop().
+        self._blind = False  # The last look for commits failed.
         self._wakers: dict[int, Callable[[], None]] = {}
         self.builders: Mapping[int, Vitals] = {}
         self.waiting: Mapping[tuple[str, bool], tuple[int, ...]] = {}
@@ -42,20 +49,35 @@ class Snapshot:
 
     async def start(self) -> None:
         """Take the first picture, and follow the commits."""
+        commits = self._farm.commits()  # Before the picture: what is committed while it is taken must be seen.
+        self._follows = True
         self._farm.database.on_commit = self.stale
-        await self.take()
-        commits = self._farm.commits()
-
-        def look() -> None:
-            if commits.seen():
-                self.stale()
-
-        self._poll = LoopingCall(look)
+        try:
+            await self.take()
+        except BaseException:
+            self.stop()
+            commits.close()
+            raise
+        self._poll = LoopingCall(self._look, commits)
         self._poll.clock = self._clock
         self._poll.start(self._poll_s).addBoth(lambda _: commits.close())
 
+    def _look(self, commits: Commits) -> None:
+        """Look for commits by others. That it fails once does not end it."""
+        try:
+            seen, self._blind = commits.seen(), False
+        except sqlite3.Error as error:
+            if not self._blind:
+                self.log.error("cannot see what other processes commit; trying again: {error}", error=error)
+            seen, self._blind = False, True
+        if seen:
+            self.stale()
+        elif self._clock.seconds() - self._asked >= _RETAKE_S:
+            self._take_in(0)
+
     def stop(self) -> None:
         """Follow no longer."""
+        self._follows = False
         self._farm.database.on_commit = lambda: None
         if self._poll is not None and self._poll.running:
             self._poll.stop()
@@ -66,21 +88,25 @@ class Snapshot:
     def stale(self) -> None:
         """Something was committed."""
         self.generation += 1
-        if self._taking is None:
-            self._taking = self._clock.callLater(_SETTLE_S, self._take_now)
+        self._take_in(_SETTLE_S)
+
+    def _take_in(self, seconds: float) -> None:
+        if self._taking is None and self._follows:
+            self._taking = self._clock.callLater(seconds, self._take_now)
 
     def _take_now(self) -> None:
         self._taking = None
 
         def failed(failure: Any) -> None:
-            self.log.failure("cannot read the database; trying again", failure)
-            self._taking = self._clock.callLater(self._poll_s, self._take_now)
+            if self._follows:
+                self.log.failure("cannot read the database; trying again", failure)
+                self._take_in(self._poll_s)
 
         Deferred.fromCoroutine(self.take()).addErrback(failed)
 
     async def take(self) -> None:
         """Take the picture now, and wake whom it concerns."""
-        generation = self.generation
+        generation, self._asked = self.generation, self._clock.seconds()
         before, waited = self.builders, self.waiting
         self.builders, self.waiting = await self._farm.read(_read)
         self.taken = generation
