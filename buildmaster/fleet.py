@@ -119,7 +119,8 @@ class Patrol:
     async def _rest(self, progress: Progress) -> Status | None:
         """Leave the builder alone, until the time is over, somebody wakes us, or it says by wait() that it is done."""
         vitals, status = self._scanner.vitals, self._scanner.status
-        seconds = pause_s(progress, self._scanner.quiet, self._near_end(vitals), self._pace)
+        has_job = vitals is not None and vitals.job is not None
+        seconds = pause_s(progress, self._scanner.quiet, self._near_end(vitals), self._pace, has_job=has_job)
         if self._woken or self._stopping:
             return None
         listens = progress in (Progress.RUNNING, Progress.STOPPING) and status is not None and vitals is not None

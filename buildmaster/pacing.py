@@ -22,17 +22,20 @@ class Pace:
     slowest_s: float = 15.0
 
 
-def pause_s(progress: Progress, quiet: int, near_end: bool, pace: Pace) -> float:
+def pause_s(progress: Progress, quiet: int, near_end: bool, pace: Pace, *, has_job: bool = False) -> float:
     """How long to leave a builder alone.
 
     :param quiet: how many scans in a row have found nothing new, not even a longer log.
     :param near_end: the build should be about to end.
+    :param has_job: the builder has a build.
     """
     match progress:
         case Progress.CHANGED:
             return 0.0
         case Progress.IDLE:
             return pace.slowest_s
+        case Progress.FAILED if not has_job:  # Nothing waits for it: a restart of it should not count as failures.
+            return min(3 * pace.fastest_s * 1.5 ** min(quiet, 20), pace.slowest_s)
         case Progress.FAILED:  # So that 15 of them, which is when a build moves elsewhere, take less than a minute.
             return min(3 * pace.fastest_s, pace.slowest_s)
         case Progress.RUNNING if not near_end:

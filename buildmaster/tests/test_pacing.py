@@ -29,7 +29,13 @@ def test_idle() -> None:
 
 def test_failing() -> None:
     """The fifteen failures after which a build moves elsewhere take 45 s, if each fails at once."""
-    assert 15 * pause_s(Progress.FAILED, 9, False, PACE) == 45
+    assert 15 * pause_s(Progress.FAILED, 9, False, PACE, has_job=True) == 45
+
+
+def test_failing_without_a_build() -> None:
+    """A builder without a build that is away is asked ever more rarely: it may be so for five minutes."""
+    pauses = [pause_s(Progress.FAILED, quiet, False, PACE) for quiet in range(25)]
+    assert pauses[0] == 3 and pauses[-1] == 15 and pauses == sorted(pauses) and sum(pauses) > 300
 
 
 def test_never_longer_than_the_slowest() -> None:
