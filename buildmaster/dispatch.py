@@ -47,7 +47,7 @@ class Dispatcher:
             return False
         self._farm.log_path(order.build_id).unlink(missing_ok=True)  # That of an earlier attempt.
         try:
-            begun = await self._send(order, client)
+            begun = await self._send(order, vitals, client)
         except BuilderError as error:
             raise DispatchFailed(f"could not begin {order.title}: {error}") from error
         if begun:
@@ -56,13 +56,14 @@ class Dispatcher:
             await self._farm.transact(builds.record, order.build_id, Event.REQUEUED, self._now())
         return True
 
-    async def _send(self, order: BuildOrder, client: BuilderClient) -> bool:
-        """Send the files and begin the build. False: it was cancelled meanwhile."""
+    async def _send(self, order: BuildOrder, vitals: Vitals, client: BuilderClient) -> bool:
+        """Send the files and begin the build. False: it was cancelled, or its builder disabled, meanwhile."""
         assert order.chroot is not None  # take() saw to it.
-        await client.ensure_present(order.chroot.sha1, self.url(order.chroot, order.chroot_name))
-        for name, file in order.files.items():
+        for name, file in ((order.chroot_name, order.chroot), *order.files.items()):
+            if not await self._farm.read(_is_wanted, order.build_id, vitals.id):
+                return False  # Each may take minutes: that must not be known only after the last.
             await client.ensure_present(file.sha1, self.url(file, name))
-        if await self._farm.read(builds.state, order.build_id) is not BuildState.BUILDING:
+        if not await self._farm.read(_is_wanted, order.build_id, vitals.id):
             return False
         filemap = {name: file.sha1 for name, file in order.files.items()}
         await client.build(order.cookie, BUILD_TYPE, order.chroot.sha1, filemap, order.arguments.to_wire())
@@ -88,3 +89,9 @@ def take(connection: Connection, vitals: Vitals, now: float) -> BuildOrder | Non
 def _candidates(connection: Connection, vitals: Vitals, now: float) -> list[int]:
     kind = {"virtualised": vitals.virtualised}
     return queue.candidates(connection, vitals.architecture, **kind, builder_id=vitals.id, now=now, limit=_LOOK_AT)
+
+
+def _is_wanted(connection: Connection, build_id: int, builder_id: int) -> bool:
+    """Whether a build that was claimed is still to be begun there."""
+    vitals = builders.by_id(connection, builder_id)
+    return vitals is not None and vitals.enabled and builds.state(connection, build_id) is BuildState.BUILDING

@@ -4,6 +4,7 @@ Level-triggered: no conversation is kept in memory, so it does not matter at whi
 restart needs no path of its own. What is kept between scans (errors in a row, the pace) may be forgotten.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,6 +29,13 @@ class IsolationError(BuilderError):
     """A builder does what the database says it cannot: something of another build may be in it."""
 
 
+class NeverClean(BuilderError):
+    """A builder without a build does not become idle, however long it is told to."""
+
+
+_CLEAN_AT_ONCE = 3  # So often clean() is called without a pause; an honest builder is idle after the first.
+
+
 @dataclass(frozen=True)
 class Work:
     """What every scan works with."""
@@ -40,6 +48,7 @@ class Work:
     client: Callable[[str], BuilderClient]  # By URL.
     now: Callable[[], float]  # Unix time.
     cancel_timeout_s: float
+    clock: Callable[[], float] = time.monotonic  # Seconds; nobody can set it.
 
 
 class Scanner:
@@ -55,6 +64,9 @@ class Scanner:
         self._client: BuilderClient | None = None
         self._errors = 0  # In a row.
         self._since = 0  # The generation of the snapshot that knows of our own last step.
+        self._cancelling: tuple[int, float] | None = None  # A build that is to be stopped; since when we try.
+        self._cleaning_since: float | None = None  # When we began to make it clean.
+        self._cleanings = 0  # Calls of clean() in a row.
         self._log_tail = b""
         self._log_troubles = False
 
@@ -88,6 +100,7 @@ class Scanner:
         if vitals.job is not None:
             return await self._step_with_job(vitals, vitals.job, client, heard)
         if not vitals.enabled or vitals.cleanliness is Cleanliness.CLEANING:
+            self._cleaned()
             return Progress.IDLE
         self.status = status = heard or await client.status()
         if vitals.cleanliness is Cleanliness.CLEAN:
@@ -99,7 +112,8 @@ class Scanner:
     async def _step_with_job(self, vitals: Vitals, job: Job, client: BuilderClient, heard: Status | None) -> Progress:
         if vitals.cleanliness is not Cleanliness.DIRTY:
             raise IsolationError(f"it has {job.title}, and is not marked dirty")
-        if job.cancelled_at is not None and self._work.now() - job.cancelled_at > self._work.cancel_timeout_s:
+        self._cleaned()
+        if job.state is BuildState.CANCELLING and self._was_long_enough(job):
             return await self._give_up_cancelling(vitals, job)
         self.status = status = None if not vitals.enabled else heard or await client.status()
         if status is None or status.build_id != job.cookie:
@@ -118,6 +132,14 @@ class Scanner:
                 return await self._running(job, status, client)
             case _:
                 return Progress.STOPPING
+
+    def _was_long_enough(self, job: Job) -> bool:
+        """Whether we have tried for long enough to stop a build. Commands cancel builds also while no master runs:
+        what counts is not when that was, but when this scanner first set out to tell the builder."""
+        now = self._work.clock()
+        if self._cancelling is None or self._cancelling[0] != job.build_id:
+            self._cancelling = (job.build_id, now)
+        return now - self._cancelling[1] > self._work.cancel_timeout_s
 
     async def _running(self, job: Job, status: Status, client: BuilderClient) -> Progress:
         if status.stage != job.stage:
@@ -176,12 +198,23 @@ class Scanner:
 
     async def _clean(self, vitals: Vitals, client: BuilderClient, status: Status) -> Progress:
         """One step of making a builder clean."""
+        now = self._work.clock()
+        if status.builder_status is BuilderStatus.IDLE:
+            self._cleaned()
+        elif self._cleaning_since is None:
+            self._cleaning_since = now
+        elif now - self._cleaning_since > self._work.cancel_timeout_s:
+            self._cleaned()
+            raise NeverClean(f"it does not become idle, and says {status.builder_status}")
         match status.builder_status:
             case BuilderStatus.IDLE:
                 clean = Cleanliness.CLEAN
                 await self._work.farm.transact(builders.set_cleanliness, vitals.id, clean, version=status.version)
             case BuilderStatus.WAITING:
                 await client.clean()
+                self._cleanings += 1
+                if self._cleanings > _CLEAN_AT_ONCE:
+                    return Progress.STOPPING
             case BuilderStatus.BUILDING:
                 await client.abort()
                 self.log.info("told it to stop {build_id}, which is not its build", build_id=status.build_id)
@@ -190,12 +223,15 @@ class Scanner:
                 return Progress.STOPPING
         return Progress.CHANGED
 
+    def _cleaned(self) -> None:
+        self._cleaning_since, self._cleanings = None, 0
+
     # When it fails
 
     async def _failed(self, vitals: Vitals, error: BuilderError) -> Progress:
         """Count a failed scan; when there were enough in a row, or it is of the kind that counts at once, judge."""
         self._errors += 1
-        at_once = isinstance(error, IsolationError | DispatchFailed)
+        at_once = isinstance(error, IsolationError | DispatchFailed | NeverClean)
         job = vitals.job.build_id if vitals.job else None
         if not at_once and self._errors < blame.GRACE:
             self.log.warn(

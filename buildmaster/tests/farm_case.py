@@ -55,7 +55,7 @@ class FarmCase(TestCase):
             self.farm, reactor, self.snapshot, self.http, files_url=url, settings=self.settings  # type: ignore[arg-type]
         )  # fmt: skip
         work.dispatcher._now = work.gatherer._now = lambda: self.now
-        return dataclasses.replace(work, now=lambda: self.now)
+        return dataclasses.replace(work, now=lambda: self.now, clock=lambda: self.now)
 
     async def tearDown(self) -> None:  # type: ignore[override]
         self.snapshot.stop()

@@ -289,6 +289,7 @@ class TestCancelling(FarmCase):
         self.fake.abort_s = None
         build_id = await self.cancelled_while_building()
         scanner = self.scanner()
+        await self.scan(scanner)
         self.now += 179
         await self.scan(scanner, 3)
         assert self.state(build_id) is S.CANCELLING and self.vitals().failures == 0
@@ -300,9 +301,20 @@ class TestCancelling(FarmCase):
         """The 180 s also count when the builder does not answer at all."""
         build_id = await self.cancelled_while_building()
         await self.fake.stop()
+        scanner = self.scanner()
+        await self.scan(scanner)
         self.now += 181
-        await self.scan(self.scanner())
+        await self.scan(scanner)
         assert self.state(build_id) is S.CANCELLED
+
+    async def test_cancelled_while_no_master_ran(self) -> None:
+        """A builder that was not told for longer than 180 s, since no master ran, is told first, and not blamed."""
+        build_id = await self.cancelled_while_building()
+        self.now += 1000
+        await self.scan(self.scanner())
+        assert self.fake.calls.count("abort") == 1
+        await self.scan_until(build_id, S.CANCELLED)
+        assert self.vitals().failures == 0
 
     async def test_its_builder_forgot(self) -> None:
         """A build that is being cancelled and was forgotten is cancelled, not queued."""
@@ -323,7 +335,22 @@ class TestCancelling(FarmCase):
 
         self.fake.fetch = cancel_and_fetch  # type: ignore[method-assign]
         await self.scan_until(build_id, S.CANCELLED)
-        assert self.fake.started == []
+        assert self.fake.started == [] and self.fake.calls.count("ensurepresent") == 1
+
+    async def test_disabled_between_claim_and_start(self) -> None:
+        """A builder that is disabled while it is sent files is sent no more of them, and the build is queued again."""
+        build_id = make_build(self.farm)
+        fetch = self.fake.fetch
+
+        async def disable_and_fetch(sha1: str, url: str) -> list[object]:
+            with self.farm.transaction() as connection:
+                builders.disable(connection, "x86", "by hand")
+            return await fetch(sha1, url)
+
+        self.fake.fetch = disable_and_fetch  # type: ignore[method-assign]
+        await self.scan(self.scanner())
+        assert self.state(build_id) is S.NEEDS_BUILD and self.vitals().failures == 0
+        assert self.fake.started == [] and self.fake.calls.count("ensurepresent") == 1
 
 
 class TestLostBuilders(FarmCase):
@@ -524,6 +551,33 @@ class TestBadBuilders(FarmCase):
         self.fake.build_status = BuildStatus.PACKAGEFAIL
         await self.scan(scanner, 15)
         assert self.state(build_id) is S.NEEDS_BUILD
+
+
+class TestNeverClean(FarmCase):
+    async def blamed(self, **status: object) -> None:
+        """A builder that says so for ever is one failure after 180 s, and is given pauses meanwhile."""
+        self.fake.extra_status = {"build_id": "x", **status}
+        self.set_cleanliness(Cleanliness.DIRTY)
+        scanner = self.scanner()
+        await self.scan(scanner, 3)
+        assert await self.scan(scanner) is Progress.STOPPING
+        self.now += 179
+        await self.scan(scanner)
+        assert self.vitals().failures == 0
+        self.now += 2
+        assert await self.scan(scanner) is Progress.FAILED
+        assert self.vitals().failures == 1
+        await self.scan(scanner)
+        assert self.vitals().failures == 1
+
+    async def test_always_waiting(self) -> None:
+        """clean() answers, and it is WAITING all the same."""
+        self.fake.clean = lambda: "BuilderStatus.IDLE"  # type: ignore[method-assign]
+        await self.blamed(builder_status="BuilderStatus.WAITING", build_status="BuildStatus.ABORTED")
+
+    async def test_always_aborting(self) -> None:
+        """It is ABORTING, and never through with it."""
+        await self.blamed(builder_status="BuilderStatus.ABORTING")
 
 
 class TestStatusesThatAreNone(FarmCase):
