@@ -22,7 +22,7 @@ from buildd.protocol import (
     parse_build_id,
     parse_filemap,
 )
-from buildmaster.builder_http import BodyReader, BuilderError, BuilderHttp
+from buildmaster.builder_http import BodyReader, BuilderError, BuilderHttp, BuilderUnreachable
 
 ANSWER_LIMIT_BYTES = 4 << 20  # The longest honest one is the filemap of a build with some thousand results.
 DEPTH_LIMIT = 8  # Arrays and structs inside each other; the protocol needs three.
@@ -55,6 +55,7 @@ class Timeouts:
     rpc_s: float = 40.0
     fetch_s: float = 800.0  # One ensurepresent.
     silence_s: float = 60.0  # Without a byte, in a download.
+    look_s: float = 5.0  # One look at the log of a running build.
 
 
 @dataclass(frozen=True)
@@ -163,17 +164,31 @@ class BuilderClient:
         raise BuilderError(f"HTTP status {code} for {url}")
 
     async def _skip(self, body: BodyReader, count: int) -> None:
+        deadline = self.now() + self.timeouts.look_s
         while count > 0:
-            data = await self._http.within(self.timeouts.silence_s, body.read())
+            data = await self.read(body, deadline)
             if not data:
                 return
             count -= len(data)
             if count < 0:
                 body.put_back(data[count:])
 
-    async def read(self, body: BodyReader) -> bytes:
-        """The next piece of a file; b"" at its end."""
-        return await self._http.within(self.timeouts.silence_s, body.read())
+    async def read(self, body: BodyReader, deadline: float | None = None) -> bytes:
+        """The next piece of a file; b"" at its end.
+
+        :param deadline: by now(): the silence limit alone would let a builder that drips bytes hold us for ever.
+        :raises BuilderUnreachable: nothing came for too long, or the deadline is over.
+        """
+        seconds = self.timeouts.silence_s
+        if deadline is not None:
+            seconds = min(seconds, deadline - self.now())
+            if seconds <= 0:
+                raise BuilderUnreachable("the file did not come in time")
+        return await self._http.within(seconds, body.read())
+
+    def now(self) -> float:
+        """The time that deadlines are told in; seconds."""
+        return self._http.reactor.seconds()
 
     async def _call(self, method: str, *arguments: object, extra_s: float = 0.0) -> object:
         request = xmlrpc.client.dumps(arguments, method, allow_none=True)  # type: ignore[arg-type]

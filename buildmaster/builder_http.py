@@ -155,6 +155,7 @@ class BodyReader(Protocol):
     """A response's body, taken piece by piece. What arrives faster than it is taken waits in the network."""
 
     def __init__(self, response: IResponse) -> None:
+        self.announced = response.length if isinstance(response.length, int) else None  # Bytes; not to be trusted.
         self._arrived = bytearray()
         self._waiting: Deferred[None] | None = None
         self._end: Failure | None = None

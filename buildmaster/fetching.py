@@ -19,6 +19,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _GZIP = 16 + zlib.MAX_WBITS  # How zlib is told to write gzip's format.
+_SLOWEST_BYTES_PER_S = 1 << 20  # A file that announces its size has more time than a small one, at this rate.
 
 
 class WrongDigest(BuilderError):
@@ -80,9 +81,10 @@ class Fetcher:
 
     async def _file_once(self, client: BuilderClient, sha1: Sha1) -> StoredFile:
         body = await client.file(sha1)
+        deadline = client.now() + _time_for(client, body)
         writer = await self._thread(self._store.writer)
         try:
-            while data := await client.read(body):
+            while data := await client.read(body, deadline):
                 if writer.size + len(data) > self._limits.file_bytes:
                     raise TooLong(f"file {sha1} is longer than {self._limits.file_bytes} bytes")
                 await self._thread(writer.write, data)
@@ -106,13 +108,14 @@ class Fetcher:
             await self._thread(writer.discard)
 
     async def _compress(self, client: BuilderClient, body: BodyReader, writer: StoreWriter) -> None:
+        deadline = client.now() + _time_for(client, body)
         packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
 
         def pack(data: bytes) -> None:
             writer.write(packer.compress(data))
 
         size = 0
-        while data := await client.read(body):
+        while data := await client.read(body, deadline):
             size += len(data)
             if size > self._limits.log_bytes:
                 await self._thread(pack, b"\n[cut here by the master: the log is too long]\n")
@@ -124,3 +127,9 @@ class Fetcher:
         pool = self._reactor.getThreadPool()
         result: T = await deferToThreadPool(self._reactor, pool, function, *args, **kwargs)
         return result
+
+
+def _time_for(client: BuilderClient, body: BodyReader) -> float:
+    """How long a file may take in all, in seconds. (The size is capped: a builder may announce any.)"""
+    announced = min(body.announced or 0, 10 << 30)
+    return client.timeouts.fetch_s + announced / _SLOWEST_BYTES_PER_S

@@ -32,10 +32,12 @@ class RunningLogs:
         body = await client.log(size)
         if body is None:
             return False
-        taken = 0
+        taken, deadline = 0, client.now() + client.timeouts.look_s
         try:
-            while taken < _AT_ONCE_BYTES and (data := await client.read(body)):
-                data = data[: self._limit - size - taken]
+            while taken < _AT_ONCE_BYTES and client.now() < deadline:
+                data = (await client.read(body))[: self._limit - size - taken]
+                if not data:  # Its end, or that of what a copy may have.
+                    break
                 await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), _append, path, data)
                 taken += len(data)
         finally:

@@ -21,7 +21,10 @@ from buildmaster.builder_client import (
     parse_status,
 )
 from buildmaster.builder_http import BuilderError, BuilderHttp, BuilderUnreachable
+from buildmaster.fetching import Fetcher, Limits
+from buildmaster.running_log import RunningLogs
 from buildmaster.tests.fakes import FakeBuilder, WaitingBuilder, sha1_of
+from buildmaster.tests.farm_case import FarmCase
 
 
 def answer(value: Any) -> bytes:
@@ -286,3 +289,62 @@ class TestBadServers(TestCase):
         """A download in which no byte arrives for too long is an error."""
         raw = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf"
         assert isinstance(await self.said(raw, closes=False, call="file"), BuilderUnreachable)
+
+
+class _Dripping(Protocol):
+    """Answers with headers and then a byte every 20 ms."""
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        self.drip()
+
+    def drip(self) -> None:
+        if self.connected:
+            assert self.transport is not None
+            self.transport.write(b"x")
+            reactor.callLater(0.02, self.drip)
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.connected = 0
+
+
+class TestDripping(FarmCase):
+    def setUp(self) -> None:
+        super().setUp()
+        factory: Any = Factory.forProtocol(_Dripping)
+        drips: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.drips = drips
+        url = f"http://127.0.0.1:{self.drips.getHost().port}/"
+        self.slow = BuilderClient(url, self.http, Timeouts(0.3, 0.3, 0.2, look_s=0.3))
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        await self.drips.stopListening()
+        await super().tearDown()
+        await self.sleep(0.05)
+
+    async def test_a_file(self) -> None:
+        """A file that comes byte by byte is given up in the end, though there is never silence."""
+        fetcher = Fetcher(self.farm.store, reactor, Limits(attempts=1))  # type: ignore[arg-type]
+        began = reactor.seconds()
+        try:
+            await fetcher.file(self.slow, Sha1("0" * 40))
+        except BuilderUnreachable:
+            assert 0.25 < reactor.seconds() - began < 1.0
+        else:
+            raise AssertionError("it did not fail")
+
+    async def test_a_running_log(self) -> None:
+        """A look at a log that comes byte by byte ends, and what came is kept."""
+        began = reactor.seconds()
+        logs = RunningLogs(self.farm, reactor, 1 << 20)  # type: ignore[arg-type]
+        assert await logs.follow(1, self.slow)
+        assert 0.25 < reactor.seconds() - began < 1.0
+        assert 3 < self.farm.log_path(1).stat().st_size < 30
+
+    async def test_a_copy_that_is_full(self) -> None:
+        """A copy at its limit takes no more, and the look ends."""
+        logs = RunningLogs(self.farm, reactor, 3)  # type: ignore[arg-type]
+        began = reactor.seconds()
+        assert await logs.follow(1, self.slow)
+        assert self.farm.log_path(1).read_bytes() == b"xxx" and reactor.seconds() - began < 0.25
