@@ -14,6 +14,7 @@ from twisted.internet.error import TimeoutError as TimedOut
 from twisted.internet.interfaces import IReactorTCP, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, ResponseFailed, _HTTP11ClientFactory
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
@@ -21,6 +22,7 @@ from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
 CONNECT_TIMEOUT_S = 20.0
+HEADER_LIMIT_BYTES = 64 << 10
 _KEPT_S = 30  # Idle connections are dropped sooner than twisted.web, which serves builders, drops them (60 s).
 _BUFFER_BYTES = 1 << 20  # So much may arrive before somebody takes it.
 
@@ -35,10 +37,31 @@ class BuilderUnreachable(BuilderError):
     """A builder could not be reached, did not answer in time, or its answer broke off."""
 
 
-class _QuietFactory(_HTTP11ClientFactory):
-    """A connection more or less is no event that a person may ask about."""
+class _LimitedProtocol(HTTP11ClientProtocol):
+    """A connection that takes no more than so many bytes before the headers of an answer are complete; Twisted would
+    keep whatever comes (48 MB of headers made 1.26 GB)."""
+
+    _before_body = 0  # Bytes of the current answer; interim answers (100 and the like) count.
+
+    def request(self, request: Any) -> Any:
+        self._before_body = 0
+        return super().request(request)
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        if self._parser is not None and self._parser.state in (STATUS, HEADER):
+            self._before_body += len(data)
+            if self._before_body > HEADER_LIMIT_BYTES and self.transport is not None:
+                self.transport.abortConnection()  # type: ignore[attr-defined]
+
+
+class _Factory(_HTTP11ClientFactory):
+    """Makes connections with limits. One more or less is no event that a person may ask about."""
 
     noisy = False
+
+    def buildProtocol(self, addr: Any) -> HTTP11ClientProtocol:
+        return _LimitedProtocol(self._quiescentCallback)  # type: ignore[no-untyped-call]
 
 
 class BuilderHttp:
@@ -50,7 +73,7 @@ class BuilderHttp:
         tcp: IReactorTCP = reactor
         self._pool = HTTPConnectionPool(tcp, persistent=True)  # type: ignore[no-untyped-call]
         self._pool.cachedConnectionTimeout = _KEPT_S
-        self._pool._factory = _QuietFactory
+        self._pool._factory = _Factory
         self._agent = Agent(tcp, connectTimeout=CONNECT_TIMEOUT_S, pool=self._pool)  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:

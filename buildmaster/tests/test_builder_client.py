@@ -273,8 +273,15 @@ class TestBadServers(TestCase):
         await self.said(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
 
     async def test_endless_headers(self) -> None:
-        """Headers without end are an error."""
-        await self.said(b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * (1 << 20), closes=False)
+        """Headers without end are an error as soon as they are too long, of whatever kind they are."""
+        for endless in (b"X: " + b"y" * (1 << 20), b"X: y\r\n" * 100_000):
+            error = await self.said(b"HTTP/1.1 200 OK\r\n" + endless, closes=False)
+            assert isinstance(error, BuilderUnreachable) and "0.3 s" not in str(error)
+
+    async def test_endless_interim_answers(self) -> None:
+        """So are interim answers without end."""
+        error = await self.said(b"HTTP/1.1 102 Processing\r\n\r\n" * 50_000, closes=False)
+        assert "0.3 s" not in str(error)
 
     async def test_stays_open(self) -> None:
         """An answer whose body never ends is an error after the timeout."""
