@@ -46,7 +46,10 @@ def test_dies_with_its_parent(tmp_path: Path) -> None:
 import os, pathlib, time
 from tools.account import Account
 from tools.children import start
-child = start("x", ["sleep", "60"], Account("me", os.geteuid(), os.getegid()), pathlib.Path("{tmp_path}/log"), {{}})
+log = pathlib.Path("{tmp_path}/log")
+child = start("x", ["sh", "-c", "echo started; sleep 60"], Account("me", os.geteuid(), os.getegid()), log, {{}})
+while not child.log_tail():
+    time.sleep(0.02)
 print(child.process.pid, flush=True)
 time.sleep(60)
 """
