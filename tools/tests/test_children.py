@@ -37,6 +37,9 @@ def test_stubborn(me: Account, tmp_path: Path) -> None:
     child = _sleeper(me, tmp_path, "trap '' TERM; sleep 60 & wait; sleep 60")
     _wait_for_log(child)
     assert child.stop(grace_s=0.2) == -signal.SIGKILL
+    deadline = time.monotonic() + 5
+    while _session_of(child) and time.monotonic() < deadline:  # What was killed with it takes a moment to end.
+        time.sleep(0.02)
     assert not _session_of(child)
 
 
