@@ -2,10 +2,9 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
 from xmlrpc.client import Binary
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -15,7 +14,7 @@ from buildd.buildlog import BuildLog
 from buildd.changes import Changes, Clock, Delayed
 from buildd.config import BuilddConfig
 from buildd.filecache import FileCache, Stopped, UntrustedFile
-from buildd.managers.base import BuildManager, BuildRequest, BuildResult
+from buildd.managers.base import BuildManager, BuildRequest, BuildResult, InThread
 from buildd.protocol import (
     STATUSES_WITH_FILES,
     WAIT_MAX_S,
@@ -30,19 +29,11 @@ from buildd.protocol import (
 )
 from buildd.xmlrequest import sendable
 
-T = TypeVar("T")
-
 _log = Logger()
 
 
 class Refused(Exception):
     """This cannot be done in the state that the builder is in; the call has changed nothing."""
-
-
-class InThread(Protocol):
-    """Calls something that blocks, in a thread."""
-
-    def __call__(self, blocking: Callable[..., T], /, *args: object) -> Deferred[T]: ...
 
 
 @dataclass

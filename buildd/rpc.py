@@ -11,10 +11,11 @@ from twisted.web import http, server
 from twisted.web.resource import Resource
 from twisted.web.xmlrpc import XMLRPC
 
-from buildd.builder import Builder, InThread, Refused
+from buildd.builder import Builder, Refused
 from buildd.download import Source
 from buildd.fetching import Fetching
 from buildd.fileserver import Problem
+from buildd.managers.base import InThread
 from buildd.protocol import (
     PROTOCOL_VERSION,
     ProtocolError,

@@ -27,13 +27,13 @@ from twisted.logger import (
 from twisted.web.resource import Resource
 
 from buildd import __version__
-from buildd.builder import Builder, InThread
+from buildd.builder import Builder
 from buildd.config import ENVIRONMENT_PREFIX, BuilddConfig, ConfigError, read_config
 from buildd.fetching import Fetching
 from buildd.filecache import FileCache
 from buildd.fileserver import FileCacheResource
 from buildd.isolation import IsolationFailure
-from buildd.managers.base import BuildManager
+from buildd.managers.base import BuildManager, InThread
 from buildd.protocol import WAIT_MAX_S
 from buildd.rpc import Methods, RPCResource
 from buildd.systemd import Systemd

@@ -37,7 +37,7 @@ async def main(reactor: Any, directory: str, tarball: str) -> None:
     log = BuildLog(place / "log", 1 << 20)
     children = Children(reactor, log, 300, 300)
     sha1 = parse_sha1(hashlib.sha1(tarball.encode()).hexdigest())
-    await isolation.unpack(Path(tarball), sha1, children, log)
+    await isolation.unpack(Path(tarball), sha1, children)
     root = isolation.open(sha1, [], place / "builds" / "one" / "root-1", children)
 
     async def said(*argv: str, beside: bool = False) -> str:

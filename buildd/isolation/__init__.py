@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from buildd.buildlog import BuildLog
 from buildd.isolation.layers import Layer, LayerKey
 from buildd.process import Children, Exit
 from buildd.protocol import Sha1
@@ -67,7 +66,7 @@ class Root(Protocol):
 class Isolation(Protocol):
     """A way to shut builds in, and to build upon what earlier builds have done."""
 
-    async def unpack(self, tarball: Path, sha1: Sha1, children: Children, log: BuildLog) -> None:
+    async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> None:
         """Make the chroot with this digest ready for `open`; done once for each digest.
 
         :raises BrokenChroot: the tarball is damaged, or holds what a chroot must not; nothing is left behind.

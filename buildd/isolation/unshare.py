@@ -63,7 +63,7 @@ class UnshareIsolation:
         self._layers = Layers(directory / "layers")
         self._boot = directory / "boot"  # Of which boot bases and layers are.
 
-    async def unpack(self, tarball: Path, sha1: Sha1, children: Children, log: BuildLog) -> None:
+    async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> None:
         """See Isolation.unpack."""
         base = self._bases / sha1
         if base.is_dir():

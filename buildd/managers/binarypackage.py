@@ -139,7 +139,7 @@ class _Build:
     async def unpack(self) -> BuildResult | None:
         """Unpack the chroot, unless it was before, and open a fresh root on it."""
         try:
-            await self._isolation.unpack(self._request.chroot, self._request.chroot_sha1, self._children, self._log)
+            await self._isolation.unpack(self._request.chroot, self._request.chroot_sha1, self._children)
         except BrokenChroot as exc:
             return self._end(BuildStatus.CHROOTFAIL, str(exc))
         except LimitReached as exc:

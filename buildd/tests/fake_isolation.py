@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from buildd.buildlog import BuildLog
 from buildd.isolation.layers import Layer, LayerKey
 from buildd.process import Children, Exit
 from buildd.protocol import Sha1
@@ -31,7 +30,7 @@ class FakeIsolation:
     commands: list[str] = field(default_factory=list)
     inputs: dict[str, bytes] = field(default_factory=dict)  # Command to its standard input.
 
-    async def unpack(self, tarball: Path, sha1: Sha1, children: Children, log: BuildLog) -> None:
+    async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> None:
         if self.unpacking:
             raise self.unpacking
 
