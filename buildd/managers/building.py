@@ -1,0 +1,114 @@
+"""A package build under way: its request and plan, its root, and how it ends. What all stages have in common."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from buildd import apt
+from buildd.config import BuilddConfig
+from buildd.isolation import Isolation, Root
+from buildd.isolation.layers import Layer, LayerKey
+from buildd.managers.base import BuildRequest, BuildResult, InThread
+from buildd.managers.plan import Plan
+from buildd.process import Children, Exit, Limit, Reactor
+from buildd.protocol import BuildStatus
+
+_OUTPUT_MAX = 1 << 20  # Bytes of apt's words that are looked at.
+
+
+def free_bytes(path: Path) -> int:
+    """Of the disk that a path is on."""
+    return shutil.disk_usage(path).free
+
+
+@dataclass(frozen=True)
+class Host:
+    """What builds have in common."""
+
+    config: BuilddConfig
+    isolation: Isolation
+    reactor: Reactor
+    in_thread: InThread
+    free_bytes: Callable[[Path], int] = free_bytes
+
+
+@dataclass
+class Building:
+    """One build, while it runs."""
+
+    request: BuildRequest
+    plan: Plan
+    host: Host
+    children: Children
+    state: str = ""  # Of the archives, once their lists are there.
+    user_ids: str = ""  # "uid:gid" of the build user in the root, once that is known.
+    below: list[Layer] = field(default_factory=list)  # The layers under the root, the topmost first.
+    _roots: int = 0  # How many were opened.
+    _root: Root | None = None
+
+    @property
+    def root(self) -> Root:
+        """Where the build goes on; there is one once the chroot is unpacked."""
+        assert self._root is not None
+        return self._root
+
+    def begin(self, stage: str) -> None:
+        """Tell everybody that this is what goes on now."""
+        self.request.begin(stage)
+        self.request.log.say(f"\n=== {stage} ===")
+
+    def open(self, below: list[Layer]) -> None:
+        """Go on in a fresh root on these layers; what was changed in the one before is forgotten."""
+        self.below = below
+        self._roots += 1
+        directory = self.request.directory / f"root-{self._roots}"
+        self._root = self.host.isolation.open(self.request.chroot_sha1, below, directory, self.children)
+
+    async def keep(self, key: LayerKey, note: str) -> None:
+        """Make a layer of what was changed in the root, and go on in a fresh one on top."""
+        self.open([await self.host.isolation.keep(key, self.root, note), *self.below])
+
+    async def apt(self, command: tuple[str, ...]) -> tuple[Exit, str]:
+        """Run apt in the root, with network and what credentials there are; how it ended, and its words."""
+        said = Kept(self.request.log.write)
+        stdin = self.plan.auth_conf.encode()
+        ended = await self.root.run(apt.with_credentials(command), network=True, stdin=stdin, output=said)
+        return ended, said.text()
+
+    def stopped(self, ended: Exit) -> BuildResult | None:
+        """The result of a build that ran into one of its limits."""
+        if ended.limit is None:
+            return None
+        status = BuildStatus.BUILDERFAIL if ended.limit is Limit.LOG_ERROR else BuildStatus.PACKAGEFAIL
+        return self.end(status, f"the build was ended: {ended.limit}")
+
+    def disk_is_full(self) -> BuildResult:
+        """The result of a build for which there is no room."""
+        return self.end(BuildStatus.BUILDERFAIL, "the builder's disk is full")
+
+    def end(self, status: BuildStatus, reason: str, dependencies: str = "") -> BuildResult:
+        """A result, written to the log as well."""
+        self.request.log.say(f"\n{status}: {reason}")
+        return BuildResult(status, reason, dependencies=dependencies)
+
+
+class Kept:
+    """Takes a child's output: passes it on, and keeps its beginning."""
+
+    def __init__(self, onward: Callable[[bytes], None] | None, limit: int = _OUTPUT_MAX) -> None:
+        self._onward = onward
+        self._kept = bytearray()
+        self.cut = False  # There was more.
+        self._limit = limit
+
+    def __call__(self, data: bytes) -> None:
+        if self._onward is not None:
+            self._onward(data)
+        room = self._limit - len(self._kept)
+        self._kept += data[:room]
+        self.cut = self.cut or len(data) > room
+
+    def text(self) -> str:
+        """What was kept, as far as it is UTF-8."""
+        return self._kept.decode(errors="replace")
