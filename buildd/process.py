@@ -78,14 +78,17 @@ class Children:
         cwd: Path,
         stdin: bytes = b"",
         output: Callable[[bytes], None] | None = None,
+        fds: Mapping[int, int] | None = None,
     ) -> Exit:
         """Run a command and wait for its end. When cancelled, it is killed, and gone before CancelledError goes on.
 
         :param output: takes what it writes to standard output; None: the log, where standard error always goes.
+        :param fds: what it inherits besides, its number there and here; all others are closed.
         """
         child = _Child(self._reactor, self._log, output or self._log.write, stdin, self._silence_s)
         stop = self._reactor.callLater(max(0, self._deadline - self._reactor.seconds()), child.end, Limit.WALL_TIME)
-        self._reactor.spawnProcess(child, argv[0], list(argv), env=dict(env), path=str(cwd))
+        fds_there: Mapping[int, int | str] = {0: "w", 1: "r", 2: "r", **(fds or {})}
+        self._reactor.spawnProcess(child, argv[0], list(argv), env=dict(env), path=str(cwd), childFDs=fds_there)
         try:
             return await child.ended
         finally:

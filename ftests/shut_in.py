@@ -14,7 +14,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater, react
 
 from buildd.buildlog import BuildLog
-from buildd.isolation.unshare import _ENVIRONMENT, _NAMESPACE, UnshareIsolation
+from buildd.isolation.namespaces import ENVIRONMENT, NAMESPACE
+from buildd.isolation.unshare import UnshareIsolation
 from buildd.process import Children
 from buildd.protocol import parse_sha1
 
@@ -68,7 +69,7 @@ async def _lost_kills(reactor: Any, children: Children) -> int:
     lost = 0
     for number in range(60):
         began = time.monotonic()
-        running = Deferred.fromCoroutine(children.run([*_NAMESPACE, "sleep", "3"], env=_ENVIRONMENT, cwd=Path("/")))
+        running = Deferred.fromCoroutine(children.run([*NAMESPACE, "sleep", "3"], env=ENVIRONMENT, cwd=Path("/")))
         await deferLater(reactor, number * 0.0004, lambda: None)
         running.cancel()
         try:

@@ -20,24 +20,11 @@ from buildd.buildlog import BuildLog
 from buildd.isolation import BrokenChroot, IsolationFailure, LimitReached, Root
 from buildd.isolation.chroot_tar import TOP
 from buildd.isolation.layers import Layer, LayerKey, Layers
+from buildd.isolation.namespaces import ENVIRONMENT, NAMESPACE, Namespaces
 from buildd.process import Children, Exit, Reactor, end_leftovers
 from buildd.protocol import Sha1
 
 _SCRIPTS = Path(__file__).parent
-_ENVIRONMENT = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "LANG": "C.UTF-8",
-    "HOME": "/root",
-    "DEBIAN_FRONTEND": "noninteractive",
-}
-_NAMESPACE = (
-    # Dies with the daemon; and does not begin when the daemon died before that was agreed on.
-    *("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())),
-    # When processors are short, the daemon's answers come before the build.
-    *("nice", "-n", "5"),
-    *("unshare", "--user", "--map-auto", "--map-root-user", "--setgroups", "allow"),
-    *("--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"),
-)
 _PROGRAMS = ("setpriv", "unshare", "newuidmap", "mount", "pivot_root", "ip", "tar", "sbuild", "schroot")
 _ADVICE = (
     "Install uidmap; give this user 65536 subordinate ids (usermod --add-subuids 100000-165535 --add-subgids"
@@ -46,7 +33,7 @@ _ADVICE = (
 _PARTIAL = "partial-"  # What is below bases/ and is none.
 _LAYERS_MAX = 32
 _BASES_MAX = 8
-_TIDYING_TIMEOUT_S = 600.0
+_PROBE_S = 60.0
 
 _log = Logger()
 
@@ -59,6 +46,7 @@ class UnshareIsolation:
         self._directory = directory
         self._bases = directory / "bases"
         self._reactor = reactor
+        self._namespaces = Namespaces(self._bases, reactor)
         self._bases.mkdir(mode=0o755, exist_ok=True)
         self._layers = Layers(directory / "layers")
         self._boot = directory / "boot"  # Of which boot bases and layers are.
@@ -78,7 +66,8 @@ class UnshareIsolation:
         unpack = ("tar", "--extract", "--numeric-owner", "--preserve-permissions", "--file", str(tarball))
         where = ("--directory", str(partial / "tree"))
         what = ("--anchored", "--no-wildcards", "--exclude-from", str(partial / "left-out"))
-        ended = await children.run([*_NAMESPACE, *unpack, *where, *what], env=_ENVIRONMENT, cwd=self._directory)
+        command = self._namespaces.command([*unpack, *where, *what])
+        ended = await children.run(command, env=ENVIRONMENT, cwd=self._directory)
         if not ended.ok:
             _check_limit(ended)
             raise BrokenChroot(f"the chroot tarball could not be unpacked: {ended}")
@@ -115,7 +104,7 @@ class UnshareIsolation:
         if not directory.is_relative_to(self._directory) or directory == self._directory:
             raise ValueError(f"{directory} is not below {self._directory}: not removed")
         if directory.is_dir():
-            await self._tidy(["rm", "-rf", "--one-file-system", "--", str(directory)])
+            await self._namespaces.run(["rm", "-rf", "--one-file-system", "--", str(directory)])
 
     async def recover(self, used: frozenset[Sha1]) -> None:
         """See Isolation.recover."""
@@ -144,14 +133,14 @@ class UnshareIsolation:
 
         :raises IsolationFailure: they cannot.
         """
-        missing = [name for name in _PROGRAMS if shutil.which(name, path=_ENVIRONMENT["PATH"]) is None]
+        missing = [name for name in _PROGRAMS if shutil.which(name, path=ENVIRONMENT["PATH"]) is None]
         if missing:
             raise IsolationFailure(f"builds need programs that are not here: {', '.join(missing)}. {_ADVICE}")
         scratch = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._bases))
         log = BuildLog(scratch / "log", 1 << 20)
         try:
             (scratch / "empty").mkdir()
-            children = Children(self._reactor, log, _TIDYING_TIMEOUT_S, _TIDYING_TIMEOUT_S)
+            children = Children(self._reactor, log, _PROBE_S, _PROBE_S)
             root = UnshareRoot([scratch / "empty"], scratch / "root", children)
             inside = await root.run(["true"], network=False)  # There is no such program in an empty root.
             beside = await root.run_beside(["true"], env={}, cwd=Path("/"), visible=[])
@@ -166,25 +155,14 @@ class UnshareIsolation:
     async def _inspect(self, tarball: Path, children: Children) -> bytes:
         """Look the tarball over in a child, as that takes seconds. The members to leave out, one a line."""
         found = bytearray()
-        argv = [*_NAMESPACE, sys.executable, "-I", str(_SCRIPTS / "chroot_tar.py"), str(tarball)]
-        ended = await children.run(argv, env=_ENVIRONMENT, cwd=self._directory, output=found.extend)
+        argv = [sys.executable, "-I", str(_SCRIPTS / "chroot_tar.py"), str(tarball)]
+        command = self._namespaces.command(argv)
+        ended = await children.run(command, env=ENVIRONMENT, cwd=self._directory, output=found.extend)
         if not ended.ok:
             _check_limit(ended)
             said = found.decode(errors="replace").strip()
             raise BrokenChroot(said if ended.code == 1 and said else f"the chroot tarball cannot be read: {ended}")
         return bytes(found)
-
-    async def _tidy(self, argv: Sequence[str]) -> None:
-        """Run one of the daemon's own commands as the root of the ids that builds have."""
-        with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=self._bases) as scratch:
-            log = BuildLog(Path(scratch) / "log", 1 << 20)
-            try:
-                children = Children(self._reactor, log, _TIDYING_TIMEOUT_S, _TIDYING_TIMEOUT_S)
-                ended = await children.run([*_NAMESPACE, *argv], env=_ENVIRONMENT, cwd=self._directory)
-                if not ended.ok:
-                    raise OSError(f"{' '.join(argv)}: {ended}: {log.tail().decode(errors='replace').strip()}")
-            finally:
-                log.close()
 
 
 class UnshareRoot:
@@ -212,7 +190,7 @@ class UnshareRoot:
     ) -> Exit:
         """See Root.run."""
         enter = self._enter(own_network=not network, view=None, visible=[], cwd="/")
-        ended = await self._children.run([*enter, *argv], env=_ENVIRONMENT, cwd=Path("/"), stdin=stdin, output=output)
+        ended = await self._children.run([*enter, *argv], env=ENVIRONMENT, cwd=Path("/"), stdin=stdin, output=output)
         return self._entered(ended)
 
     async def run_beside(
@@ -220,14 +198,14 @@ class UnshareRoot:
     ) -> Exit:
         """See Root.run_beside."""
         enter = self._enter(own_network=True, view=str(self._view), visible=[*map(str, visible)], cwd=str(cwd))
-        ended = await self._children.run([*enter, *argv], env=_ENVIRONMENT | dict(env), cwd=Path("/"))
+        ended = await self._children.run([*enter, *argv], env=ENVIRONMENT | dict(env), cwd=Path("/"))
         return self._entered(ended)
 
     def _enter(self, *, own_network: bool, **more: object) -> list[str]:
         """The command line before that of the command itself; `more` is the rest of enter.Setup."""
         setup = json.dumps({**self._overlay, "own_network": own_network, **more})
         network = ["--net"] if own_network else []
-        return [*_NAMESPACE, *network, sys.executable, "-I", "-S", str(_SCRIPTS / "enter.py"), setup]
+        return [*NAMESPACE, *network, sys.executable, "-I", "-S", str(_SCRIPTS / "enter.py"), setup]
 
     def _entered(self, ended: Exit) -> Exit:
         """What the command ended with.

@@ -49,6 +49,20 @@ class ChildrenTest(TestCase):
         """Standard output goes where asked, standard error to the log, the exit status is told."""
         return Deferred.fromCoroutine(self._logged())
 
+    async def _inherited(self) -> None:
+        read, write = os.pipe()
+        self.addCleanup(os.close, read)
+        kept = bytearray()
+        try:
+            await self.run_shell("ls /proc/self/fd; echo in >&7", output=kept.extend, fds={7: write})
+        finally:
+            os.close(write)
+        assert (os.read(read, 9), kept.decode().split()) == (b"in\n", ["0", "1", "2", "3", "7"])  # 3 is ls's own.
+
+    def test_a_child_inherits_what_it_is_given(self) -> "Deferred[None]":
+        """And no other of the daemon's files."""
+        return Deferred.fromCoroutine(self._inherited())
+
     async def _limited(self) -> None:
         for script, limits, expected in (
             ("sleep 60", {"timeout_s": 0.2}, Limit.WALL_TIME),

@@ -1,0 +1,57 @@
+"""The namespaces of builds, and the daemon's own commands on what belongs to builds.
+
+The user that the daemon runs as is root of each user namespace, and its 65,536 subordinate ids (subuid(5)) are the
+other users there. What builds write belongs to all of them, so that only in such a namespace it can be removed.
+"""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from buildd.buildlog import BuildLog
+from buildd.process import Children, Reactor
+
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "HOME": "/root",
+    "DEBIAN_FRONTEND": "noninteractive",
+}
+NAMESPACE = (
+    # Dies with the daemon; and does not begin when the daemon died before that was agreed on.
+    *("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())),
+    # When processors are short, the daemon's answers come before the build.
+    *("nice", "-n", "5"),
+    *("unshare", "--user", "--map-auto", "--map-root-user", "--setgroups", "allow"),
+    *("--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"),
+)
+_TIMEOUT_S = 600.0
+
+
+class Namespaces:
+    """Runs commands of the daemon's own as the root of the ids that builds have."""
+
+    def __init__(self, directory: Path, reactor: Reactor) -> None:
+        """:param directory: commands run there, and keep their output there; a partial-* left by a crash is debris."""
+        self._directory = directory
+        self._reactor = reactor
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """The command line of such a command, for who has limits of its own: Children.run, with ENVIRONMENT."""
+        return [*NAMESPACE, *argv]
+
+    async def run(self, argv: Sequence[str]) -> None:
+        """Run one, and wait for its end.
+
+        :raises OSError: it failed; the message has what it said.
+        """
+        with tempfile.TemporaryDirectory(prefix="partial-", dir=self._directory) as scratch:
+            log = BuildLog(Path(scratch) / "log", 1 << 20)
+            try:
+                children = Children(self._reactor, log, _TIMEOUT_S, _TIMEOUT_S)
+                ended = await children.run(self.command(argv), env=ENVIRONMENT, cwd=self._directory)
+                if not ended.ok:
+                    raise OSError(f"{' '.join(argv)}: {ended}: {log.tail().decode(errors='replace').strip()}")
+            finally:
+                log.close()
