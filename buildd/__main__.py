@@ -2,6 +2,6 @@
 
 import sys
 
-from buildd.service import main
+from buildd.commands import main
 
 sys.exit(main())

@@ -1,6 +1,5 @@
-"""The command debfarm-buildd: reads the configuration, puts the daemon's parts together, starts it and ends it."""
+"""The daemon: its parts put together, started, and ended."""
 
-import argparse
 import fcntl
 import os
 import signal
@@ -8,7 +7,8 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -28,7 +28,7 @@ from twisted.web.resource import Resource
 
 from buildd import __version__
 from buildd.builder import Builder
-from buildd.config import ENVIRONMENT_PREFIX, BuilddConfig, ConfigError, read_config
+from buildd.config import BuilddConfig
 from buildd.fetching import Fetching
 from buildd.filecache import FileCache
 from buildd.fileserver import FileCacheResource
@@ -41,10 +41,9 @@ from buildd.web import Site
 
 BuildTypes = Callable[[BuilddConfig, Any], Mapping[str, BuildManager]]
 
-SYSTEM_CONFIG: Final = Path("/etc/debfarm/buildd.conf")
 # No clock that is right says less: the program is not older.
 _EARLIEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
-_STOP_S: Final = 8.0  # For ending clean when told to end; whoever tells waits 10.
+STOP_S: Final = 8.0  # For ending clean when told to end; whoever tells waits 10.
 _STOP_HARD_S: Final = 9.5
 _ANSWER_S: Final = 0.5
 
@@ -53,31 +52,33 @@ _in_thread = cast(InThread, deferToThread)
 _log = Logger()
 
 
+@dataclass(frozen=True)
+class Logging:
+    """What the daemon logs, and where to."""
+
+    ours: LogLevel = LogLevel.info  # The least of our own messages.
+    others: LogLevel = LogLevel.warn  # And of the libraries'.
+    file: Path | None = None  # None: standard error.
+
+
 class CannotStart(Exception):
     """The daemon cannot run here; the message says why, and what to do."""
 
 
-def main(argv: Sequence[str] | None = None, build_types: BuildTypes | None = None, *, stop_s: float = _STOP_S) -> int:
+def run(
+    config: BuilddConfig, logging: Logging, build_types: BuildTypes | None = None, *, stop_s: float = STOP_S
+) -> int:
     """Run the daemon until it is told to end.
 
     :param build_types: makes the build types, where they are not to be the real ones.
     :param stop_s: how long ending clean may take, when told to end.
-    :returns: the exit status: 0; 1 when it cannot run here; 2 when the configuration has mistakes.
+    :returns: the exit status: 0, or 1 when it found that it cannot build here.
+    :raises CannotStart: it cannot even begin.
     """
-    arguments = _arguments(argv)
-    try:
-        config = _configuration(arguments)
-        _check_machine(config)
-        with _lock(config.directory), _log_stream(arguments.log_file) as stream:
-            _begin_logging(arguments, stream)
-            return _run(config, build_types or _real_build_types, stop_s)
-    except ConfigError as exc:
-        status, complaints = 2, list(exc.mistakes)
-    except CannotStart as exc:
-        status, complaints = 1, [str(exc)]
-    for complaint in complaints:
-        print(f"debfarm-buildd: {complaint}", file=sys.stderr)
-    return status
+    _check_machine(config)
+    with _lock(config.directory), _log_stream(logging.file) as stream:
+        _begin_logging(logging, stream)
+        return _run(config, build_types or _real_build_types, stop_s)
 
 
 def _real_build_types(config: BuilddConfig, reactor: Any) -> Mapping[str, BuildManager]:
@@ -87,43 +88,6 @@ def _real_build_types(config: BuilddConfig, reactor: Any) -> Mapping[str, BuildM
 
 
 # --- before the reactor
-
-
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="debfarm-buildd",
-        description="Build packages on behalf of a master, which gives its orders by XML-RPC.",
-        epilog=f"Every key of buildd.conf can also be set in the environment, such as {ENVIRONMENT_PREFIX}TIMEOUT=90m. "
-        "SIGTERM: abort the build and end. SIGHUP: end after the current build.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--version", action="version", version=f"%(prog)s {__version__}")
-    add("-c", "--config", "--configuration", metavar="FILE", type=Path, help=f"default: {SYSTEM_CONFIG}, if there")
-    add("-q", "--quiet", action="store_true", help="log warnings and errors only")
-    add("-v", "--verbose", action="store_true", help="log more")
-    add("--debug", action="store_true", help="log everything, the libraries' messages included")
-    add("-l", "--log-file", metavar="FILE", type=Path, help="log to this file (default: standard error)")
-    add("-t", "--timeout", metavar="DURATION", help="how long a build may take, such as 90m (default: 3h)")
-    add("-d", "--dir", dest="directory", metavar="DIR", help="where cache and builds are kept")
-    add("-L", "--label", metavar="STR", help="what this builder calls itself (default: the host's name)")
-    add("--host", metavar="ADDRESS", help="where to listen (default: 127.0.0.1)")
-    add("--port", metavar="PORT", help="0: any that is free, see DIR/port (default: 8221)")
-    add("--allow-root", action="store_const", const="yes", help="run as root, which is not needed, and not wise")
-    return parser.parse_args(argv)
-
-
-def _configuration(arguments: argparse.Namespace) -> BuilddConfig:
-    path: Path | None = arguments.config
-    if path is None and (named := os.environ.get(f"{ENVIRONMENT_PREFIX}CONFIG")):
-        path = Path(named)
-    if path is None and SYSTEM_CONFIG.exists():
-        path = SYSTEM_CONFIG
-    keys = ("timeout", "directory", "label", "host", "port", "allow_root")
-    options = {key: getattr(arguments, key) for key in keys if getattr(arguments, key) is not None}
-    if "directory" in options:
-        options["directory"] = str(Path(options["directory"]).absolute())
-    return read_config(path, os.environ, options)
 
 
 def _check_machine(config: BuilddConfig) -> None:
@@ -180,13 +144,9 @@ def _log_stream(path: Path | None) -> IO[str]:
         raise CannotStart(f"the log file {path} cannot be written: {exc.strerror}") from exc
 
 
-def _begin_logging(arguments: argparse.Namespace, stream: IO[str]) -> None:
-    ours = LogLevel.warn if arguments.quiet else LogLevel.info
-    if arguments.verbose or arguments.debug:
-        ours = LogLevel.debug
-    others = LogLevel.debug if arguments.debug else LogLevel.warn
-    levels = LogLevelFilterPredicate(defaultLogLevel=others)
-    levels.setLogLevelForNamespace("buildd", ours)
+def _begin_logging(logging: Logging, stream: IO[str]) -> None:
+    levels = LogLevelFilterPredicate(defaultLogLevel=logging.others)
+    levels.setLogLevelForNamespace("buildd", logging.ours)
     observer = FilteringLogObserver(textFileLogObserver(stream), [levels])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 

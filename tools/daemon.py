@@ -16,7 +16,7 @@ from tools.places import CHECKOUT, Places, beside, lock
 ANSWER_S = 20.0  # How long a daemon may take to answer.
 COPY_KEPT_S = 24 * 3600.0
 ENVIRONMENT_PREFIX = "DEBFARM_BUILDD_"
-_MAIN = "import sys; sys.argv[0] = 'debfarm-buildd'; from buildd.service import main; sys.exit(main())"
+_MAIN = "import sys; sys.argv[0] = 'debfarm-buildd'; from buildd.commands import main; sys.exit(main())"
 
 
 class NotAnswering(Exception):

@@ -92,6 +92,6 @@ def fake_build_types(config: BuilddConfig, reactor: Any) -> dict[str, BuildManag
 
 
 if __name__ == "__main__":  # A daemon of its own whose builds are fake.
-    from buildd import service
+    from buildd import commands
 
-    sys.exit(service.main(build_types=fake_build_types, stop_s=float(os.environ.get("FAKE_STOP_S", "8"))))
+    sys.exit(commands.main(build_types=fake_build_types, stop_s=float(os.environ.get("FAKE_STOP_S", "8"))))

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from buildd import service
+from buildd import commands, service
 from buildd.tests.running import CHECKOUT, FileServer, RunningDaemon, hang, whole
 
 CHROOT = b"chroot"
@@ -277,7 +277,7 @@ def test_refuses_a_wrong_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
             return cls(1999, 12, 31, tzinfo=UTC)
 
     monkeypatch.setattr(service, "datetime", Past)
-    assert service.main(["--dir", str(tmp_path / "d"), "--allow-root"]) == 1
+    assert commands.main(["--dir", str(tmp_path / "d"), "--allow-root"]) == 1
     assert "the clock is wrong, it says 1999-12-31" in capsys.readouterr().err
 
 
@@ -318,7 +318,7 @@ def test_nothing_can_be_built_here(raised: str, said: str, tmp_path: Path) -> No
     """When a build type finds at the start that no build can run, the daemon says why, and ends with status 1."""
     program = f"""
 import sys
-from buildd import service
+from buildd import commands
 from buildd.isolation import IsolationFailure
 from buildd.tests.fakes import FakeManager
 
@@ -326,7 +326,7 @@ class Unable(FakeManager):
     async def recover(self, builds, used):
         raise {raised}
 
-sys.exit(service.main(sys.argv[1:], lambda config, reactor: {{"fake": Unable()}}))
+sys.exit(commands.main(sys.argv[1:], lambda config, reactor: {{"fake": Unable()}}))
 """
     argv = [sys.executable, "-W", "ignore", "-c", program, "--dir", str(tmp_path), "--port", "0", "--allow-root"]
     ended = subprocess.run(argv, capture_output=True, text=True, timeout=20, cwd=CHECKOUT, check=False)
@@ -520,3 +520,12 @@ def test_systemd_is_told(tmp_path: Path) -> None:
             while told[-1] != b"STOPPING=1":
                 told.append(systemd.recv(1000))
     assert b"STATUS=IDLE" in told
+
+
+@pytest.mark.parametrize("arguments", [["run", "--dir", "D"], ["--dir", "D", "run"], ["--dir", "D"]])
+def test_options_before_or_after_the_command(arguments: list[str], tmp_path: Path) -> None:
+    """`run` may be left out; options stand before the command or after it."""
+    (tmp_path / "filecache").touch()  # So it cannot start, and says where.
+    ended = _command(*(str(tmp_path) if word == "D" else word for word in arguments), "--allow-root")
+    assert ended.returncode == 1
+    assert f"{tmp_path} cannot be used: " in ended.stderr
