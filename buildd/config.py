@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from buildd.protocol import DEFAULT_PORT, ProtocolError, parse_architecture
+from buildd.protocol import DEFAULT_PORT, PackageBuilderName, ProtocolError, parse_architecture
 from buildd.settings import (
     ConfigError,
     key,
@@ -69,6 +69,14 @@ def parse_jobs(text: str) -> int:
     return parse_count(text, _JOBS_MAX) if text else len(os.sched_getaffinity(0))
 
 
+def parse_package_builder(text: str) -> PackageBuilderName:
+    """The name of a package builder."""
+    try:
+        return PackageBuilderName(text)
+    except ValueError:
+        raise ValueError(f"is none of {', '.join(PackageBuilderName)}") from None
+
+
 def parse_proxy(text: str) -> str:
     """An http URL, or nothing. It is going to stand in quotes in a configuration of apt's."""
     if not re.fullmatch(r"[A-Za-z0-9._~:/@%\[\]-]*", text, re.ASCII):
@@ -116,6 +124,7 @@ class BuilddConfig:
     cache_limit_bytes: int = key("limits", "cache_size", "20G", parse_size)
     free_floor_bytes: int = key("limits", "free_space", "1G", parse_size)
 
+    package_builder: PackageBuilderName = key("binarypackage", "builder", "sbuild", parse_package_builder)  # noqa: RUF009
     jobs: int = key("binarypackage", "jobs", "", parse_jobs)
     apt_proxy: str = key("binarypackage", "apt_proxy", "", parse_proxy)
 

@@ -53,6 +53,12 @@ class BuildStatus(StrEnum):
     ABORTED = "BuildStatus.ABORTED"  # Stopped by abort().
 
 
+class PackageBuilderName(StrEnum):
+    """What builds a package, ours alone."""
+
+    SBUILD = "sbuild"  # Debian's own, in a root that has the build-dependencies already.
+
+
 STATUSES_WITH_FILES = frozenset({BuildStatus.OK, BuildStatus.PACKAGEFAIL, BuildStatus.DEPFAIL})
 
 Sha1 = NewType("Sha1", str)  # 40 lower-case hex digits.
@@ -165,12 +171,13 @@ class BinaryPackageArguments:
     builder_constraints: tuple[str, ...] = ()
     fast_cleanup: bool = False
     image_type: str = "chroot"
+    package_builder: PackageBuilderName | None = None  # Ours alone, as all that follows; None: the daemon's choice.
 
     def to_wire(self) -> dict[str, Any]:
         """The struct that build() takes; what has no value is left out."""
         wire: dict[str, Any] = {}
         for name, value in vars(self).items():
-            if value not in ("", ()):
+            if value not in (None, "", ()):
                 wire[name] = list(value) if isinstance(value, tuple) else value
         return wire
 
@@ -202,6 +209,7 @@ def parse_binarypackage_arguments(value: object, own_architecture: str) -> Binar
         builder_constraints=arguments.lines("builder_constraints"),
         fast_cleanup=arguments.flag("fast_cleanup"),
         image_type=image_type,
+        package_builder=arguments.package_builder("package_builder"),
     )
 
 
@@ -234,6 +242,13 @@ class _Struct:
         if not isinstance(value, str) or not value.isprintable():
             raise ProtocolError(f"{key} must be one line of text, not {_shown(value)}")
         return value
+
+    def package_builder(self, key: str) -> PackageBuilderName | None:
+        name = self.text(key)
+        try:
+            return PackageBuilderName(name) if name else None
+        except ValueError:
+            raise ProtocolError(f"{key} is one of {', '.join(PackageBuilderName)}, not {_shown(name)}") from None
 
     def lines(self, key: str) -> tuple[str, ...]:
         value = self.values.get(key)

@@ -1,27 +1,29 @@
-"""The build type `binarypackage`: binary packages from a source package, by sbuild."""
+"""The build type `binarypackage`: binary packages from a source package."""
 
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from buildd import sbuild
 from buildd.config import BuilddConfig
 from buildd.control import ControlError
-from buildd.isolation import Isolation
+from buildd.isolation import Isolation, LimitReached
 from buildd.managers import chroot, dependencies
 from buildd.managers.base import BuildRequest, BuildResult, InThread
 from buildd.managers.building import Building, Host, free_bytes
+from buildd.managers.package_builder import PackageBuilder
 from buildd.managers.plan import Plan, make_plan
-from buildd.managers.sbuild_files import SOURCE, START, lay_out, results
+from buildd.managers.with_sbuild import WithSbuild
 from buildd.process import Children, Reactor
-from buildd.protocol import BuildStatus, Sha1
+from buildd.protocol import BuildStatus, PackageBuilderName, Sha1
 
 # Programs fail for want of space before the last byte is used, as a file of theirs does not fit, and what they wrote of
 # it is often removed by then. No builder works well with so little.
 _FREE_MIN = 64 << 20
+
+_PACKAGE_BUILDERS: Mapping[PackageBuilderName, PackageBuilder] = {PackageBuilderName.SBUILD: WithSbuild()}
 
 _log = Logger()
 
@@ -104,25 +106,24 @@ async def _run(build: Building, step: Step) -> BuildResult | None:
     return build.disk_is_full() if build.host.free_bytes(build.request.directory) < _FREE_MIN else result
 
 
+def _package_builder(build: Building) -> PackageBuilder:
+    """The one that the build asks for, else the daemon's."""
+    return _PACKAGE_BUILDERS[build.plan.arguments.package_builder or build.host.config.package_builder]
+
+
 async def _build(build: Building) -> BuildResult | None:
-    """Have sbuild build the package."""
-    directory, host, plan = build.request.directory, build.host, build.plan
-    out, laid_out = directory / "out", directory / "sbuild"
-    out.mkdir()
-    await host.in_thread(lay_out, laid_out, plan, build.request.files, build.root.path, host.config)
-    command = sbuild.command(plan.arguments, str(laid_out / SOURCE / plan.dsc_name))
-    start = ["sh", str(laid_out / START), str(laid_out), build.user_ids]
-    ended = await build.root.run_beside([*start, *command], env={}, cwd=out, visible=[laid_out, out])
-    if (stopped := build.stopped(ended)) is not None:
-        return stopped
-    verdict = sbuild.verdict(ended.code, build.request.log.tail(sbuild.SUMMARY_BYTES).decode(errors="replace"))
+    """Have the package built, by the package builder that was asked for."""
+    try:
+        verdict = await _package_builder(build).build(build)
+    except LimitReached as exc:
+        return build.stopped(exc.ended)
     return None if verdict.status is BuildStatus.OK else build.end(verdict.status, verdict.reason)
 
 
 async def _gather(build: Building) -> BuildResult:
     """Take the files that the .changes names, each checked against it, and leave everything else."""
     try:
-        files = await build.host.in_thread(results, build.request.directory / "out")
+        files = await build.host.in_thread(_package_builder(build).results, build)
     except (ControlError, OSError) as exc:
-        return build.end(BuildStatus.BUILDERFAIL, f"sbuild's results cannot be used: {exc}")
+        return build.end(BuildStatus.BUILDERFAIL, f"the results of the build cannot be used: {exc}")
     return BuildResult(BuildStatus.OK, "built", files)

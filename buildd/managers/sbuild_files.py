@@ -1,4 +1,4 @@
-"""What is written for sbuild beside the root of a build, and what is taken of what it writes. All of it blocks."""
+"""What is written for sbuild beside the root of a build. All of it blocks."""
 
 import os
 import shutil
@@ -7,9 +7,8 @@ from pathlib import Path
 
 from buildd import sbuild
 from buildd.config import BuilddConfig
-from buildd.control import ControlError, check_file, parse_changes
 from buildd.managers.plan import Plan
-from buildd.protocol import FileName, parse_file_name
+from buildd.protocol import FileName
 
 START = "sbuild.sh"  # Below the directory that is laid out; it says itself how it is called.
 SOURCE = "source"  # Where the files of the source package are, below that directory.
@@ -34,22 +33,6 @@ def lay_out(directory: Path, plan: Plan, files: Mapping[FileName, Path], root: P
     for empty in ("schroot.conf", "debfarm/fstab", "debfarm/copyfiles", "debfarm/nssdatabases"):
         (directory / "schroot" / empty).touch()
     shutil.copyfile(Path(__file__).with_name("sbuild.sh"), directory / START)
-
-
-def results(directory: Path) -> dict[FileName, Path]:
-    """What the one .changes in a directory names, and the .changes; every file checked.
-
-    :raises ControlError: there is no such file, or it promises what is not there.
-    """
-    changes = [path for path in directory.glob("*.changes") if path.is_file() and not path.is_symlink()]
-    if len(changes) != 1:
-        raise ControlError(f"there are {len(changes)} .changes files instead of one")
-    files: dict[FileName, Path] = {}
-    for listed in parse_changes(changes[0]).files:
-        check_file(directory / listed.name, listed)
-        files[listed.name] = directory / listed.name
-    files[parse_file_name(changes[0].name)] = changes[0]
-    return files
 
 
 def _place(path: Path, target: Path) -> None:

@@ -73,9 +73,11 @@ def test_bad_value_is_a_mistake(line: str, tmp_path: Path) -> None:
     assert mistake.startswith(f"buildd.conf: [builder] {line.split(maxsplit=1)[0]}: ")
 
 
-@pytest.mark.parametrize("line", ["jobs = 0", "jobs = many", 'apt_proxy = http://x"; evil', "apt_proxy = localhost"])
+@pytest.mark.parametrize(
+    "line", ["builder = pbuilder", "jobs = 0", "jobs = many", 'apt_proxy = http://x"; evil', "apt_proxy = localhost"]
+)
 def test_bad_value_for_builds_is_a_mistake(line: str, tmp_path: Path) -> None:
-    """What goes into a configuration of apt's must not say more than an address."""
+    """Of what is used for builds, too; what goes into apt's configuration must not say more than an address."""
     (mistake,) = _mistakes(f"[binarypackage]\n{line}\n", tmp_path)
     assert mistake.startswith(f"buildd.conf: [binarypackage] {line.split(maxsplit=1)[0]}: ")
 

@@ -6,6 +6,7 @@ from functools import reduce
 import pytest
 
 from buildd.protocol import (
+    PackageBuilderName,
     ProtocolError,
     parse_architecture,
     parse_binarypackage_arguments,
@@ -66,3 +67,21 @@ def test_wrong_values_are_named(value: object, shown: str) -> None:
 def test_fast_cleanup(arguments: dict[str, object], parsed: bool) -> None:
     """fast_cleanup: False when absent; older masters send integers."""
     assert parse_fast_cleanup(arguments) is parsed
+
+
+WANTED = {"series": "bookworm", "suite": "bookworm"}
+
+
+@pytest.mark.parametrize(("value", "parsed"), [(None, None), ("", None), ("sbuild", PackageBuilderName.SBUILD)])
+def test_package_builder(value: object, parsed: PackageBuilderName | None) -> None:
+    """package_builder: the daemon's own choice when absent."""
+    arguments = parse_binarypackage_arguments({**WANTED, "package_builder": value}, "amd64")
+    assert arguments.package_builder is parsed
+    assert arguments.to_wire().get("package_builder") == parsed
+
+
+@pytest.mark.parametrize("value", ["pbuilder", "Sbuild", 1, ["sbuild"]])
+def test_unknown_package_builder(value: object) -> None:
+    """Another is refused by name: nothing else could build what was asked for."""
+    with pytest.raises(ProtocolError, match="package_builder"):
+        parse_binarypackage_arguments({**WANTED, "package_builder": value}, "amd64")
