@@ -1,28 +1,33 @@
-"""Mount the root of a build and run a command in it, or beside it: `python3 enter.py SETUP COMMAND [ARGUMENT ...]`.
+"""Mount the root of a build and run a command in it, or beside it: `python3 enter.py SETTING ... -- COMMAND ...`.
 
 A program of its own, run as root of fresh user, mount, pid, ipc and uts namespaces. What it mounts nobody else sees,
-and it goes with the namespace. SETUP is a JSON object, see `Setup`. When it cannot do its part, it says why in the file
-`failure`; its exit status is the command's.
+and it goes with the namespace. A SETTING is NAME=VALUE, see `Setup`. When it cannot do its part, it says why in the
+file `failure`; its exit status is the command's.
 
 It stays as the first process of the pid namespace, to reap what loses its parent: tests wait for daemons that they
 ended to be gone. When it exits, the kernel ends everything else in the namespace.
 
-Python, and not a shell: between pivot_root(2) and taking the old root away nothing of the chroot's may run, and a shell
-would have to call the chroot's umount. For the same reason every import is at the top.
+Python, and not a shell: between pivot_root(2) and taking the old root away nothing of the chroot's may run. Each build
+runs it a dozen times, and is to begin in a blink: it starts no program but the command, and imports nothing that takes
+milliseconds (json, pathlib, signal, socket, subprocess and typing would take longer than all that is done here).
 """
 
+import _socket
 import ctypes
-import json
+import fcntl
 import os
-import signal
-import subprocess
+import struct
 import sys
-import warnings  # noqa: F401  os.execvp imports it.
-from pathlib import Path
-from typing import NoReturn, TypedDict
 
-_MNT_DETACH = 2  # umount2(2)
-_LIBC = ctypes.CDLL(None, use_errno=True)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+# mount(2), umount2(2)
+_RDONLY, _NOSUID, _NODEV, _NOEXEC, _BIND, _REC = 1, 2, 4, 8, 4096, 16384
+_MNT_DETACH = 2
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1  # netdevice(7)
+_QUIET = _NOSUID | _NODEV | _NOEXEC
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = (
     ("ptmx", "pts/ptmx"),
@@ -32,83 +37,101 @@ _LINKS = (
     ("stderr", "fd/2"),
 )
 _HOST = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt")  # Programs, libraries, configuration.
+_SIGNALS = [*range(1, 32), *range(34, 65)]  # 32 and 33 are the C library's own (signal(7)).
+_HOST_NAME = b"localhost"  # The same for every build, and one that resolves.
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Setup(TypedDict):
+class Setup:
     """What to enter; all paths are absolute, and the host's."""
 
-    root: str  # Where to mount the overlay.
-    lower: list[str]  # What it is made of, the topmost first ...
-    upper: str
-    work: str
-    own_network: bool  # The network namespace is fresh as well.
-    view: str | None  # None: the command is run in the root. Else an empty directory, to show it the host at ...
-    visible: list[str]  # ... and the directories that it sees of the host besides _HOST and the root.
-    cwd: str  # Where the command begins, as it sees it.
-    failure: str  # A file to write to when this cannot be done.
+    def __init__(self, settings: list[str]) -> None:
+        given: dict[str, list[str]] = {}
+        for setting in settings:
+            name, _, value = setting.partition("=")
+            given.setdefault(name, []).append(value)
+        self.root = given["root"][0]  # Where to mount the overlay.
+        self.lower = given["lower"]  # What it is made of, the topmost first ...
+        self.upper = given["upper"][0]
+        self.work = given["work"][0]
+        self.own_network = "own_network" in given  # The network namespace is fresh as well.
+        self.view = given.get("view", [""])[0]  # "": the command is run in the root. Else an empty directory, to ...
+        # ... show it the host at, and the directories that it sees of the host besides _HOST and the root.
+        self.visible = given.get("visible", [])
+        self.cwd = given["cwd"][0]  # Where the command begins, as it sees it.
+        self.failure = given["failure"][0]  # A file to write to when this cannot be done.
 
 
-def main() -> NoReturn:
+def main() -> "NoReturn":
     """Enter the root that the command line describes, and exit as the command does."""
-    setup: Setup = json.loads(sys.argv[1])
-    with open(setup["failure"], "w", encoding="utf-8") as failure:  # noqa: PTH123  Closed by the exec of the command.
+    dashes = sys.argv.index("--")
+    setup = Setup(sys.argv[1:dashes])
+    with open(setup.failure, "w", encoding="utf-8") as failure:
         try:
+            _libc.sethostname(_HOST_NAME, len(_HOST_NAME))
             mount_root(setup)
-            change_root(setup["root"] if setup["view"] is None else show_host(setup, Path(setup["view"])))
-        except (OSError, subprocess.CalledProcessError) as exc:
+            change_root(show_host(setup) if setup.view else setup.root)
+        except OSError as exc:
             failure.write(str(exc))
             sys.exit(1)
-        os._exit(run(sys.argv[2:], setup["cwd"]))
+    os._exit(run(sys.argv[dashes + 1 :], setup.cwd))
 
 
 def mount_root(setup: Setup) -> None:
     """Mount the overlay, and on it what every system expects: /proc, /sys, /dev."""
-    root = Path(setup["root"])
-    layers = f"lowerdir={':'.join(setup['lower'])},upperdir={setup['upper']},workdir={setup['work']}"
-    _mount("overlay", "overlay", root, f"userxattr,{layers}")
+    root = setup.root
+    layers = f"lowerdir={':'.join(setup.lower)},upperdir={setup.upper},workdir={setup.work}"
+    _mount("overlay", root, "overlay", 0, f"userxattr,{layers}")
     for name in ("dev", "proc", "sys"):
-        _make_real_directory(root / name)
-    _mount("proc", "proc", root / "proc", "nosuid,nodev,noexec")
-    if setup["own_network"]:  # A fresh sysfs needs a network namespace of one's own.
-        _mount("sysfs", "sysfs", root / "sys", "ro,nosuid,nodev,noexec")
-        # Builds may talk to themselves.
-        subprocess.run(["ip", "link", "set", "dev", "lo", "up"], check=True)
-    _mount("tmpfs", "dev", root / "dev", "nosuid,mode=755")
+        _make_real_directory(f"{root}/{name}")
+    _mount("proc", f"{root}/proc", "proc", _QUIET)
+    if setup.own_network:  # A fresh sysfs needs a network namespace of one's own.
+        bring_up_loopback()
+        _mount("sysfs", f"{root}/sys", "sysfs", _QUIET | _RDONLY)
+    _mount("dev", f"{root}/dev", "tmpfs", _NOSUID, "mode=755")
     for name in _DEVICES:
-        (root / "dev" / name).touch()
-        _bind(Path("/dev", name), root / "dev" / name)
+        _touch(f"{root}/dev/{name}")
+        _bind(f"/dev/{name}", f"{root}/dev/{name}")
     for name in ("pts", "shm"):
-        (root / "dev" / name).mkdir()
-    _mount("devpts", "devpts", root / "dev/pts", "newinstance,ptmxmode=0666,mode=620,gid=5")
-    _mount("tmpfs", "shm", root / "dev/shm", "nosuid,nodev,mode=1777")
+        os.mkdir(f"{root}/dev/{name}")
+    _mount("devpts", f"{root}/dev/pts", "devpts", _NOSUID | _NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5")
+    _mount("shm", f"{root}/dev/shm", "tmpfs", _NOSUID | _NODEV, "mode=1777")
     for name, target in _LINKS:
-        (root / "dev" / name).symlink_to(target)
+        os.symlink(target, f"{root}/dev/{name}")
 
 
-def show_host(setup: Setup, view: Path) -> str:
+def show_host(setup: Setup) -> str:
     """Make a view of the host that has its programs and the root, but nobody's files and nothing of other builds.
 
     sbuild and schroot only chroot, which root of the namespace can leave: there must be nothing to find outside.
     """
-    _mount("tmpfs", "view", view, "nosuid,nodev,mode=755")
+    view = setup.view
+    _mount("view", view, "tmpfs", _NOSUID | _NODEV, "mode=755")
     for name in _HOST:
-        path = Path("/", name)
-        if path.is_symlink():
-            (view / name).symlink_to(path.readlink())
-        elif path.is_dir():
-            (view / name).mkdir()
-            _bind(path, view / name)
+        if os.path.islink(f"/{name}"):
+            os.symlink(os.readlink(f"/{name}"), f"{view}/{name}")
+        elif os.path.isdir(f"/{name}"):
+            os.mkdir(f"{view}/{name}")
+            _bind(f"/{name}", f"{view}/{name}")
     for name in ("proc", "dev", "tmp", "run", "var/tmp", "var/lib/schroot"):
-        (view / name).mkdir(parents=True)
+        os.makedirs(f"{view}/{name}")
     for name in ("tmp", "var/tmp"):
-        (view / name).chmod(0o1777)
-    _mount("proc", "proc", view / "proc", "nosuid,nodev,noexec")
-    for path in (Path(setup["root"]), *map(Path, setup["visible"])):
-        shown = view / path.relative_to("/")
-        shown.mkdir(parents=True)
-        _bind(path, shown)
-    _bind(Path(setup["root"], "dev"), view / "dev")
-    return str(view)
+        os.chmod(f"{view}/{name}", 0o1777)
+    _mount("proc", f"{view}/proc", "proc", _QUIET)
+    for path in (setup.root, *setup.visible):
+        os.makedirs(view + path)
+        _bind(path, view + path)
+    _bind(f"{setup.root}/dev", f"{view}/dev")
+    return view
+
+
+def bring_up_loopback() -> None:
+    """Builds may talk to themselves."""
+    request = struct.pack("16sH14x", b"lo", _IFF_UP)  # struct ifreq, netdevice(7)
+    any_socket = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    fcntl.ioctl(any_socket.fileno(), _SIOCSIFFLAGS, request)
+    any_socket.close()
 
 
 def change_root(root: str) -> None:
@@ -118,24 +141,21 @@ def change_root(root: str) -> None:
     make one). The old root is stacked on the new one and taken away from there: pivot_root(2), "." and ".".
     """
     os.chdir(root)
-    subprocess.run(["pivot_root", ".", "."], check=True)
-    if _LIBC.umount2(b".", _MNT_DETACH) != 0:
-        raise OSError(ctypes.get_errno(), "the old root could not be taken away")
+    _check(_libc.pivot_root(b".", b"."), "pivot_root")
+    _check(_libc.umount2(b".", _MNT_DETACH), "the old root")
     os.chdir("/")
 
 
 def run(command: list[str], cwd: str) -> int:
     """Run the command, and reap whatever ends, until it ends; its exit status, as a shell gives it."""
-    child = os.fork()
-    if child == 0:
-        for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(ignored_by_python, signal.SIG_DFL)
-        try:
-            os.chdir(cwd)
-            os.execvp(command[0], command)
-        except OSError as exc:
-            os.write(2, f"{command[0]}: {exc.strerror}\n".encode())
-            os._exit(127 if isinstance(exc, FileNotFoundError) else 126)
+    os.umask(0o022)
+    try:
+        os.chdir(cwd)
+        # With no signal ignored or blocked, whatever this program was given.
+        child = os.posix_spawnp(command[0], command, os.environ, setsigmask=[], setsigdef=_SIGNALS)
+    except OSError as exc:
+        os.write(2, f"{command[0]}: {exc.strerror}\n".encode())
+        return 127 if isinstance(exc, FileNotFoundError) else 126
     while True:
         ended, status = os.wait()
         if ended == child:
@@ -143,23 +163,38 @@ def run(command: list[str], cwd: str) -> int:
             return code if code >= 0 else 128 - code
 
 
-def _mount(kind: str, source: str, target: Path, options: str) -> None:
-    # By mount(2): the newer calls that mount(8) prefers since 2.39 take no option of more than 256 bytes, and an
-    # overlay has all its layers in one.
-    environment = {**os.environ, "LIBMOUNT_FORCE_MOUNT2": "always"}
-    subprocess.run(["mount", "-t", kind, "-o", options, source, target], env=environment, check=True)
+def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
+    """Mount by mount(2): the newer calls take no option of over 256 bytes, and an overlay has all its layers in one.
+
+    :raises OSError: also for options that the kernel would cut off without a word.
+    """
+    if len(options.encode()) >= os.sysconf("SC_PAGE_SIZE"):
+        raise OSError(f"{kind} at {target}: its options are too long")
+    words = (source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
+    _check(_libc.mount(*words), f"{kind} at {target}")
 
 
-def _bind(source: Path, target: Path) -> None:
+def _bind(source: str, target: str) -> None:
     """Show a file or directory at another place, with what is mounted below it."""
-    subprocess.run(["mount", "--rbind", source, target], check=True)
+    _mount(source, target, "", _BIND | _REC)
 
 
-def _make_real_directory(path: Path) -> None:
+def _check(answer: int, what: str) -> None:
+    """:raises OSError: a call of the C library failed."""
+    if answer != 0:
+        raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
+
+
+def _make_real_directory(path: str) -> None:
     """A symbolic link of the chroot's would be followed on the host's side."""
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        path.mkdir(mode=0o755)
+    if os.path.islink(path) or not os.path.isdir(path):
+        if os.path.lexists(path):
+            os.unlink(path)
+        os.mkdir(path, 0o755)
+
+
+def _touch(path: str) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
 if __name__ == "__main__":

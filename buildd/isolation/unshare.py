@@ -6,7 +6,6 @@ namespace of its own, so no mount is ever seen outside and none can be left behi
 whatever it starts dies with it, and with the daemon (prctl(2), PR_SET_PDEATHSIG).
 """
 
-import json
 import os
 import shutil
 import sys
@@ -175,13 +174,13 @@ class UnshareRoot:
         self._children = children
         self._view = directory / "view"
         self._failure = directory / "failure"
-        self._overlay = {
-            "root": str(self.path),
-            "lower": [str(layer) for layer in lower],
-            "upper": str(self.changes),
-            "work": str(directory / "work"),
-            "failure": str(self._failure),
-        }
+        self._overlay = [
+            f"root={self.path}",
+            *(f"lower={layer}" for layer in lower),
+            f"upper={self.changes}",
+            f"work={directory / 'work'}",
+            f"failure={self._failure}",
+        ]
         for path in (directory, self.path, self.changes, directory / "work", self._view):
             path.mkdir(mode=0o755)
 
@@ -189,7 +188,7 @@ class UnshareRoot:
         self, argv: Sequence[str], *, network: bool, stdin: bytes = b"", output: Callable[[bytes], None] | None = None
     ) -> Exit:
         """See Root.run."""
-        enter = self._enter(own_network=not network, view=None, visible=[], cwd="/")
+        enter = self._enter(network, "cwd=/")
         ended = await self._children.run([*enter, *argv], env=ENVIRONMENT, cwd=Path("/"), stdin=stdin, output=output)
         return self._entered(ended)
 
@@ -197,15 +196,15 @@ class UnshareRoot:
         self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, visible: Sequence[Path]
     ) -> Exit:
         """See Root.run_beside."""
-        enter = self._enter(own_network=True, view=str(self._view), visible=[*map(str, visible)], cwd=str(cwd))
+        enter = self._enter(False, f"view={self._view}", *(f"visible={path}" for path in visible), f"cwd={cwd}")
         ended = await self._children.run([*enter, *argv], env=ENVIRONMENT | dict(env), cwd=Path("/"))
         return self._entered(ended)
 
-    def _enter(self, *, own_network: bool, **more: object) -> list[str]:
-        """The command line before that of the command itself; `more` is the rest of enter.Setup."""
-        setup = json.dumps({**self._overlay, "own_network": own_network, **more})
-        network = ["--net"] if own_network else []
-        return [*NAMESPACE, *network, sys.executable, "-I", "-S", str(_SCRIPTS / "enter.py"), setup]
+    def _enter(self, network: bool, *settings: str) -> list[str]:
+        """The command line before that of the command itself; `settings` are the rest of enter.Setup."""
+        own_network = [] if network else ["own_network=yes"]
+        program = [sys.executable, "-I", "-S", str(_SCRIPTS / "enter.py"), *self._overlay, *own_network, *settings]
+        return [*NAMESPACE, *([] if network else ["--net"]), *program, "--"]
 
     def _entered(self, ended: Exit) -> Exit:
         """What the command ended with.
