@@ -1,0 +1,151 @@
+"""Connections to hosts for the daemon's proxy: to an address that was looked at, and to no other."""
+
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.threads import deferToThreadPool
+from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
+from twisted.web.client import HTTPConnectionPool, _HTTP11ClientFactory
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
+
+from buildd.reach import shown
+
+CONNECT_S: Final = 30.0
+HEAD_MAX: Final = 64 << 10  # Bytes of a request's or an answer's headers.
+_ADDRESS_S: Final = 10.0  # For one of a host's addresses, when it has more.
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]  # The addresses of a host and port. May raise OSError.
+
+
+class Failed(Exception):
+    """A request cannot be answered; the proxy says so with this HTTP status and sentence."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+def system_resolver(reactor: Any) -> Resolve:
+    """The system's, in a thread of the reactor's."""
+
+    async def resolve(host: str, port: int) -> list[str]:
+        kind = socket.SOCK_STREAM
+        found = await deferToThreadPool(reactor, reactor.getThreadPool(), socket.getaddrinfo, host, port, type=kind)
+        return [str(address[0]) for *_, address in found]
+
+    return resolve
+
+
+@implementer(IAgentEndpointFactory)
+class Connector:
+    """Connects to hosts."""
+
+    def __init__(self, reactor: Any, resolve: Resolve, check: Callable[[str, int, str], None]) -> None:
+        """:param check: raises what `connect` is to fail with, when a host and port must not be at an address."""
+        self._reactor = reactor
+        self._resolve = resolve
+        self._check = check
+
+    def endpointForURI(self, uri: Any) -> "Endpoint":
+        """Where to connect to for a URL."""
+        return Endpoint(self, uri.host.decode(), uri.port)
+
+    def connect(self, host: str, port: int, factory: IProtocolFactory) -> Deferred[Any]:
+        """A protocol of the factory's, connected. Fails with Failed, or as `check` does."""
+
+        def late(_: object, seconds: float) -> None:
+            raise Failed(504, f"{host} cannot be connected to within {seconds:g} s")
+
+        connecting = Deferred.fromCoroutine(self._connect(host, port, factory))
+        return connecting.addTimeout(CONNECT_S, self._reactor, late)
+
+    async def _connect(self, host: str, port: int, factory: IProtocolFactory) -> Any:
+        try:
+            addresses = await self._resolve(host, port)
+        except (OSError, UnicodeError) as exc:
+            raise Failed(502, f"{host} cannot be resolved: {why(exc)}") from exc
+        for address in addresses:
+            self._check(host, port, address)
+        error: Exception = OSError("it has no address")
+        for address in dict.fromkeys(addresses):
+            endpoint = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
+            patience = CONNECT_S if address == addresses[-1] else _ADDRESS_S
+            try:
+                protocol = await endpoint(self._reactor, address, port, timeout=patience).connect(factory)
+            except (ConnectError, OSError) as exc:
+                error = exc
+                continue
+            self._check_connected(host, port, protocol)
+            return protocol
+        raise Failed(502, f"{host} port {port} cannot be connected to: {why(error)}") from error
+
+    def _check_connected(self, host: str, port: int, protocol: Any) -> None:
+        """This machine's own address, whichever it is, is as its loopback; only now can it be told."""
+        transport = protocol.transport
+        if transport.getHost().host != transport.getPeer().host:
+            return
+        try:
+            self._check(host, port, "127.0.0.1")
+        except Exception:
+            transport.abortConnection()
+            raise
+
+
+@implementer(IStreamClientEndpoint)
+@dataclass(frozen=True)
+class Endpoint:
+    """A host and a port, as Twisted's agent wants it."""
+
+    connector: Connector
+    host: str
+    port: int
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+        """See IStreamClientEndpoint."""
+        return self.connector.connect(self.host, self.port, protocolFactory)
+
+
+class _AnswerProtocol(HTTP11ClientProtocol):
+    """A connection to a server whose headers have a limit; Twisted would keep whatever comes."""
+
+    _before_body = 0  # Bytes of the current answer; interim answers (100 and the like) count.
+
+    def request(self, request: Any) -> Any:
+        self._before_body = 0
+        return super().request(request)
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        if self._parser is not None and self._parser.state in (STATUS, HEADER):
+            self._before_body += len(data)
+            if self._before_body > HEAD_MAX and self.transport is not None:
+                self.transport.abortConnection()  # type: ignore[attr-defined]
+
+
+class _AnswerFactory(_HTTP11ClientFactory):
+    noisy = False
+
+    def buildProtocol(self, addr: Any) -> HTTP11ClientProtocol:
+        return _AnswerProtocol(self._quiescentCallback)  # type: ignore[no-untyped-call]
+
+
+def connection_pool(reactor: Any, at_once: int) -> Any:
+    """Connections of an agent's, kept for its next requests; so many to one host."""
+    pool = HTTPConnectionPool(reactor, persistent=True)  # type: ignore[no-untyped-call]
+    pool._factory = _AnswerFactory
+    pool.maxPersistentPerHost = at_once
+    return pool
+
+
+def why(exc: BaseException) -> str:
+    """What is at the bottom of an exception, as a short line."""
+    for reason in getattr(exc, "reasons", None) or ():  # Twisted wraps others' in its own.
+        return why(reason.value)
+    return shown(getattr(exc, "strerror", None) or str(exc) or type(exc).__name__)
