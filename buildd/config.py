@@ -64,6 +64,11 @@ def parse_directory(text: str) -> Path:
     return path
 
 
+def parse_layers(text: str) -> Path | None:
+    """A directory, see parse_directory; None when empty."""
+    return parse_directory(text) if text else None
+
+
 def parse_jobs(text: str) -> int:
     """A number of processes; as many as this process may use processors when empty."""
     return parse_count(text, _JOBS_MAX) if text else len(os.sched_getaffinity(0))
@@ -110,6 +115,7 @@ class BuilddConfig:
     port: int = key("builder", "port", str(DEFAULT_PORT), parse_port)
     architecture: str = key("builder", "architecture", "", parse_own_architecture)
     directory: Path = key("builder", "directory", "/var/lib/debfarm-buildd", parse_directory, option="--dir")  # noqa: RUF009
+    layers: Path | None = key("builder", "layers", "", parse_layers)  # noqa: RUF009
     allow_root: bool = key("builder", "allow_root", "no", parse_flag)
 
     timeout_s: float = key("limits", "timeout", "3h", parse_duration)
@@ -122,6 +128,7 @@ class BuilddConfig:
     download_timeout_s: float = key("limits", "download", "1h", parse_duration)
     collect_timeout_s: float = key("limits", "collect", "10m", parse_duration)
     cache_limit_bytes: int = key("limits", "cache_size", "20G", parse_size)
+    layers_limit_bytes: int = key("limits", "layers_size", "20G", parse_limit)
     free_floor_bytes: int = key("limits", "free_space", "1G", parse_size)
 
     package_builder: PackageBuilderName = key("binarypackage", "builder", "sbuild", parse_package_builder)  # noqa: RUF009

@@ -34,12 +34,12 @@ async def main(reactor: Any, directory: str, tarball: str) -> None:
     place = Path(directory)
     (place / "builds" / "one").mkdir(parents=True)
     isolation = UnshareIsolation(place, reactor)
-    await isolation.recover(frozenset())
+    await isolation.recover()
     log = BuildLog(place / "log", 1 << 20)
     children = Children(reactor, log, 300, 300)
     sha1 = parse_sha1(hashlib.sha1(tarball.encode()).hexdigest())
-    await isolation.unpack(Path(tarball), sha1, children)
-    root = isolation.open(sha1, [], place / "builds" / "one" / "root-1", children)
+    base = await isolation.unpack(Path(tarball), sha1, children)
+    root = isolation.open([base], place / "builds" / "one" / "root-1", children)
 
     async def said(*argv: str, beside: bool = False) -> str:
         kept = bytearray()
@@ -52,11 +52,11 @@ async def main(reactor: Any, directory: str, tarball: str) -> None:
 
     found = {"inside": await said("sh", "-c", "ls -A /mnt; ls -d /proc/[0-9]*; id -u; cat /proc/net/dev | wc -l")}
     await said("sh", "-c", PLANT)
-    victim = place / "bases" / "owned"
+    victim = place / "layers" / "owned"
     escape = ["/usr/bin/esc", "-e", ESCAPE.replace("VICTIM", str(victim))]
     found["beside"] = await said("chroot", "--userspec=65534:65534", str(root.path), *escape, beside=True)
     found["owned"] = str(victim.exists())
-    found["host"] = await said("sh", "-c", f"ls / ; ls {place} {place}/bases; ls /home /root /srv", beside=True)
+    found["host"] = await said("sh", "-c", f"ls / ; ls {place} {place}/layers; ls /home /root /srv", beside=True)
     found["lost kills"] = str(await _lost_kills(reactor, children))
     await isolation.remove(place / "builds" / "one")
     found["left"] = " ".join(path.name for path in (place / "builds").iterdir())

@@ -5,6 +5,7 @@ nothing of packages; a backend knows nothing of apt or sbuild.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -66,28 +67,36 @@ class Root(Protocol):
 class Isolation(Protocol):
     """A way to shut builds in, and to build upon what earlier builds have done."""
 
-    async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> None:
-        """Make the chroot with this digest ready for `open`; done once for each digest.
+    async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> Layer:
+        """The chroot with this digest, as a layer to be released; unpacked once for each digest.
 
         :raises BrokenChroot: the tarball is damaged, or holds what a chroot must not; nothing is left behind.
         :raises LimitReached: it was not ready in time, or its log could not be written.
         """
         ...
 
-    def open(self, sha1: Sha1, layers: Sequence[Layer], directory: Path, children: Children) -> Root:
-        """A fresh root on top of an unpacked chroot.
+    def open(self, layers: Sequence[Layer], directory: Path, children: Children) -> Root:
+        """A fresh root on top of these.
 
-        :param layers: what else is below, the topmost first.
+        :param layers: the topmost first, an unpacked chroot last; not to be released before the last command has ended.
         :param directory: where what the build changes is kept; it is made, in one that is there.
         """
         ...
 
-    def find(self, key: LayerKey) -> Layer | None:
-        """A layer that was kept."""
+    async def find(self, key: LayerKey) -> Layer | None:
+        """A layer that was kept, to be released."""
+        ...
+
+    def turn(self, key: LayerKey) -> AbstractAsyncContextManager[None]:
+        """Wait to be the only one, of all builds and daemons, that makes this layer; then look for it again."""
         ...
 
     async def keep(self, key: LayerKey, root: Root, note: str) -> Layer:
-        """Make a layer of what was changed in a root, in place of one with this key; the root is gone then.
+        """Make a layer of what was changed in a root, in place of one with this key, and to be released.
+
+        The root is gone then. Who uses the one that was there before goes on with that.
+
+        :param note: see layer_note; what else it has is the caller's business.
 
         :raises OSError: it cannot be; the root is of no use any more.
         """
@@ -97,8 +106,8 @@ class Isolation(Protocol):
         """Remove a directory that holds what builds wrote, whoever the files in it belong to. Gone is fine."""
         ...
 
-    async def recover(self, used: frozenset[Sha1]) -> None:
-        """At the daemon's start: remove what was left half-made, and chroots whose digest is not in `used`.
+    async def recover(self) -> None:
+        """At the daemon's start: remove what was left half-made.
 
         :raises IsolationFailure: no build can be shut in here.
         """

@@ -1,20 +1,52 @@
-"""Layers: what was changed on top of a chroot, set aside under a key and put under later builds.
+"""Layers: chroots as they were unpacked, and what was changed on top of them, put under builds by their key.
 
-A layer is whole or absent: it comes into being by one rename, after every process that wrote to it has ended, and goes
-by another. Its note says in what state of the world it was made; who finds it decides whether that still holds.
+Several daemons of one user may share the directory. A layer is whole or absent: it comes into being by one rename, when
+every process that wrote to it has ended, and goes by another. Who uses it holds a lock on it, so nobody takes it away;
+the kernel gives back what a dead process held.
+
+    KEY-1/tree      what goes under a build; the number grows when a layer is made anew
+    KEY-1/about     what its maker knows of it, and the lock of who uses it
+    KEY-1/seal      what it looks like, so that changes behind our back are noticed
+    KEY-1/durable   there once all of it is on the disk; without, it lasts until the machine is booted again
+    locks/NAME      who makes the layer KEY, works in making-*, removes removing-* or makes room
+    making-*        what is being made
+    removing-*      what is being removed
 """
 
+import errno
 import hashlib
+import json
 import os
 import re
-import tempfile
-from dataclasses import dataclass
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NewType
+from typing import IO, Any, NewType, Protocol, cast
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from buildd.isolation.locks import give_back, take
+from buildd.isolation.seal import Seal
 
 LayerKey = NewType("LayerKey", str)  # 64 hex digits.
 
-_KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_PLACE = re.compile(r"([0-9a-f]{64})-([1-9][0-9]{0,8})", re.ASCII)
+_DEBRIS = re.compile(r"(making|removing)-[0-9a-f]{16}", re.ASCII)
+_TURN_EVERY_S = 0.05
+_TAKEN_EVERY_S, _TAKEN_S = 0.01, 1.0  # Who has a layer to himself takes it away at once, or has just looked.
+_DURABLE_AFTER_S = 60.0  # By then the kernel has written most of it, and the build that made it has had the disk.
+_IDLE = ("nice", "-n", "19", "ionice", "--class", "idle")
+_SEAL = (sys.executable, "-I", "-S", str(Path(__file__).with_name("seal.py")))
+
+_log = Logger()
 
 
 def layer_key(*made_from: str) -> LayerKey:
@@ -25,56 +57,385 @@ def layer_key(*made_from: str) -> LayerKey:
     return LayerKey(digest.hexdigest())
 
 
+def layer_note(kind: str, state: str, description: str) -> str:
+    """A note as `debfarm-buildd cache` reads it.
+
+    :param state: of the world when it was made; who finds the layer decides whether that still holds.
+    """
+    return json.dumps({"kind": kind, "state": state, "description": description})
+
+
 @dataclass(frozen=True)
 class Layer:
-    """A layer that is there."""
+    """A layer that is in use, and stays until `release`."""
 
     tree: Path
+    note: str  # Its maker's, who knows what it means.
+    _lock: IO[bytes] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def state(self) -> str:
+        """Of the world when it was made; nothing when its note does not say."""
+        return str(_parsed(self.note).get("state", ""))
+
+    def release(self) -> None:
+        """It is not needed any more. Once is enough, and more does no harm."""
+        if self._lock is not None:
+            self._lock.close()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much layers may take."""
+
+    limit_bytes: int = 1 << 60
+    free_floor_bytes: int = 0  # What the disk must have left.
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What there is to know of a layer that is there."""
+
+    place: Path
+    key: LayerKey
+    number: int
     note: str
+    made: float  # Seconds since the epoch, and so is:
+    used: float
+    seal: Seal | None  # None: it was not looked over yet.
+    durable: bool
+    of_this_boot: bool
+
+    @property
+    def bytes(self) -> int:
+        """On the disk, as far as that is known."""
+        return self.seal["bytes"] if self.seal else 0
+
+
+class OwnCommands(Protocol):
+    """Runs commands as root of the ids that builds have; Namespaces does."""
+
+    async def run(self, argv: Sequence[str]) -> bytes:
+        """What it wrote to standard output.
+
+        :raises OSError: it failed.
+        """
+        ...
 
 
 class Layers:
-    """The layers below one directory: KEY/tree, and KEY/note beside it."""
+    """The layers in one directory."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        directory.mkdir(mode=0o755, exist_ok=True)
+    def __init__(
+        self,
+        directory: Path,
+        commands: OwnCommands,
+        reactor: IReactorTime,
+        budget: Budget,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """:raises OSError: the directory cannot be made."""
+        self.directory = directory
+        self._commands = commands
+        self._reactor = reactor
+        self._budget = budget
+        self._now = now
+        self._locks = directory / "locks"
+        self._seen_sound: set[str] = set()  # Names of places, looked at since this daemon began.
+        self._looking = DeferredLock()
+        self._durable_soon = False
+        for path in (directory, self._locks):
+            path.mkdir(mode=0o755, parents=True, exist_ok=True)
 
-    def find(self, key: LayerKey) -> Layer | None:
-        """The layer with this key, if it is there; it counts as used now."""
-        place = self._directory / key
+    async def find(self, key: LayerKey) -> Layer | None:
+        """The layer with this key, if it is there and as it was; to be released. It counts as used now."""
+        for place in self._places(key):
+            layer = await self._use(place)
+            if layer is None:
+                continue
+            if await self._is_sound(place):
+                os.utime(place)
+                self._settle(place)
+                return layer
+            layer.release()
+            await self._drop(place)
+        return None
+
+    @asynccontextmanager
+    async def turn(self, key: LayerKey) -> AsyncIterator[None]:
+        """Be the only one, of all daemons, that makes this layer. Look for it again then: another may have made it."""
+        path = self._locks / key
+        if (lock := take(path, make=True)) is None:
+            _log.info("layer {key}: waits for another build that makes it", key=key)
+        while lock is None:
+            await deferLater(self._reactor, _TURN_EVERY_S)
+            lock = take(path, make=True)
         try:
-            note = (place / "note").read_text(encoding="utf-8")
-            os.utime(place)
-        except FileNotFoundError:
-            return None
-        return Layer(place / "tree", note)
+            yield
+        finally:
+            give_back(path, lock)
 
-    def keep(self, key: LayerKey, changes: Path, note: str) -> Layer:
-        """Set aside a directory of changes, which moves; there must be no layer with this key.
+    @asynccontextmanager
+    async def making(self) -> AsyncIterator[Path]:
+        """A directory to make something in, on the layers' file system; what is left in it goes."""
+        path, lock = self._begin("making")
+        try:
+            path.mkdir(mode=0o755)
+            yield path
+        finally:
+            await self._remove(path, lock)
 
-        :raises OSError: it cannot be moved; no layer is there, but perhaps debris.
+    async def keep(self, key: LayerKey, tree: Path, note: str) -> Layer:
+        """Make a layer of a directory, which moves, in place of the one that has this key; to be released.
+
+        :param tree: on the same file system, and nobody's any more.
+        :raises OSError: it cannot be; the directory is of no use any more.
         """
-        making = Path(tempfile.mkdtemp(prefix="making-", dir=self._directory))
-        making.chmod(0o755)
-        (making / "note").write_text(note, encoding="utf-8")
-        changes.rename(making / "tree")
-        place = making.rename(self._directory / key)
-        return Layer(place / "tree", note)
+        path, lock = self._begin("making")
+        try:
+            path.mkdir(mode=0o755)
+            about = json.dumps({"note": note, "boot": _boot_id(), "made": self._now()})
+            (path / "about").write_text(about, encoding="utf-8")
+            held = take(path / "about", shared=True)
+            await self._move(tree, path / "tree")
+            place = self._put(path, key)
+        except BaseException:
+            await self._remove(path, lock)
+            raise
+        give_back(self._locks / path.name, lock)
+        _log.info("layer {place}: kept: {note}", place=place.name, note=note)
+        self._seen_sound.add(place.name)
+        self._settle(place)
+        return Layer(place / "tree", note, held)
 
-    def retire(self, key: LayerKey) -> Path | None:
-        """Take a layer away; what is left of it, to be removed, or None when there was none."""
-        place = self._directory / key
-        if not place.is_dir():
-            return None
-        return place.rename(Path(tempfile.mkdtemp(prefix="retired-", dir=self._directory)))
+    async def drop(self, stored: Stored) -> bool:
+        """Remove a layer; False when it is in use, or gone."""
+        return await self._drop(stored.place)
 
-    def least_used(self, beyond: int) -> list[LayerKey]:
-        """The keys of the layers beyond this number, those used longest ago."""
-        places = [place for place in self._directory.iterdir() if _KEY.fullmatch(place.name)]
-        places.sort(key=lambda place: place.stat().st_mtime, reverse=True)
-        return [LayerKey(place.name) for place in places[beyond:]]
+    async def looks_as_sealed(self, stored: Stored) -> bool:
+        """Whether a layer is as it was when it was sealed; one that is not yet sealed is."""
+        try:
+            return stored.seal is None or (await self._seal(stored.place))["digest"] == stored.seal["digest"]
+        except OSError as exc:
+            _log.warn("layer {place}: cannot be looked over: {error}", place=stored.place.name, error=exc)
+            return False
 
-    def debris(self) -> list[Path]:
-        """What was left half-made or half-removed: by a crash, a full disk, a build that was aborted."""
-        return [place for place in self._directory.iterdir() if not _KEY.fullmatch(place.name)]
+    async def make_room(self, wanted_bytes: int = 0) -> None:
+        """Remove layers that nobody uses, those used longest ago first, until the budget has room for so much more."""
+        path = self._locks / "room"
+        if (lock := take(path, make=True)) is None:
+            return  # Another is at it.
+        try:
+            for stored in sorted(self.stored(), key=_worth):
+                if self._missing_bytes(wanted_bytes) <= 0:
+                    break
+                if await self._drop(stored.place):
+                    _log.info("layer {place}: made room", place=stored.place.name)
+            if (missing := self._missing_bytes(wanted_bytes)) > 0:
+                _log.warn("layers take {missing} bytes more than they may, as all are in use", missing=missing)
+        finally:
+            give_back(path, lock)
+
+    async def tidy(self) -> None:
+        """Remove what was left half-made or half-removed, and what is of no use any more."""
+        for path in [path for path in self.directory.iterdir() if _DEBRIS.fullmatch(path.name)]:
+            if (lock := take(self._locks / path.name, make=True)) is not None:
+                await self._remove(path, lock)
+        for stored in self.stored():
+            if stored.place != self._places(stored.key)[0] or not (stored.durable or stored.of_this_boot):
+                await self._drop(stored.place)
+        for path in self._locks.iterdir():
+            if (lock := take(path)) is not None:
+                give_back(path, lock)
+        await self.make_room()
+
+    def stored(self) -> list[Stored]:
+        """All layers that are there now, those of which there is a newer one included."""
+        found = []
+        for path in self.directory.iterdir():
+            if (named := _PLACE.fullmatch(path.name)) is not None:
+                try:
+                    found.append(_look_at(path, LayerKey(named[1]), int(named[2])))
+                except FileNotFoundError:  # It went meanwhile.
+                    continue
+        return found
+
+    def _places(self, key: LayerKey) -> list[Path]:
+        """Where layers of this key are, the newest first."""
+        names = [path.name for path in self.directory.glob(f"{key}-*") if _PLACE.fullmatch(path.name)]
+        return [self.directory / name for name in sorted(names, key=_number, reverse=True)]
+
+    async def _use(self, place: Path) -> Layer | None:
+        """Hold a layer; None when it is gone, or going."""
+        for _ in range(int(_TAKEN_S / _TAKEN_EVERY_S)):
+            lock = take(place / "about", shared=True)
+            if lock is not None:
+                about = _parsed(lock.read().decode(errors="replace"))
+                return Layer(place / "tree", str(about.get("note", "")), lock)
+            if not place.exists():
+                return None
+            await deferLater(self._reactor, _TAKEN_EVERY_S)
+        return None
+
+    async def _is_sound(self, place: Path) -> bool:
+        """Whether a layer is whole, looked at once in a daemon's life."""
+        async with self._looking:
+            if place.name in self._seen_sound:
+                return True
+            stored = _look_at(place, LayerKey(""), 0)
+            if not (stored.durable or stored.of_this_boot):
+                _log.info("layer {place}: was not on the disk yet when the machine went down", place=place.name)
+                return False
+            if not await self.looks_as_sealed(stored):
+                _log.warn("layer {place}: was changed behind our back, and is made anew", place=place.name)
+                return False
+            self._seen_sound.add(place.name)
+            return True
+
+    def _begin(self, what: str) -> tuple[Path, IO[bytes]]:
+        """A path for something that is not a layer, and the lock that says that somebody is at it."""
+        while True:
+            path = self.directory / f"{what}-{secrets.token_hex(8)}"
+            if (lock := take(self._locks / path.name, make=True)) is not None:
+                return path, lock
+
+    async def _move(self, tree: Path, target: Path) -> None:
+        try:
+            tree.rename(target)
+        except PermissionError:  # A build may have given the root of its tree to another of its users.
+            await self._commands.run(["mv", "-T", "--", str(tree), str(target)])
+
+    def _put(self, path: Path, key: LayerKey) -> Path:
+        """The one moment in which a layer comes into being."""
+        number = max([_number(place.name) for place in self._places(key)], default=0)
+        while True:
+            number += 1
+            try:
+                return path.rename(self.directory / f"{key}-{number}")
+            except OSError as exc:
+                if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+
+    async def _drop(self, place: Path) -> bool:
+        held = take(place / "about", make=True)  # Where it has none, after a power cut, nobody can use it.
+        if held is None:
+            return False
+        path, lock = self._begin("removing")
+        try:
+            place.rename(path)
+        finally:
+            held.close()
+        await self._remove(path, lock)
+        return True
+
+    async def _remove(self, path: Path, lock: IO[bytes]) -> None:
+        """Remove what is no layer; what cannot be removed now is left for later."""
+        try:
+            if path.exists():
+                await self._commands.run(["rm", "-rf", "--one-file-system", "--", str(path)])
+        except OSError as exc:
+            _log.warn("{path} cannot be removed: {error}", path=path, error=exc)
+        finally:
+            give_back(self._locks / path.name, lock)
+
+    def _missing_bytes(self, wanted_bytes: int) -> int:
+        """How much the layers and the disk lack for so much more."""
+        over = sum(stored.bytes for stored in self.stored()) + wanted_bytes - self._budget.limit_bytes
+        short = self._budget.free_floor_bytes + wanted_bytes - shutil.disk_usage(self.directory).free
+        return max(over, short)
+
+    async def _seal(self, place: Path) -> Seal:
+        return cast(Seal, json.loads(await self._commands.run([*_SEAL, str(place / "tree")])))
+
+    # --- in the background
+
+    def _settle(self, place: Path) -> None:
+        """Seal a layer and bring it to the disk, if that was not done, while builds go on."""
+        if not (place / "seal").exists():
+            _background(self._seal_and_tidy(place))
+        if not (place / "durable").exists() and not self._durable_soon:
+            self._durable_soon = True
+            self._reactor.callLater(_DURABLE_AFTER_S, lambda: _background(self._make_durable()))
+
+    async def _seal_and_tidy(self, place: Path) -> None:
+        path = self._locks / f"seal-{place.name}"
+        if (lock := take(path, make=True)) is None:
+            return  # Another is at it.
+        held = take(place / "about", shared=True)
+        try:
+            if held is not None:
+                _write(place / "seal", json.dumps(await self._seal(place)))
+        finally:
+            give_back(path, lock)
+            if held is not None:
+                held.close()
+        await self.tidy()
+
+    async def _make_durable(self) -> None:
+        """Have the kernel write all that it still holds back; what was there before is on the disk then."""
+        self._durable_soon = False
+        written = [stored.place for stored in self.stored() if stored.of_this_boot and not stored.durable]
+        await self._commands.run([*_IDLE, "sync", "--file-system", str(self.directory)])
+        for place in written:
+            _write(place / "durable", "")
+
+
+def _background(work: Coroutine[Deferred[Any], Any, None]) -> None:
+    """It is of use only later; when it fails, there is a line in the log."""
+    Deferred.fromCoroutine(work).addErrback(lambda why: _log.warn("layers: {error}", error=why.value))
+
+
+def _look_at(place: Path, key: LayerKey, number: int) -> Stored:
+    """:raises FileNotFoundError: it is gone."""
+    used = place.stat().st_mtime
+    about, seal = _read(place / "about"), _read(place / "seal")
+    return Stored(
+        place=place,
+        key=key,
+        number=number,
+        note=str(about.get("note", "")),
+        made=float(about.get("made", 0)),
+        used=used,
+        seal=cast(Seal, seal) if seal.keys() == Seal.__annotations__.keys() else None,
+        durable=(place / "durable").exists(),
+        of_this_boot=about.get("boot") == _boot_id(),
+    )
+
+
+def _worth(stored: Stored) -> float:
+    return stored.used
+
+
+def _number(name: str) -> int:
+    return int(name.rpartition("-")[2])
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        return _parsed(path.read_text(encoding="utf-8", errors="replace"))
+    except FileNotFoundError:
+        return {}
+
+
+def _parsed(text: str) -> Mapping[str, Any]:
+    """A JSON object; one without anything for what is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all; not where its directory is gone."""
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except FileNotFoundError:
+        return
+
+
+def _boot_id() -> str:
+    """Another one each time that the machine is booted (random(4))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

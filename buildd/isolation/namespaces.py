@@ -41,17 +41,20 @@ class Namespaces:
         """The command line of such a command, for who has limits of its own: Children.run, with ENVIRONMENT."""
         return [*NAMESPACE, *argv]
 
-    async def run(self, argv: Sequence[str]) -> None:
-        """Run one, and wait for its end.
+    async def run(self, argv: Sequence[str]) -> bytes:
+        """Run one, and wait for its end. What it wrote to standard output.
 
         :raises OSError: it failed; the message has what it said.
         """
         with tempfile.TemporaryDirectory(prefix="partial-", dir=self._directory) as scratch:
             log = BuildLog(Path(scratch) / "log", 1 << 20)
+            said = bytearray()
             try:
                 children = Children(self._reactor, log, _TIMEOUT_S, _TIMEOUT_S)
-                ended = await children.run(self.command(argv), env=ENVIRONMENT, cwd=self._directory)
+                command = self.command(argv)
+                ended = await children.run(command, env=ENVIRONMENT, cwd=self._directory, output=said.extend)
                 if not ended.ok:
                     raise OSError(f"{' '.join(argv)}: {ended}: {log.tail().decode(errors='replace').strip()}")
+                return bytes(said)
             finally:
                 log.close()

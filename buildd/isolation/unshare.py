@@ -1,24 +1,22 @@
 """Builds shut in by user namespaces: no root, no sudo, no daemon; unshare(1), newuidmap(1) and overlayfs do it.
 
 The user that the daemon runs as is root of each namespace, and its 65,536 subordinate ids (subuid(5)) are the other
-users there. A chroot is unpacked once, by its digest, into bases/; each build mounts an overlay on top, in a mount
+users there. Each build mounts an overlay on a chroot that was unpacked once, and on further layers, in a mount
 namespace of its own, so no mount is ever seen outside and none can be left behind. Every command has a pid namespace:
 whatever it starts dies with it, and with the daemon (prctl(2), PR_SET_PDEATHSIG).
 """
 
-import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from twisted.logger import Logger
-
 from buildd.buildlog import BuildLog
-from buildd.isolation import BrokenChroot, IsolationFailure, LimitReached, Root
-from buildd.isolation.chroot_tar import TOP
-from buildd.isolation.layers import Layer, LayerKey, Layers
+from buildd.isolation import IsolationFailure, Root
+from buildd.isolation.bases import Bases
+from buildd.isolation.layers import Budget, Layer, LayerKey, Layers
 from buildd.isolation.namespaces import ENVIRONMENT, NAMESPACE, Namespaces
 from buildd.process import Children, Exit, Reactor, end_leftovers
 from buildd.protocol import Sha1
@@ -29,74 +27,48 @@ _ADVICE = (
     "Install uidmap; give this user 65536 subordinate ids (usermod --add-subuids 100000-165535 --add-subgids"
     " 100000-165535 USER); allow users namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)"
 )
-_PARTIAL = "partial-"  # What is below bases/ and is none.
-_LAYERS_MAX = 32
-_BASES_MAX = 8
+_LAYERS_MAX = 24  # On top of each other: mount(2) takes 4096 bytes of options, their paths among them.
 _PROBE_S = 60.0
-
-_log = Logger()
 
 
 class UnshareIsolation:
     """The isolation that needs nothing but subordinate ids."""
 
-    def __init__(self, directory: Path, reactor: Reactor) -> None:
-        """:param directory: the daemon's own; bases/ is kept below it, and builds must be, too."""
+    def __init__(self, directory: Path, reactor: Reactor, layers: Path | None = None, budget: Budget | None = None):
+        """
+        :param directory: the daemon's own; builds must be below it.
+        :param layers: where layers are kept, on the same file system; None: below `directory`.
+        :param budget: how much they may take.
+        """
         self._directory = directory
-        self._bases = directory / "bases"
         self._reactor = reactor
-        self._namespaces = Namespaces(self._bases, reactor)
-        self._bases.mkdir(mode=0o755, exist_ok=True)
-        self._layers = Layers(directory / "layers")
-        self._boot = directory / "boot"  # Of which boot bases and layers are.
+        self._scratch = directory / "scratch"
+        self._scratch.mkdir(mode=0o755, exist_ok=True)
+        self._namespaces = Namespaces(self._scratch, reactor)
+        self.layers = Layers(layers or directory / "layers", self._namespaces, reactor, budget or Budget())
+        self._bases = Bases(self.layers, self._namespaces)
 
-    async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> None:
+    async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> Layer:
         """See Isolation.unpack."""
-        base = self._bases / sha1
-        if base.is_dir():
-            os.utime(base)
-            return
-        await self._make_room_for_base()
-        left_out = await self._inspect(tarball, children)
-        partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._bases))
-        partial.chmod(0o755)
-        (partial / "left-out").write_bytes(left_out)
-        (partial / "tree").mkdir(mode=0o755)
-        unpack = ("tar", "--extract", "--numeric-owner", "--preserve-permissions", "--file", str(tarball))
-        where = ("--directory", str(partial / "tree"))
-        what = ("--anchored", "--no-wildcards", "--exclude-from", str(partial / "left-out"))
-        command = self._namespaces.command([*unpack, *where, *what])
-        ended = await children.run(command, env=ENVIRONMENT, cwd=self._directory)
-        if not ended.ok:
-            _check_limit(ended)
-            raise BrokenChroot(f"the chroot tarball could not be unpacked: {ended}")
-        partial.rename(base)
+        return await self._bases.unpack(tarball, sha1, children)
 
-    async def _make_room_for_base(self) -> None:
-        """Remove the bases used longest ago, and what was left of those that could not be unpacked."""
-        bases = sorted(self._bases.iterdir(), key=lambda base: base.stat().st_mtime, reverse=True)
-        whole = [base for base in bases if not base.name.startswith(_PARTIAL)]
-        for old in (*whole[_BASES_MAX - 1 :], *(base for base in bases if base not in whole)):
-            await self.remove(old)
-
-    def open(self, sha1: Sha1, layers: Sequence[Layer], directory: Path, children: Children) -> "UnshareRoot":
+    def open(self, layers: Sequence[Layer], directory: Path, children: Children) -> "UnshareRoot":
         """See Isolation.open."""
-        tree = self._bases / sha1 / "tree"
-        wrapped = tree / TOP
-        lower = wrapped if wrapped.is_dir() and not wrapped.is_symlink() else tree
-        return UnshareRoot([*(layer.tree for layer in layers), lower], directory, children)
+        if len(layers) > _LAYERS_MAX:
+            raise ValueError(f"{len(layers)} layers on top of each other: more than {_LAYERS_MAX}")
+        return UnshareRoot([layer.tree for layer in layers], directory, children)
 
-    def find(self, key: LayerKey) -> Layer | None:
+    async def find(self, key: LayerKey) -> Layer | None:
         """See Isolation.find."""
-        return self._layers.find(key)
+        return await self.layers.find(key)
+
+    def turn(self, key: LayerKey) -> AbstractAsyncContextManager[None]:
+        """See Isolation.turn."""
+        return self.layers.turn(key)
 
     async def keep(self, key: LayerKey, root: Root, note: str) -> Layer:
         """See Isolation.keep."""
-        for old in (key, *self._layers.least_used(_LAYERS_MAX - 1)):
-            self._layers.retire(old)
-        for debris in self._layers.debris():
-            await self.remove(debris)
-        return self._layers.keep(key, root.changes, note)
+        return await self.layers.keep(key, root.changes, note)
 
     async def remove(self, directory: Path) -> None:
         """See Isolation.remove. No mount can be below: those end with their namespace."""
@@ -105,27 +77,16 @@ class UnshareIsolation:
         if directory.is_dir():
             await self._namespaces.run(["rm", "-rf", "--one-file-system", "--", str(directory)])
 
-    async def recover(self, used: frozenset[Sha1]) -> None:
+    async def recover(self) -> None:
         """See Isolation.recover."""
-        end_leftovers(self._directory)
+        end_leftovers(self._directory / "builds")
+        if self.layers.directory.stat().st_dev != self._directory.stat().st_dev:
+            where = f"layers are kept in {self.layers.directory}, builds in {self._directory}"
+            raise IsolationFailure(f"{where}: choose directories on one file system ([builder] layers)")
+        for left in self._scratch.iterdir():
+            await self.remove(left)
         await self._probe()
-        kept = used if self._booted_since() else frozenset()
-        layers = [] if kept else self._layers.least_used(0)
-        for key in layers:
-            self._layers.retire(key)
-        for left in (*(base for base in self._bases.iterdir() if base.name not in kept), *self._layers.debris()):
-            try:
-                await self.remove(left)
-            except OSError as exc:  # It costs space, and the next start tries again.
-                _log.warn("{left} cannot be removed: {error}", left=left, error=exc)
-        self._boot.write_text(_boot_id())
-
-    def _booted_since(self) -> bool:
-        """Whether the machine has run all the time since the bases and layers were made.
-
-        They are not synced to the disk, as that takes seconds: after a power cut they may have holes.
-        """
-        return self._boot.exists() and self._boot.read_text() == _boot_id()
+        await self.layers.tidy()
 
     async def _probe(self) -> None:
         """See whether builds can be shut in here, by doing so with an empty root.
@@ -135,7 +96,7 @@ class UnshareIsolation:
         missing = [name for name in _PROGRAMS if shutil.which(name, path=ENVIRONMENT["PATH"]) is None]
         if missing:
             raise IsolationFailure(f"builds need programs that are not here: {', '.join(missing)}. {_ADVICE}")
-        scratch = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._bases))
+        scratch = Path(tempfile.mkdtemp(prefix="probe-", dir=self._scratch))
         log = BuildLog(scratch / "log", 1 << 20)
         try:
             (scratch / "empty").mkdir()
@@ -150,18 +111,6 @@ class UnshareIsolation:
         finally:
             log.close()
         await self.remove(scratch)
-
-    async def _inspect(self, tarball: Path, children: Children) -> bytes:
-        """Look the tarball over in a child, as that takes seconds. The members to leave out, one a line."""
-        found = bytearray()
-        argv = [sys.executable, "-I", str(_SCRIPTS / "chroot_tar.py"), str(tarball)]
-        command = self._namespaces.command(argv)
-        ended = await children.run(command, env=ENVIRONMENT, cwd=self._directory, output=found.extend)
-        if not ended.ok:
-            _check_limit(ended)
-            said = found.decode(errors="replace").strip()
-            raise BrokenChroot(said if ended.code == 1 and said else f"the chroot tarball cannot be read: {ended}")
-        return bytes(found)
 
 
 class UnshareRoot:
@@ -219,14 +168,3 @@ class UnshareRoot:
         elif why := self._failure.read_text(encoding="utf-8", errors="replace"):
             raise IsolationFailure(f"the root of the build could not be set up: {why}")
         return ended
-
-
-def _check_limit(ended: Exit) -> None:
-    """:raises LimitReached: we ended it."""
-    if ended.limit is not None:
-        raise LimitReached(ended)
-
-
-def _boot_id() -> str:
-    """Another one each time that the machine is booted (random(4))."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")

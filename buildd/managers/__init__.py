@@ -1,6 +1,7 @@
 """Build types by the name that the protocol calls them."""
 
 from buildd.config import BuilddConfig
+from buildd.isolation.layers import Budget
 from buildd.isolation.unshare import UnshareIsolation
 from buildd.managers.base import BuildManager
 from buildd.managers.binarypackage import BinaryPackageManager
@@ -9,5 +10,6 @@ from buildd.process import Reactor
 
 def build_types(config: BuilddConfig, reactor: Reactor) -> dict[str, BuildManager]:
     """Every build type that this daemon can run."""
-    isolation = UnshareIsolation(config.directory, reactor)
+    budget = Budget(config.layers_limit_bytes, config.free_floor_bytes)
+    isolation = UnshareIsolation(config.directory, reactor, config.layers, budget)
     return {"binarypackage": BinaryPackageManager(config, isolation, reactor)}

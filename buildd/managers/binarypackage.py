@@ -64,11 +64,14 @@ class BinaryPackageManager:
             ("build", _build),
             ("gather results", _gather),
         )
-        for name, step in stages:
-            build.begin(name)
-            result = await _run(build, step)
-            if result is not None:
-                return result
+        try:
+            for name, step in stages:
+                build.begin(name)
+                result = await _run(build, step)
+                if result is not None:
+                    return result
+        finally:
+            build.release()
         raise AssertionError("the last stage gives a result")
 
     def _begin(self, request: BuildRequest, plan: Plan) -> Building:
@@ -85,7 +88,7 @@ class BinaryPackageManager:
 
     async def recover(self, builds: Path, used: frozenset[Sha1]) -> None:
         """See BuildManager.recover."""
-        await self._host.isolation.recover(used)
+        await self._host.isolation.recover()
         for left in builds.iterdir():
             try:
                 await self._host.isolation.remove(left)

@@ -43,7 +43,9 @@ class Building:
     children: Children
     state: str = ""  # Of the archives, once their lists are there.
     user_ids: str = ""  # "uid:gid" of the build user in the root, once that is known.
-    below: list[Layer] = field(default_factory=list)  # The layers under the root, the topmost first.
+    below: list[Layer] = field(default_factory=list)  # The layers between root and chroot, the topmost first.
+    _base: Layer | None = None  # The chroot.
+    _held: list[Layer] = field(default_factory=list)  # All that were found or made.
     _roots: int = 0  # How many were opened.
     _root: Root | None = None
 
@@ -63,11 +65,32 @@ class Building:
         self.below = below
         self._roots += 1
         directory = self.request.directory / f"root-{self._roots}"
-        self._root = self.host.isolation.open(self.request.chroot_sha1, below, directory, self.children)
+        assert self._base is not None
+        self._root = self.host.isolation.open([*below, self._base], directory, self.children)
+
+    async def unpack(self) -> None:
+        """Have the chroot below all else, see Isolation.unpack."""
+        request = self.request
+        self._base = await self.host.isolation.unpack(request.chroot, request.chroot_sha1, self.children)
+        self._held.append(self._base)
+
+    async def find(self, key: LayerKey) -> Layer | None:
+        """A layer, which stays until the end of the build."""
+        layer = await self.host.isolation.find(key)
+        if layer is not None:
+            self._held.append(layer)
+        return layer
 
     async def keep(self, key: LayerKey, note: str) -> None:
         """Make a layer of what was changed in the root, and go on in a fresh one on top."""
-        self.open([await self.host.isolation.keep(key, self.root, note), *self.below])
+        layer = await self.host.isolation.keep(key, self.root, note)
+        self._held.append(layer)
+        self.open([layer, *self.below])
+
+    def release(self) -> None:
+        """No layer is needed any more."""
+        for layer in self._held:
+            layer.release()
 
     async def apt(self, command: tuple[str, ...]) -> tuple[Exit, str]:
         """Run apt in the root, with network and what credentials there are; how it ended, and its words."""

@@ -4,6 +4,7 @@ import re
 
 from buildd import apt, sbuild
 from buildd.isolation import BrokenChroot, LimitReached
+from buildd.isolation.layers import layer_note
 from buildd.managers.base import BuildResult
 from buildd.managers.building import Building, Kept
 from buildd.managers.rootfiles import PREPARE, root_files
@@ -15,14 +16,13 @@ _PREPARED = re.compile(r"([a-z0-9-]+) ([0-9]{1,5}):([0-9]{1,5})\n", re.ASCII)
 
 async def unpack(build: Building) -> BuildResult | None:
     """Unpack the chroot, unless it was before, and open a fresh root on it."""
-    request, isolation = build.request, build.host.isolation
     try:
-        await isolation.unpack(request.chroot, request.chroot_sha1, build.children)
+        await build.unpack()
     except BrokenChroot as exc:
         return build.end(BuildStatus.CHROOTFAIL, str(exc))
     except LimitReached as exc:
         return build.stopped(exc.ended)
-    updated = isolation.find(build.plan.updated_key)
+    updated = await build.find(build.plan.updated_key)
     build.open([updated] if updated else [])
     return None
 
@@ -55,7 +55,7 @@ async def update(build: Building) -> BuildResult | None:
     if (ended := await _apt(build, apt.UPDATE, "the package lists could not be fetched")) is not None:
         return ended
     build.state = await _state_of_archives(build)
-    if build.below and build.below[0].note != build.state:
+    if build.below and build.below[0].state != build.state:
         build.open([])
         return await prepare(build) or await update(build)
     return None
@@ -63,10 +63,18 @@ async def update(build: Building) -> BuildResult | None:
 
 async def upgrade(build: Building) -> BuildResult | None:
     """Bring the chroot's packages up to date, once for each state of the archives."""
-    if not build.below:
+    if build.below:
+        return None
+    key = build.plan.updated_key
+    async with build.host.isolation.turn(key):
+        updated = await build.find(key)
+        if updated is not None and updated.state == build.state:
+            build.open([updated])
+            return await prepare(build)
         if (ended := await _apt(build, apt.UPGRADE, "the chroot could not be brought up to date")) is not None:
             return ended
-        await build.keep(build.plan.updated_key, build.state)
+        description = f"{build.plan.arguments.suite} on chroot {build.request.chroot_sha1[:12]}"
+        await build.keep(key, layer_note("updated", build.state, description))
     return None
 
 

@@ -1,6 +1,7 @@
 """The build-dependencies of a build: installed once for each set of them and state of the archives."""
 
 from buildd import apt, depwait
+from buildd.isolation.layers import layer_note
 from buildd.managers.base import BuildResult
 from buildd.managers.building import Building, Kept
 from buildd.managers.chroot import prepare
@@ -13,15 +14,18 @@ _AVAILABLE_MAX = 64 << 20
 async def install(build: Building) -> BuildResult | None:
     """Put the build-dependencies in place."""
     key = build.plan.installed_key(build.state)
-    installed = build.host.isolation.find(key)
-    if installed is not None:
-        build.request.log.say("The build-dependencies are there, from an earlier build.")
-        build.open([installed, *build.below])
-        return await prepare(build)
-    if (ended := await _install(build)) is not None:
-        return ended
-    await build.keep(key, build.state)
-    return None
+    async with build.host.isolation.turn(key):
+        installed = await build.find(key)
+        if installed is None:
+            if (ended := await _install(build)) is not None:
+                return ended
+            source, suite = build.plan.dsc.source, build.plan.arguments.suite
+            description = f"build-dependencies of {source} in {suite}"
+            await build.keep(key, layer_note("installed", build.state, description))
+            return None
+    build.request.log.say("The build-dependencies are there, from an earlier build.")
+    build.open([installed, *build.below])
+    return await prepare(build)
 
 
 async def _install(build: Building) -> BuildResult | None:

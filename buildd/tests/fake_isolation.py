@@ -1,6 +1,7 @@
 """An isolation without namespaces: its root answers as the test says, and keeps what it was asked."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,16 +31,21 @@ class FakeIsolation:
     commands: list[str] = field(default_factory=list)
     inputs: dict[str, bytes] = field(default_factory=dict)  # Command to its standard input.
 
-    async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> None:
+    async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> Layer:
         if self.unpacking:
             raise self.unpacking
+        return Layer(Path("/nowhere"), "")
 
-    def open(self, sha1: Sha1, layers: Sequence[Layer], directory: Path, children: Children) -> "FakeRoot":
+    def open(self, layers: Sequence[Layer], directory: Path, children: Children) -> "FakeRoot":
         directory.mkdir()
         return FakeRoot(self, directory, directory)
 
-    def find(self, key: LayerKey) -> Layer | None:
+    async def find(self, key: LayerKey) -> Layer | None:
         return None
+
+    @asynccontextmanager
+    async def turn(self, key: LayerKey) -> AsyncIterator[None]:
+        yield
 
     async def keep(self, key: LayerKey, root: object, note: str) -> Layer:
         return Layer(Path("/nowhere"), note)
@@ -49,7 +55,7 @@ class FakeIsolation:
             raise OSError(f"{directory} is busy")
         self.removed.append(directory)
 
-    async def recover(self, used: frozenset[Sha1]) -> None:
+    async def recover(self) -> None:
         return
 
 

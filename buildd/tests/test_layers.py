@@ -1,60 +1,277 @@
-"""Layers are whole or absent."""
+"""Layers are whole or absent, and stay as long as somebody uses them."""
 
+import json
 import os
+import shutil
+import subprocess
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
-from buildd.isolation.layers import LayerKey, Layers, layer_key
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from buildd.isolation.layers import Budget, Layer, LayerKey, Layers, layer_key, layer_note
+
+T = TypeVar("T")
+
+KEY = layer_key("a")
 
 
-def changes(tmp_path: Path) -> Path:
-    (tmp_path / "upper").mkdir()
-    (tmp_path / "upper" / "file").write_text("x")
-    return tmp_path / "upper"
+class HereAndNow:
+    """Runs the commands of layers at once, as this user; some go wrong."""
+
+    def __init__(self) -> None:
+        self.failing = ""  # The program that fails.
+        self.ran: list[str] = []
+
+    async def run(self, argv: Sequence[str]) -> bytes:
+        self.ran.append(" ".join(argv))
+        if self.failing and self.failing in argv:
+            raise OSError(f"{self.failing}: exit status 1")
+        try:
+            return subprocess.run(argv, check=True, capture_output=True).stdout  # noqa: ASYNC221
+        except subprocess.CalledProcessError as exc:
+            raise OSError(exc.stderr.decode()) from exc
 
 
-def test_a_layer_that_was_kept_is_found(tmp_path: Path) -> None:
-    """With its note, by its key, also by the next daemon."""
-    key = layer_key("a", "b")
-    Layers(tmp_path / "layers").keep(key, changes(tmp_path), "of today")
-    layer = Layers(tmp_path / "layers").find(key)
+def done(work: Coroutine[Deferred[Any], Any, T]) -> T:
+    """What it gives, without waiting for anything."""
+    results: list[T] = []
+    failures: list[Any] = []
+    Deferred.fromCoroutine(work).addCallbacks(results.append, failures.append)
+    if failures:
+        failures[0].raiseException()
+    return results[0]
+
+
+def _expected(why: Failure, error: type[Exception]) -> None:
+    assert isinstance(why.value, error)
+
+
+class Farm:
+    """Daemons that share a directory of layers."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.clock = Clock()
+        self.commands = HereAndNow()
+        self.today = 1000.0
+        self._trees = 0
+
+    def daemon(self, budget: Budget | None = None) -> Layers:
+        return Layers(self.directory / "layers", self.commands, self.clock, budget or Budget(), lambda: self.today)
+
+    def tree(self, content: str = "x") -> Path:
+        """What a build has changed."""
+        self._trees += 1
+        tree = self.directory / f"upper-{self._trees}"
+        (tree / "etc").mkdir(parents=True)
+        (tree / "etc" / "file").write_text(content)
+        (tree / "link").symlink_to("etc/file")
+        return tree
+
+    def keep(self, key: LayerKey = KEY, content: str = "x") -> Layer:
+        return done(self.daemon().keep(key, self.tree(content), layer_note("test", content, "a test")))
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in (self.directory / "layers").iterdir() if path.name != "locks")
+
+    def locks(self) -> list[str]:
+        return [path.name for path in (self.directory / "layers" / "locks").iterdir()]
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Farm:
+    return Farm(tmp_path)
+
+
+def test_a_layer_that_was_kept_is_found(farm: Farm) -> None:
+    """By its key, with its note, by every daemon that shares the directory; what was kept is no more where it was."""
+    farm.keep(content="of today").release()
+    layer = done(farm.daemon().find(KEY))
     assert layer is not None
-    assert (layer.note, (layer.tree / "file").read_text()) == ("of today", "x")
-    assert not (tmp_path / "upper").exists()
+    assert (layer.state, (layer.tree / "etc" / "file").read_text()) == ("of today", "of today")
+    assert not (farm.directory / "upper-1").exists()
+    assert farm.names() == [f"{KEY}-1"]
+    assert farm.locks() == []
+    assert done(farm.daemon().find(layer_key("b"))) is None
 
 
-def test_what_a_crash_left_half_made_is_no_layer(tmp_path: Path) -> None:
-    """It is not found, and is named as debris; so is what was being removed."""
-    layers = Layers(tmp_path / "layers")
-    key = layer_key("a")
-    (tmp_path / "layers" / f"making-{key}" / "tree").mkdir(parents=True)
-    assert layers.find(key) is None
-    assert [path.name for path in layers.debris()] == [f"making-{key}"]
-    layers.keep(key, changes(tmp_path), "")
-    assert layers.find(key) is not None
+def test_a_newer_layer_is_found_while_the_older_is_still_in_use(farm: Farm) -> None:
+    """Who uses the older one goes on with it; then it goes."""
+    older = farm.keep(content="older")
+    farm.keep(content="newer").release()
+    found = done(farm.daemon().find(KEY))
+    assert found is not None
+    assert found.state == "newer"
+    assert (older.tree / "etc" / "file").read_text() == "older"
+    older.release()
+    done(farm.daemon().tidy())
+    assert farm.names() == [f"{KEY}-2"]
 
 
-def test_a_retired_layer_is_gone_at_once(tmp_path: Path) -> None:
-    """Before its files are removed."""
-    layers = Layers(tmp_path / "layers")
-    key = layer_key("a")
-    layers.keep(key, changes(tmp_path), "")
-    left = layers.retire(key)
-    assert left is not None
-    assert (left / "tree" / "file").exists()
-    assert layers.find(key) is None
-    assert layers.retire(key) is None
+def test_a_layer_in_use_is_not_dropped(farm: Farm) -> None:
+    """By whichever daemon, until the last one has released it."""
+    made = farm.keep()
+    found = done(farm.daemon().find(KEY))
+    assert found is not None
+    (stored,) = farm.daemon().stored()
+    for layer in (made, found):
+        assert not done(farm.daemon().drop(stored))
+        layer.release()
+        layer.release()
+    assert done(farm.daemon().drop(stored))
+    assert (farm.names(), farm.locks()) == ([], [])
+    assert not done(farm.daemon().drop(stored))
 
 
-def test_those_used_longest_ago_go_first(tmp_path: Path) -> None:
-    """Finding a layer counts as using it."""
-    layers = Layers(tmp_path / "layers")
-    keys = [layer_key(str(number)) for number in range(3)]
+def test_one_at_a_time_makes_a_layer(farm: Farm) -> None:
+    """The others wait, without blocking, and have their turn when it ends, however it ends."""
+    turns: list[str] = []
+
+    async def make(name: str, key: LayerKey, ending: Deferred[None]) -> None:
+        async with farm.daemon().turn(key):
+            turns.append(name)
+            await ending
+
+    endings: list[Deferred[None]] = [Deferred() for _ in range(4)]
+    making = [Deferred.fromCoroutine(make(str(number), KEY, ending)) for number, ending in enumerate(endings[:3])]
+    Deferred.fromCoroutine(make("other", layer_key("b"), endings[3]))
+    assert turns == ["0", "other"]
+    farm.clock.pump([0.05] * 10)
+    assert turns == ["0", "other"]
+    making[1].cancel()
+    making[1].addErrback(_expected, CancelledError)
+    endings[0].errback(RuntimeError("it cannot be made"))
+    making[0].addErrback(_expected, RuntimeError)
+    farm.clock.pump([0.05] * 2)
+    assert turns == ["0", "other", "2"]
+    endings[2].callback(None)
+    endings[3].callback(None)
+    assert farm.locks() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tree: (tree / "etc" / "file").write_text("xy"),
+        lambda tree: (tree / "etc" / "file").write_text("y"),
+        lambda tree: os.truncate(tree / "etc" / "file", 0),
+        lambda tree: (tree / "etc" / "file").chmod(0o4755),
+        lambda tree: (tree / "etc" / "file").unlink(),
+        lambda tree: (tree / "etc" / "more").touch(),
+        lambda tree: (tree / "link").unlink() or (tree / "link").symlink_to("/etc/file"),
+        lambda tree: os.setxattr(tree / "etc", "user.overlay.opaque", b"y"),
+        shutil.rmtree,
+    ],
+    ids=["longer", "flipped", "truncated", "chmod", "removed", "added", "link", "opaque", "all of it"],
+)
+def test_a_layer_that_was_changed_behind_our_back_is_dropped(farm: Farm, change: Any) -> None:
+    """At its first use in a daemon's life, and then made anew."""
+    farm.keep().release()
+    change(farm.directory / "layers" / f"{KEY}-1" / "tree")
+    assert done(farm.daemon().find(KEY)) is None
+    assert farm.names() == []
+    farm.keep().release()
+    assert done(farm.daemon().find(KEY)) is not None
+
+
+def test_a_layer_is_looked_over_once_in_a_daemons_life(farm: Farm) -> None:
+    """That takes a moment; who has made it need not look."""
+    daemon = farm.daemon()
+    done(daemon.keep(KEY, farm.tree(), "")).release()
+    other = farm.daemon()
+    farm.commands.ran.clear()
+    for layers in (daemon, other, other):
+        assert done(layers.find(KEY)) is not None
+    assert len(farm.commands.ran) == 1
+
+
+def test_a_layer_that_was_not_yet_on_the_disk_does_not_outlive_the_machine(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut it may have holes. A minute later it has none any more."""
+    farm.keep(layer_key("old"))
+    farm.clock.advance(61)
+    farm.keep(layer_key("new"))
+    monkeypatch.setattr("buildd.isolation.layers._boot_id", lambda: "another")
+    assert done(farm.daemon().find(layer_key("old"))) is not None
+    assert done(farm.daemon().find(layer_key("new"))) is None
+
+
+def test_what_others_are_making_is_not_debris(farm: Farm) -> None:
+    """What the dead have left is: half-made and half-removed layers alike."""
+    directory = farm.directory / "layers"
+    daemon = farm.daemon()
+
+    async def make() -> list[str]:
+        async with daemon.making() as path:
+            for name in ("making-0123456789abcdef", "removing-0123456789abcdef"):
+                (directory / name / "tree").mkdir(parents=True)
+                (directory / "locks" / name).touch()
+            await farm.daemon().tidy()
+            assert path.is_dir()
+            return farm.names()
+
+    names = done(make())
+    assert len(names) == 1
+    assert (farm.names(), farm.locks()) == ([], [])
+
+
+def test_the_least_recently_used_go_when_there_is_no_room(farm: Farm) -> None:
+    """None that is in use, and no more than must; when all are in use they stay."""
+    keys = [layer_key(str(number)) for number in range(4)]
+    layers = [farm.keep(key, "x" * 100_000) for key in keys]
     for age, key in enumerate(keys):
-        layers.keep(key, changes(tmp_path), "")
-        os.utime(tmp_path / "layers" / key, (age, age))
-    layers.find(keys[0])
-    assert layers.least_used(beyond=2) == [keys[1]]
-    assert layers.least_used(beyond=3) == []
+        os.utime(farm.directory / "layers" / f"{key}-1", (age, age))
+    for layer in layers[1:]:
+        layer.release()
+    size = farm.daemon().stored()[0].bytes
+    assert size >= 100_000
+    done(farm.daemon(Budget(limit_bytes=3 * size)).make_room())
+    assert farm.names() == sorted(f"{keys[number]}-1" for number in (0, 2, 3))
+    done(farm.daemon(Budget(limit_bytes=2 * size)).make_room(size))
+    assert farm.names() == sorted(f"{keys[number]}-1" for number in (0,))
+    done(farm.daemon(Budget(limit_bytes=1)).make_room())
+    assert farm.names() == [f"{keys[0]}-1"]
+
+
+def test_layers_go_before_the_disk_is_full(farm: Farm) -> None:
+    """What must stay free of the disk counts, whatever the layers may take."""
+    farm.keep().release()
+    done(farm.daemon(Budget(free_floor_bytes=1 << 60)).make_room())
+    assert farm.names() == []
+
+
+def test_a_layer_that_cannot_be_made_leaves_nothing(farm: Farm) -> None:
+    """The error is the maker's."""
+    with pytest.raises(FileNotFoundError):
+        done(farm.daemon().keep(KEY, farm.directory / "nowhere", ""))
+    assert (farm.names(), farm.locks()) == ([], [])
+
+
+def test_what_cannot_be_removed_is_removed_later(farm: Farm) -> None:
+    """It is no layer any more, and the next to tidy tries again."""
+    farm.keep().release()
+    farm.commands.failing = "rm"
+    (stored,) = farm.daemon().stored()
+    assert done(farm.daemon().drop(stored))
+    assert done(farm.daemon().find(KEY)) is None
+    assert farm.names()[0].startswith("removing-")
+    farm.commands.failing = ""
+    done(farm.daemon().tidy())
+    assert farm.names() == []
+
+
+def test_a_note_that_is_none(farm: Farm) -> None:
+    """Says nothing of the state of the world."""
+    for note in ("", "{", "[]", "7"):
+        layer = done(farm.daemon().keep(KEY, farm.tree(), note))
+        assert (layer.note, layer.state) == (note, "")
+    assert json.loads(layer_note("base", "s", "d")) == {"kind": "base", "state": "s", "description": "d"}
 
 
 def test_keys_do_not_run_into_each_other() -> None:

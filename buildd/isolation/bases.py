@@ -1,0 +1,66 @@
+"""Bases: chroot tarballs, each unpacked once, as layers that the others lie upon."""
+
+import sys
+from pathlib import Path
+
+from buildd.isolation import BrokenChroot, LimitReached
+from buildd.isolation.chroot_tar import TOP
+from buildd.isolation.layers import Layer, Layers, layer_key, layer_note
+from buildd.isolation.namespaces import ENVIRONMENT, Namespaces
+from buildd.process import Children, Exit
+from buildd.protocol import Sha1
+
+_INSPECT = (sys.executable, "-I", "-S", str(Path(__file__).with_name("chroot_tar.py")))
+_UNPACK = ("tar", "--extract", "--numeric-owner", "--preserve-permissions", "--anchored", "--no-wildcards")
+
+
+class Bases:
+    """Unpacks chroots, and finds those that were unpacked."""
+
+    def __init__(self, layers: Layers, namespaces: Namespaces) -> None:
+        self._layers = layers
+        self._namespaces = namespaces
+
+    async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> Layer:
+        """See Isolation.unpack."""
+        key = layer_key("base", sha1)
+        if (base := await self._layers.find(key)) is not None:
+            return base
+        async with self._layers.turn(key):
+            if (base := await self._layers.find(key)) is not None:
+                return base
+            await self._layers.make_room(tarball.stat().st_size)
+            async with self._layers.making() as making:
+                tree = await self._unpack(tarball, making, children)
+                return await self._layers.keep(key, tree, layer_note("base", sha1, f"chroot {sha1}"))
+
+    async def _unpack(self, tarball: Path, making: Path, children: Children) -> Path:
+        """The directory in `making` that became the root of the chroot."""
+        (making / "left-out").write_bytes(await self._inspect(tarball, making, children))
+        tree = making / "tree"
+        tree.mkdir(mode=0o755)
+        where = ("--directory", str(tree), "--exclude-from", str(making / "left-out"))
+        command = self._namespaces.command([*_UNPACK, "--file", str(tarball), *where])
+        ended = await children.run(command, env=ENVIRONMENT, cwd=making)
+        if not ended.ok:
+            _check_limit(ended)
+            raise BrokenChroot(f"the chroot tarball could not be unpacked: {ended}")
+        wrapped = tree / TOP
+        return wrapped if wrapped.is_dir() and not wrapped.is_symlink() else tree
+
+    async def _inspect(self, tarball: Path, making: Path, children: Children) -> bytes:
+        """Look the tarball over in a child, as that takes a second. The members to leave out, one a line."""
+        found = bytearray()
+        command = self._namespaces.command([*_INSPECT, str(tarball)])
+        ended = await children.run(command, env=ENVIRONMENT, cwd=making, output=found.extend)
+        if not ended.ok:
+            _check_limit(ended)
+            said = found.decode(errors="replace").strip()
+            raise BrokenChroot(said if ended.code == 1 and said else f"the chroot tarball cannot be read: {ended}")
+        return bytes(found)
+
+
+def _check_limit(ended: Exit) -> None:
+    """:raises LimitReached: we ended it."""
+    if ended.limit is not None:
+        raise LimitReached(ended)
