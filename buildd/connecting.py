@@ -17,11 +17,18 @@ from zope.interface import implementer
 
 from buildd.reach import shown
 
-CONNECT_S: Final = 30.0
 HEAD_MAX: Final = 64 << 10  # Bytes of a request's or an answer's headers.
 _ADDRESS_S: Final = 10.0  # For one of a host's addresses, when it has more.
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]  # The addresses of a host and port. May raise OSError.
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the proxy waits for others."""
+
+    connect_s: float = 30.0
+    idle_s: float = 60.0  # Without a byte in either direction.
 
 
 class Failed(Exception):
@@ -47,10 +54,13 @@ def system_resolver(reactor: Any) -> Resolve:
 class Connector:
     """Connects to hosts."""
 
-    def __init__(self, reactor: Any, resolve: Resolve, check: Callable[[str, int, str], None]) -> None:
+    def __init__(
+        self, reactor: Any, resolve: Resolve, connect_s: float, check: Callable[[str, int, str], None]
+    ) -> None:
         """:param check: raises what `connect` is to fail with, when a host and port must not be at an address."""
         self._reactor = reactor
         self._resolve = resolve
+        self._connect_s = connect_s
         self._check = check
 
     def endpointForURI(self, uri: Any) -> "Endpoint":
@@ -64,7 +74,7 @@ class Connector:
             raise Failed(504, f"{host} cannot be connected to within {seconds:g} s")
 
         connecting = Deferred.fromCoroutine(self._connect(host, port, factory))
-        return connecting.addTimeout(CONNECT_S, self._reactor, late)
+        return connecting.addTimeout(self._connect_s, self._reactor, late)
 
     async def _connect(self, host: str, port: int, factory: IProtocolFactory) -> Any:
         try:
@@ -76,7 +86,7 @@ class Connector:
         error: Exception = OSError("it has no address")
         for address in dict.fromkeys(addresses):
             endpoint = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
-            patience = CONNECT_S if address == addresses[-1] else _ADDRESS_S
+            patience = self._connect_s if address == addresses[-1] else min(_ADDRESS_S, self._connect_s)
             try:
                 protocol = await endpoint(self._reactor, address, port, timeout=patience).connect(factory)
             except (ConnectError, OSError) as exc:

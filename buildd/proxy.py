@@ -18,7 +18,7 @@ from twisted.internet.protocol import Factory
 from twisted.web.client import Agent, ProxyAgent
 from twisted.web.http_headers import Headers
 
-from buildd.connecting import Connector, Endpoint, Failed, Resolve, connection_pool, system_resolver, why
+from buildd.connecting import Connector, Endpoint, Failed, Patience, Resolve, connection_pool, system_resolver, why
 from buildd.proxy_client import Client, Tunnel
 from buildd.reach import Reach, Refused, Target
 
@@ -31,7 +31,13 @@ _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 class ArchiveProxy:
     """Makes proxies, one for each run of a command that may use the network."""
 
-    def __init__(self, reactor: Any, upstream: str = "", resolve: Resolve | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        upstream: str = "",
+        resolve: Resolve | None = None,
+        patience: Patience = Patience(),  # noqa: B008  Frozen.
+    ) -> None:
         """
         :param upstream: the URL of the http proxy by which everything is to be fetched, with user and password if it
             asks for them; empty: none.
@@ -40,6 +46,7 @@ class ArchiveProxy:
         self.reactor = reactor
         self.upstream = Upstream.parse(upstream) if upstream else None
         self.resolve = resolve or system_resolver(reactor)
+        self.patience = patience
 
     def serve(self, listening: socket.socket, reach: Reach, say: Callable[[str], None]) -> "Serving":
         """Serve on a socket that listens, wherever that may be, until `Serving.stop`.
@@ -79,11 +86,12 @@ class Serving:
         reactor = proxy.reactor
         self.reactor = reactor
         self.reach = reach
+        self.idle_s = proxy.patience.idle_s
         self.clients: set[Client] = set()
         self._upstream = proxy.upstream
         self._say = say
         self._refused: dict[str, None] = {}
-        self._connector = Connector(reactor, proxy.resolve, self._check_address)
+        self._connector = Connector(reactor, proxy.resolve, proxy.patience.connect_s, self._check_address)
         self._pool = connection_pool(reactor, CONNECTIONS_MAX)
         self._agent: Any
         if self._upstream is None:

@@ -22,8 +22,6 @@ from buildd.reach import Refused, Target, shown
 if TYPE_CHECKING:
     from buildd.proxy import Serving
 
-IDLE_S: Final = 60.0  # Without a byte in either direction.
-
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%s) ([!-~]+) HTTP/1\.([01])" % _TOKEN)
 _HEADER = re.compile(rb"(%s):[ \t]*([\t -~\x80-\xff]*?)[ \t]*" % _TOKEN)
@@ -103,7 +101,7 @@ class Client(Protocol, TimeoutMixin):
         self._serving.clients.add(self)
         with contextlib.suppress(OSError):  # A socket of another kind has no such thing.
             self.transport.setTcpNoDelay(True)
-        self.setTimeout(IDLE_S)  # type: ignore[no-untyped-call]
+        self.setTimeout(self._serving.idle_s)  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:
         """Something of the build's."""
@@ -132,7 +130,7 @@ class Client(Protocol, TimeoutMixin):
         if not self._busy or self._begun or self._answering is None:
             self.abort()
             return
-        self._fail(504, f"nothing came for {IDLE_S:g} s", keep=False)
+        self._fail(504, f"nothing came for {self._serving.idle_s:g} s", keep=False)
         self._answering.cancel()
 
     def alive(self) -> None:
