@@ -1,202 +1,188 @@
-"""What one build costs beyond the run of dpkg-buildpackage: by a daemon, cold and warm, and by sbuild alone."""
+"""What a build costs beyond the run of dpkg-buildpackage, and whether that is slower than without us: by our daemon,
+cold and warm, and by others; all in one run, in turns."""
 
 import argparse
 import os
-import re
 import subprocess
-import tarfile
 import tempfile
-import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from benchmarks.servers import daemon
-from benchmarks.span import Watch, now
-from benchmarks.table import show
-from ftests.stock_client import StockClient
+from benchmarks.methods import Method, Place, methods
+from benchmarks.runs import COMPILE, Run
+from benchmarks.table import median, show
 from ftests.tiny_source import tiny_source
-from harness import BuilddTestSetup, FileServer, base_chroot
-from tools.account import build_account
-from tools.base_chroot import TOP
+from harness import FileServer, base_chroot
 from tools.machines_apt import find_mirror
 from tools.places import Places, default_root
 from tools.source_package import fetch_source
 
 SUITE = "bookworm"
-COMPILE = "dpkg-buildpackage"
-_LOOK_EVERY_S = 0.03
-_HEADING = re.compile(r"\| (\S+(?: \S+)*) +\|\n")  # sbuild's, of a stage.
-REFERENCE = """
-From the call build() to the answer of clean(), or from sbuild's start to its end. "Build" has sbuild's start in it.
-Reference, in ANOTHER run, hello: overhead 13.7 s (chroot 1.3, update and upgrade 3.0, start and source 0.8, build-
-dependencies 6.0, checks and unpacking 0.6, after dpkg-buildpackage 1.7); sbuild alone, unshare mode: about 19.
+NAMES = {
+    "reference": "reference-like, cold",
+    "unshare": "sbuild, unshare mode",
+    "schroot": "sbuild, schroot, overlay",
+    "bare": "dpkg-buildpackage, bare",
+    "cold": "ours, cold",
+    "sbuild": "ours, warm, sbuild",
+    "direct": "ours, warm, direct",
+}
+LIMITS_S = {"cold": 6.0, "sbuild": 2.0, "direct": 0.5}
+SLOWER_MAX = 1.03  # Of the compile.
+WARM = ("sbuild", "direct")
+# The last one has 313 packages to install.
+PACKAGES = ("hello", "htop", "galculator")
+TINY = "tiny"
+NOTES = f"""
+s            medians: all of it, from the call build() to the answer of clean(), or from the tool's start to its end
+{COMPILE}  the life of its process
+overhead     all but that; and in how far from one another the rounds were
+compile      {COMPILE} by its time in a plain chroot ("bare") in the same round
+"reference-like" is what launchpad-buildd does, with plain tools: unpack the chroot, update and upgrade it, sbuild with
+its own resolver, remove it. Its own overhead, in ANOTHER run: hello 13.7 s, htop 12.9.
 """
 
-
-@dataclass
-class Run:
-    """One build, in seconds of span.now()."""
-
-    name: str
-    began: float
-    ended: float = 0.0
-    compile: tuple[float, float] = (0.0, 0.0)  # When dpkg-buildpackage began and ended.
-    reached: list[tuple[float, str]] = field(default_factory=list)  # When each stage was first seen.
-
-    def reach(self, stage: str) -> None:
-        """This stage is what is going on now."""
-        if stage and (not self.reached or self.reached[-1][1] != stage):
-            self.reached.append((now(), stage))
-
-    @property
-    def overhead_s(self) -> float:
-        """All but the run of dpkg-buildpackage."""
-        return (self.ended - self.began) - (self.compile[1] - self.compile[0])
-
-    def stages(self) -> list[tuple[str, float]]:
-        """Each stage with its seconds; the one that compiles is in three parts."""
-        compiling = [(self.compile[0], f"  {COMPILE}"), (self.compile[1], "  after it")]
-        marks = sorted([(self.began, "begin"), *self.reached, *compiling])
-        ends = [*(began for began, _ in marks[1:]), self.ended]
-        return [(name, end - began) for (began, name), end in zip(marks, ends, strict=True)]
+Rounds = dict[str, list[Run]]  # By method.
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, and print the tables."""
-    arguments = parse(argv)
-    with daemon() as setup:
-        measure(setup, arguments)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, and print the tables; 0 when all is within its limits."""
+    return measure(parse(argv))
 
 
-def measure(setup: BuilddTestSetup, arguments: argparse.Namespace) -> None:
-    """Have a daemon build, which must not have built before."""
+def measure(arguments: argparse.Namespace) -> int:
+    """Build each package by each method in each round."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="files-", dir=setup.places.tests)))
-        folder.chmod(0o755)
-        if arguments.package:
-            dsc = fetch_source(arguments.package, SUITE, find_mirror(SUITE), setup.places)
-        else:
-            dsc = tiny_source(folder)
-        chroot = base_chroot(SUITE)
+        folder = stack.enter_context(_folder(arguments.image))
         files = FileServer()
         stack.callback(files.close)
-        client = StockClient(setup.url, files)
-        client.send(chroot)
-        client.proxy = _Clocked(client.proxy)
-        runs = [_by_daemon(name, client, dsc, chroot, setup.process.process.pid) for name in arguments.builds]
-        if arguments.sbuild:
-            runs.append(_by_sbuild(dsc, _unwrapped(chroot, folder / "chroot.tar")))
-    for run in runs:
-        show(f"{run.name}: stages", ("", "s"), [(name, f"{seconds:.2f}") for name, seconds in run.stages()])
-    rows = [
-        (
-            run.name,
-            f"{run.ended - run.began:.2f}",
-            f"{run.compile[1] - run.compile[0]:.2f}",
-            f"{run.overhead_s:.2f}",
-            f"{run.overhead_s / runs[-1].overhead_s:.2f}",
+        ways = {name: way for name, way in methods(_place(folder, files)).items() if name in arguments.methods}
+        for way in ways.values():
+            stack.callback(way.close)
+        missed = []
+        for package in arguments.packages:
+            dsc = _source(package, folder)
+            rounds = _rounds(dsc, ways, arguments.rounds)
+            _show_stages(package, rounds)
+            missed += [f"{package}: {miss}" for miss in _show_all(package, rounds)]
+    print(NOTES)
+    for miss in missed or ["all is within its limits"]:
+        print(miss)
+    return 1 if missed else 0
+
+
+def _rounds(dsc: Path, ways: dict[str, Method], rounds: int) -> Rounds:
+    """Have all methods build it so many times, in turns; each round begins with another one."""
+    runs: Rounds = {name: [] for name in ways}
+    for way in ways.values():
+        way.prepare(dsc)
+    for number in range(rounds):
+        names = list(ways)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            load = os.getloadavg()[0]
+            run = ways[name].build(dsc)
+            runs[name].append(run)
+            print(
+                f"{dsc.stem}, round {number + 1}, {NAMES[name]}: {run.total_s:.2f} s, overhead {run.overhead_s:.2f} s; "
+                f"load average before it {load:.1f}",
+                flush=True,
+            )
+    return runs
+
+
+def _show_stages(package: str, rounds: Rounds) -> None:
+    """Where the time goes: medians of the stages, as they came in the first round."""
+    for name, runs in rounds.items():
+        seconds: dict[str, list[float]] = {}
+        for run in runs:
+            for stage, stage_s in run.stages():
+                seconds.setdefault(stage, []).append(stage_s)
+        rows = [(stage, f"{median(all_s):.2f}") for stage, all_s in seconds.items()]
+        show(f"{package}, {NAMES[name]}: stages", ("", "s"), rows)
+
+
+def _show_all(package: str, rounds: Rounds) -> list[str]:
+    """The table of a package; what is beyond its limit, in words."""
+    rows, missed = [], []
+    for name, runs in rounds.items():
+        overheads = [run.overhead_s for run in runs]
+        overhead, limit_s = median(overheads), LIMITS_S.get(name)
+        slower = _slower(runs, rounds.get("bare", []))
+        rows.append(
+            (
+                NAMES[name],
+                f"{median([run.total_s for run in runs]):.2f}",
+                f"{median([run.compile_s for run in runs]):.2f}",
+                f"{overhead:.2f}",
+                f"{min(overheads):.2f} to {max(overheads):.2f}",
+                "" if limit_s is None else f"{limit_s:.1f}",
+                "" if slower is None else f"{slower:.3f}",
+            )
         )
-        for run in runs
-    ]
-    show("in all", ("", "s", COMPILE, "overhead", f"by {runs[-1].name}'s"), rows)
-    print(REFERENCE)
+        if limit_s is not None and overhead > limit_s:
+            missed.append(f"{NAMES[name]}: overhead {overhead:.2f} s, wanted {limit_s} at most")
+        if name in WARM and slower is not None and slower > SLOWER_MAX:
+            missed.append(f"{NAMES[name]}: {COMPILE} {slower:.3f} times the bare one's, wanted {SLOWER_MAX} at most")
+    show(f"{package}: in all", ("", "s", COMPILE, "overhead", "from, to", "limit", "compile"), rows)
+    return missed
 
 
-def _by_daemon(name: str, client: StockClient, dsc: Path, chroot: Path, pid: int) -> Run:
-    """One build, from the call build() to IDLE after clean(). The daemon has the chroot already.
-
-    :param pid: the daemon's.
-    """
-    watch = Watch(pid, COMPILE)
-    client.begin(f"overhead-{name}", dsc, chroot)
-    run = Run(f"debfarm-buildd, {name}", client.proxy.built)
-    status = client.proxy.status()
-    while status["builder_status"] == "BuilderStatus.BUILDING":
-        run.reach(status["stage"])
-        time.sleep(_LOOK_EVERY_S)
-        status = client.proxy.status()
-    run.reach("clean")
-    assert status["build_status"] == "BuildStatus.OK", status
-    assert client.proxy.clean() == "BuilderStatus.IDLE"
-    run.ended = now()
-    run.compile = watch.span()
-    return run
+def _slower(runs: Sequence[Run], bare: Sequence[Run]) -> float | None:
+    """By how much the compile is slower than bare, in the same round each."""
+    if not bare or not runs:
+        return None
+    return median([one.compile_s / other.compile_s for one, other in zip(runs, bare, strict=True)])
 
 
-class _Clocked:
-    """A client's proxy that notes when it is told to build."""
-
-    def __init__(self, proxy: Any) -> None:
-        self._proxy = proxy
-        self.built = 0.0
-
-    def build(self, *arguments: object) -> object:
-        self.built = now()
-        return self._proxy.build(*arguments)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._proxy, name)
+def _place(folder: Path, files: FileServer) -> Place:
+    return Place(folder, base_chroot(SUITE), SUITE, files)
 
 
-def _by_sbuild(dsc: Path, chroot: Path) -> Run:
-    """One build by sbuild as Debian ships it, as the account that builds."""
-    account, places = build_account(), Places(default_root())
-    work = account.make_directory(places.tests / f"sbuild-{os.getpid()}")
-    options = ["--chroot-mode=unshare", f"--chroot={chroot}", f"--dist={SUITE}", "--arch-all", "--no-run-lintian"]
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(work),
-        "TMPDIR": str(work),
-        "DEB_BUILD_OPTIONS": f"parallel={len(os.sched_getaffinity(0))}",
-    }
-    run = Run("sbuild alone", now())
-    try:
-        command = account.command(["sbuild", *options, "--nolog", dsc])
-        with subprocess.Popen(
-            command, cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process:
-            watch = Watch(process.pid, COMPILE)
-            assert process.stdout
-            for line in process.stdout:
-                if heading := _HEADING.fullmatch(line):
-                    run.reach(heading[1])
-        run.ended = now()
-        assert process.returncode == 0, f"sbuild ended with status {process.returncode}"
-        run.compile = watch.span()
-    finally:
-        account.remove_tree(work)
-    return run
+def _source(package: str, folder: Path) -> Path:
+    """A source package of Debian's, or one made here."""
+    if package == TINY:
+        return tiny_source(folder / TINY, TINY)
+    return fetch_source(package, SUITE, find_mirror(SUITE), Places(default_root()))
 
 
-def _unwrapped(chroot: Path, target: Path) -> Path:
-    """The chroot as sbuild wants it: without the folder at its top."""
-    with tarfile.open(chroot) as old, tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as new:
-        for entry in old:
-            content = old.extractfile(entry) if entry.isreg() else None
-            entry.name = entry.name.removeprefix(TOP).strip("/") or "."
-            if entry.islnk():
-                entry.linkname = entry.linkname.removeprefix(f"{TOP}/")
-            new.addfile(entry, content)
-    target.chmod(0o644)
-    return target
+@contextmanager
+def _folder(image_gb: int) -> Iterator[Path]:
+    """A new folder; on a journalled ext4 of its own, in a file, if it is to be. Only root can mount that."""
+    place = Places(default_root()).make()
+    with tempfile.TemporaryDirectory(prefix="overhead-", dir=place.tests, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        if not image_gb:
+            yield folder
+            return
+        image, disk = folder / "image", folder / "disk"
+        disk.mkdir()
+        subprocess.run(["truncate", f"--size={image_gb}G", image], check=True)
+        subprocess.run(["mkfs.ext4", "-q", image], check=True)
+        subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+        try:
+            disk.chmod(0o755)
+            yield disk
+        finally:
+            subprocess.run(["umount", disk], check=True)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
     add = parser.add_argument
-    add("--package", default="hello", help="source package of Debian's to build (default: %(default)s)")
-    add("--no-sbuild", action="store_false", dest="sbuild", help="leave out sbuild alone")
-    add("--quick", action="store_true", help="just see that it works: one build of a tiny package")
+    add("--packages", nargs="+", default=PACKAGES, metavar="SOURCE", help="default: %(default)s")
+    add("--methods", nargs="+", default=tuple(NAMES), choices=tuple(NAMES), metavar="METHOD", help="of %(choices)s")
+    add("--rounds", type=int, default=5, help="of all methods (default: %(default)s)")
+    add("--image", type=int, default=0, metavar="GB", help="build on an ext4 of this size in a file, as root only")
+    add("--quick", action="store_true", help="just see that it works: a tiny package, once, by a new daemon of ours")
     arguments = parser.parse_args(argv)
-    arguments.builds = ("cold", "warm")
     if arguments.quick:
-        arguments.package, arguments.sbuild, arguments.builds = "", False, ("cold",)
+        arguments.packages, arguments.methods, arguments.rounds = (TINY,), ("cold",), 1
     return arguments
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(KeyboardInterrupt):
+        raise SystemExit(main())

@@ -28,6 +28,7 @@ class Watch:
         self._root = root
         self._name = name[:_NAME_BYTES]
         self._span: tuple[float, float] | None = None
+        self.above: list[str] = []  # The names of its ancestors, the other's included, once it was found.
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
@@ -56,6 +57,7 @@ class Watch:
         handle = os.pidfd_open(pid)
         try:
             began = _began(pid)
+            self.above = list(_names_above(pid, self._root))
             select.select([handle], [], [])
             self._span = (began, now())
         finally:
@@ -71,7 +73,18 @@ def _descendants(pid: int) -> Iterator[int]:
                 yield from _descendants(int(child))
 
 
+def _names_above(pid: int, top: int) -> Iterator[str]:
+    """The names of a process's ancestors, up to that one."""
+    while pid not in (top, 0):
+        pid = int(_stat(pid)[1])
+        yield Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 def _began(pid: int) -> float:
-    """When a process began (proc(5), field 22 of stat)."""
-    fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    """When a process began."""
+    return int(_stat(pid)[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str]:
+    """What the kernel says of a process, from the third field on (proc(5), stat)."""
+    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
