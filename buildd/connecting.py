@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from buildd.reach import shown
 
-HEAD_MAX: Final = 64 << 10  # Bytes of a request's or an answer's headers.
+HEAD_MAX: Final = 16 << 10  # Bytes of a request's or an answer's headers.
 _ADDRESS_S: Final = 10.0  # For one of a host's addresses, when it has more.
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]  # The addresses of a host and port. May raise OSError.
@@ -123,7 +123,10 @@ class Endpoint:
 
 
 class _AnswerProtocol(HTTP11ClientProtocol):
-    """A connection to a server whose headers have a limit; Twisted would keep whatever comes."""
+    """A connection to a server whose headers have a limit.
+
+    Twisted would keep whatever comes; and in 22.4 a thousand headers of one name take it a second.
+    """
 
     _before_body = 0  # Bytes of the current answer; interim answers (100 and the like) count.
 
@@ -132,11 +135,16 @@ class _AnswerProtocol(HTTP11ClientProtocol):
         return super().request(request)
 
     def dataReceived(self, data: bytes) -> None:
-        super().dataReceived(data)  # type: ignore[no-untyped-call]
-        if self._parser is not None and self._parser.state in (STATUS, HEADER):
-            self._before_body += len(data)
-            if self._before_body > HEAD_MAX and self.transport is not None:
-                self.transport.abortConnection()  # type: ignore[attr-defined]
+        while data and self._parser is not None and self._parser.state in (STATUS, HEADER):
+            piece, data = data[: HEAD_MAX - self._before_body], data[HEAD_MAX - self._before_body :]
+            if not piece:
+                if self.transport is not None:
+                    self.transport.abortConnection()  # type: ignore[attr-defined]
+                return
+            self._before_body += len(piece)
+            super().dataReceived(piece)  # type: ignore[no-untyped-call]
+        if data:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
 
 
 class _AnswerFactory(_HTTP11ClientFactory):

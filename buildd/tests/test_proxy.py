@@ -443,7 +443,8 @@ class ProxyTests(TestCase):
             }
         )
         for path in ("/words", "/lengths", "/headers"):
-            assert self.get(server.url(path)).status == 502, path
+            answer = self.get(server.url(path))
+            assert answer.status == 502, (path, answer.status, answer.body)
 
     @in_thread
     def test_a_slow_build(self) -> None:
