@@ -13,7 +13,10 @@ from twisted.logger import Logger
 from buildd.buildlog import BuildLog
 from buildd.changes import Changes, Clock, Delayed
 from buildd.config import BuilddConfig
+from buildd.enforcement import Enforcement
 from buildd.filecache import FileCache, Stopped, UntrustedFile
+from buildd.guard import BuildGuard
+from buildd.limits import parse_limits
 from buildd.managers.base import BuildManager, BuildRequest, BuildResult, InThread
 from buildd.protocol import (
     STATUSES_WITH_FILES,
@@ -46,6 +49,7 @@ class _Job:
     inputs: tuple[Sha1, ...]  # Pinned in the cache.
     fast_cleanup: bool  # Its directory is left for the next start, if there is one.
     running: Deferred[BuildResult] | None = None
+    guard: BuildGuard | None = None  # While it runs.
     stage: str = ""
     filemap: dict[FileName, Sha1] = field(default_factory=dict)  # Results; pinned in the cache.
     result: BuildResult | None = None  # Once it is WAITING.
@@ -62,6 +66,7 @@ class Builder:
         *,
         config: BuilddConfig,
         cache: FileCache,
+        enforcement: Enforcement,
         managers: Mapping[str, BuildManager],
         clock: Clock,
         in_thread: InThread,
@@ -75,6 +80,7 @@ class Builder:
         self.managers = managers
         self._config = config
         self._cache = cache
+        self._enforcement = enforcement
         self._clock = clock
         self._in_thread = in_thread
         self._version = version
@@ -263,9 +269,10 @@ class Builder:
 
         :returns: the request, and the plan that its build type made of it.
         """
+        limits = parse_limits(arguments, self._enforcement.limits)
         with contextlib.ExitStack() as undo:
             # Elsewhere at first: the log of the last build, from before a restart, stays until another is accepted.
-            log = BuildLog(self._log_path.with_name("buildlog.checking"), self._config.log_limit_bytes)
+            log = BuildLog(self._log_path.with_name("buildlog.checking"), limits.log_bytes)
             undo.callback(log.path.unlink, missing_ok=True)
             undo.callback(log.close)
             self._builds.mkdir(exist_ok=True)
@@ -280,6 +287,7 @@ class Builder:
                 directory=directory,
                 log=log,
                 begin=lambda stage: None,
+                limits=limits,
             )
             plan = await self._in_thread(manager.check, request)
             if self._closed:
@@ -316,13 +324,25 @@ class Builder:
     async def _outcome(self, job: _Job) -> BuildResult:
         """How the build ended, with its log closed and its results in the cache."""
         try:
-            job.running = Deferred.fromCoroutine(job.manager.build(job.request, job.plan))
+            job.running = Deferred.fromCoroutine(self._guarded(job))
             result = await job.running
         finally:
             job.request.log.close()
         if result.status in STATUSES_WITH_FILES and not job.aborting:
             return await self._gather(job, result)
         return result
+
+    async def _guarded(self, job: _Job) -> BuildResult:
+        """The build itself, held to its limits."""
+        directory = job.request.directory
+        guard = self._enforcement.guard(
+            job.request.build_id, directory, job.request.limits, lambda: job.manager.usage(directory)
+        )
+        job.guard = guard
+        try:
+            return await job.manager.build(replace(job.request, guard=guard), job.plan)
+        finally:
+            await guard.close()
 
     async def _gather(self, job: _Job, result: BuildResult) -> BuildResult:
         """Take the results into the cache, all or none. They are whatever a hostile package made of them."""
@@ -353,6 +373,8 @@ class Builder:
         """The build cannot be stopped. What runs of it may go on, so the builder is broken."""
         job.abort_limit = None
         why = f"it could not be stopped within {self._config.abort_timeout_s:g} s"
+        if job.guard is not None and (stuck := job.guard.stuck()):
+            why = f"{why}: these processes do not end: {stuck}"
         self._end(job, BuildResult(BuildStatus.BUILDERFAIL, why))
 
     def _end(self, job: _Job, result: BuildResult) -> None:

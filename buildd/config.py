@@ -64,6 +64,21 @@ def parse_directory(text: str) -> Path:
     return path
 
 
+def parse_memory(text: str) -> int:
+    """A size; nine tenths of this machine's memory, and all of its swap, when empty."""
+    if text:
+        return parse_limit(text)
+    found = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+    return (int(found["MemTotal:"]) * 9 // 10 + int(found["SwapTotal:"])) << 10
+
+
+def parse_cgroup(text: str) -> str:
+    """The path of a control group, as /proc/self/cgroup has it; empty means the daemon's own."""
+    if text and (not text.startswith("/") or ".." in text.split("/") or not text.isprintable()):
+        raise ValueError("is not the path of a control group, such as /debfarm")
+    return text and (text.rstrip("/") or "/")
+
+
 def parse_layers(text: str) -> Path | None:
     """A directory, see parse_directory; None when empty."""
     return parse_directory(text) if text else None
@@ -121,6 +136,11 @@ class BuilddConfig:
     timeout_s: float = key("limits", "timeout", "3h", parse_duration)
     silence_s: float = key("limits", "silence", "150m", parse_duration)
     abort_timeout_s: float = key("limits", "abort", "120s", parse_duration)
+    memory_bytes: int = key("limits", "memory", "", parse_memory)
+    processes: int = key("limits", "processes", "10000", parse_count)
+    disk_bytes: int = key("limits", "disk", "100G", parse_limit)
+    open_files: int = key("limits", "open_files", "65536", parse_count)
+    cgroup: str = key("limits", "cgroup", "", parse_cgroup)
     log_limit_bytes: int = key("limits", "log_size", "256M", parse_limit)
     request_body_bytes: int = key("limits", "request_body", "16M", parse_limit)
     connect_timeout_s: float = key("limits", "download_connect", "30s", parse_duration)

@@ -9,9 +9,9 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
@@ -20,22 +20,16 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from buildd.buildlog import BuildLog
+from buildd.limits import Limit
 
 _KILL_EVERY_S = 0.05
 _CHILDLESS_KILLS = 20  # After a second without a child, it is stuck before it made one.
+_KILLS_BEFORE_GUARD = 20  # After a second, whatever there is to end it with.
+_SAID_BYTES = 1 << 16  # Of the end of the log are looked at for the reason of a failure.
 
 
 class Reactor(IReactorProcess, IReactorTime):
     """What we need of a reactor."""
-
-
-class Limit(StrEnum):
-    """Why we ended a child; its value is the sentence that the log shows."""
-
-    WALL_TIME = "it ran longer than the time limit for a build"
-    SILENCE = "it wrote nothing to the log for too long"
-    LOG_SIZE = "its log grew over the size limit"
-    LOG_ERROR = "its log could not be written"
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,8 @@ class Exit:
 
     code: int | None  # None: by a signal.
     signal: int | None
-    limit: Limit | None  # Not None: because we ended it.
+    limit: Limit | None  # Not None: we ended it for this, or it failed for this.
+    allowed: str = ""  # How much the limit allows, where that is a number.
 
     @property
     def ok(self) -> bool:
@@ -53,22 +48,56 @@ class Exit:
 
     def __str__(self) -> str:
         if self.limit is not None:
-            return self.limit
+            return f"{self.limit} ({self.allowed})" if self.allowed else self.limit
         return f"exit status {self.code}" if self.signal is None else f"signal {signal.Signals(self.signal).name}"
+
+
+class Guard(Protocol):
+    """Holds the children of one build to limits beyond those of time and output."""
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """The command line that runs another one under these limits."""
+        ...
+
+    def watch(self, pid: int, end: Callable[[Limit], None]) -> Callable[[], None]:
+        """Watch a child, whose process this is, from now on; what is returned stops that.
+
+        :param end: to be called when it has to be ended.
+        """
+        ...
+
+    def verdict(self, ended: Exit, said: bytes) -> Limit | None:
+        """The limit because of which the child that was watched last has ended, if any.
+
+        :param said: the end of its log.
+        """
+        ...
+
+    def allowed(self, limit: Limit) -> str:
+        """How much a limit allows, in words; empty where there is no number."""
+        ...
+
+    def kill(self) -> None:
+        """End all that runs of the build."""
+        ...
 
 
 class Children:
     """Runs the children of one build, one after another, under that build's limits."""
 
-    def __init__(self, reactor: Reactor, log: BuildLog, timeout_s: float, silence_s: float) -> None:
+    def __init__(
+        self, reactor: Reactor, log: BuildLog, timeout_s: float, silence_s: float, guard: Guard | None = None
+    ) -> None:
         """
         :param timeout_s: wall time for all of them together, from now.
         :param silence_s: longest time without output.
+        :param guard: None for the daemon's own commands.
         """
         self._reactor = reactor
         self._log = log
         self._deadline = reactor.seconds() + timeout_s
         self._silence_s = silence_s
+        self._guard = guard
 
     async def run(
         self,
@@ -85,16 +114,29 @@ class Children:
         :param output: takes what it writes to standard output; None: the log, where standard error always goes.
         :param fds: what it inherits besides, its number there and here; all others are closed.
         """
-        child = _Child(self._reactor, self._log, output or self._log.write, stdin, self._silence_s)
+        guard = self._guard
+        argv = guard.command(argv) if guard is not None else list(argv)
+        out = output or self._log.write
+        child = _Child(self._reactor, self._log, out, stdin=stdin, silence_s=self._silence_s, guard=guard)
         stop = self._reactor.callLater(max(0, self._deadline - self._reactor.seconds()), child.end, Limit.WALL_TIME)
         fds_there: Mapping[int, int | str] = {0: "w", 1: "r", 2: "r", **(fds or {})}
-        self._reactor.spawnProcess(child, argv[0], list(argv), env=dict(env), path=str(cwd), childFDs=fds_there)
+        self._reactor.spawnProcess(child, argv[0], argv, env=dict(env), path=str(cwd), childFDs=fds_there)
+        unwatch = guard.watch(child.transport.pid, child.end) if guard is not None and child.transport.pid else None
         try:
-            return await child.ended
+            return self._judged(await child.ended)
         finally:
+            if unwatch is not None:
+                unwatch()
             if stop.active():
                 stop.cancel()
             await child.gone
+
+    def _judged(self, ended: Exit) -> Exit:
+        """How it ended, with the limit that explains it."""
+        if self._guard is None:
+            return ended
+        limit = self._guard.verdict(ended, self._log.tail(_SAID_BYTES))
+        return ended if limit is None else replace(ended, limit=limit, allowed=self._guard.allowed(limit))
 
 
 class _Child(ProcessProtocol):
@@ -103,7 +145,14 @@ class _Child(ProcessProtocol):
     transport: IProcessTransport
 
     def __init__(
-        self, reactor: Reactor, log: BuildLog, output: Callable[[bytes], None], stdin: bytes, silence_s: float
+        self,
+        reactor: Reactor,
+        log: BuildLog,
+        output: Callable[[bytes], None],
+        *,
+        stdin: bytes,
+        silence_s: float,
+        guard: Guard | None,
     ) -> None:
         self.ended: Deferred[Exit] = Deferred(lambda _: self._kill())
         self.gone: Deferred[None] = Deferred()
@@ -112,6 +161,7 @@ class _Child(ProcessProtocol):
         self._output = output
         self._stdin = stdin
         self._silence_s = silence_s
+        self._guard = guard
         self._limit: Limit | None = None
         self._silence: IDelayedCall | None = None
         self._kills = 0
@@ -177,6 +227,8 @@ class _Child(ProcessProtocol):
             self._kills += 1
             if not children and self._kills > _CHILDLESS_KILLS:
                 self.transport.signalProcess("KILL")
+        if self._guard is not None and self._kills > _KILLS_BEFORE_GUARD:
+            self._guard.kill()
         self._again = self._reactor.callLater(_KILL_EVERY_S, self._kill)
 
 

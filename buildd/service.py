@@ -29,6 +29,7 @@ from twisted.web.resource import Resource
 from buildd import __version__
 from buildd.builder import Builder
 from buildd.config import BuilddConfig
+from buildd.enforcement import Enforcement
 from buildd.fetching import Fetching
 from buildd.filecache import FileCache
 from buildd.fileserver import FileCacheResource
@@ -181,10 +182,12 @@ class Daemon:
         self._port_file = config.directory / "port"
         self._cache = FileCache(config.directory / "filecache", config.cache_limit_bytes, config.free_floor_bytes)
         self._fetching = Fetching(self._cache, config, reactor)
+        self._enforcement = Enforcement(config, reactor, _in_thread)
         self._managers = build_types(config, reactor)
         self._builder = Builder(
             config=config,
             cache=self._cache,
+            enforcement=self._enforcement,
             managers=self._managers,
             clock=reactor,
             in_thread=_in_thread,
@@ -206,6 +209,7 @@ class Daemon:
             self._port_file.unlink(missing_ok=True)
             builds = self._config.directory / "builds"
             builds.mkdir(exist_ok=True)
+            self._enforcement.start()
             used = self._cache.sha1s()
             for manager in self._managers.values():
                 await manager.recover(builds, used)

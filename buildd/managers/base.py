@@ -8,6 +8,9 @@ from typing import Protocol, TypeVar
 from twisted.internet.defer import Deferred
 
 from buildd.buildlog import BuildLog
+from buildd.disk_use import Usage
+from buildd.limits import Limits
+from buildd.process import Guard
 from buildd.protocol import BuildId, BuildStatus, FileName, Sha1
 
 T = TypeVar("T")
@@ -31,6 +34,8 @@ class BuildRequest:
     directory: Path  # This build's own, empty at first.
     log: BuildLog
     begin: Callable[[str], None]  # To be called with a stage's name when it begins.
+    limits: Limits
+    guard: Guard | None = None  # For its Children; there once the build begins.
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,10 @@ class BuildManager(Protocol):
 
     async def remove(self, directory: Path) -> None:
         """Remove a build's directory, once its results have been taken from it."""
+        ...
+
+    async def usage(self, directory: Path) -> Usage:
+        """Count what a build's directory takes, while the build goes on."""
         ...
 
     async def recover(self, builds: Path, used: frozenset[Sha1]) -> None:

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from buildd.config import BuilddConfig
 from buildd.control import ControlError
+from buildd.disk_use import FREE_BYTES_MIN, Usage
 from buildd.isolation import Isolation, LimitReached
 from buildd.managers import chroot, dependencies
 from buildd.managers.base import BuildRequest, BuildResult, InThread
@@ -18,10 +19,6 @@ from buildd.managers.plan import Plan, make_plan
 from buildd.managers.with_sbuild import WithSbuild
 from buildd.process import Children, Reactor
 from buildd.protocol import BuildStatus, PackageBuilderName, Sha1
-
-# Programs fail for want of space before the last byte is used, as a file of theirs does not fit, and what they wrote of
-# it is often removed by then. No builder works well with so little.
-_FREE_MIN = 64 << 20
 
 _PACKAGE_BUILDERS: Mapping[PackageBuilderName, PackageBuilder] = {PackageBuilderName.SBUILD: WithSbuild()}
 
@@ -78,13 +75,17 @@ class BinaryPackageManager:
         request.log.scrub = plan.arguments.archive_private
         if plan.arguments.build_url:
             request.log.say(plan.arguments.build_url)
-        config = self._host.config
-        children = Children(self._host.reactor, request.log, config.timeout_s, config.silence_s)
+        limits = request.limits
+        children = Children(self._host.reactor, request.log, limits.wall_s, limits.silence_s, request.guard)
         return Building(request, plan, self._host, children)
 
     async def remove(self, directory: Path) -> None:
         """See BuildManager.remove."""
         await self._host.isolation.remove(directory)
+
+    async def usage(self, directory: Path) -> Usage:
+        """See BuildManager.usage."""
+        return await self._host.isolation.usage(directory)
 
     async def recover(self, builds: Path, used: frozenset[Sha1]) -> None:
         """See BuildManager.recover."""
@@ -106,7 +107,7 @@ async def _run(build: Building, step: Step) -> BuildResult | None:
         return build.disk_is_full()
     if result is None or result.status is BuildStatus.OK:
         return result
-    return build.disk_is_full() if build.host.free_bytes(build.request.directory) < _FREE_MIN else result
+    return build.disk_is_full() if build.host.free_bytes(build.request.directory) < FREE_BYTES_MIN else result
 
 
 def _package_builder(build: Building) -> PackageBuilder:

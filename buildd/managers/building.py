@@ -11,7 +11,7 @@ from buildd.isolation import Isolation, Root
 from buildd.isolation.layers import Layer, LayerKey
 from buildd.managers.base import BuildRequest, BuildResult, InThread
 from buildd.managers.plan import Plan
-from buildd.process import Children, Exit, Limit, Reactor
+from buildd.process import Children, Exit, Reactor
 from buildd.protocol import BuildStatus
 
 _OUTPUT_MAX = 1 << 20  # Bytes of apt's words that are looked at.
@@ -103,8 +103,8 @@ class Building:
         """The result of a build that ran into one of its limits."""
         if ended.limit is None:
             return None
-        status = BuildStatus.BUILDERFAIL if ended.limit is Limit.LOG_ERROR else BuildStatus.PACKAGEFAIL
-        return self.end(status, f"the build was ended: {ended.limit}")
+        status = BuildStatus.BUILDERFAIL if ended.limit.blames_builder else BuildStatus.PACKAGEFAIL
+        return self.end(status, f"the build was ended: {ended}")
 
     def disk_is_full(self) -> BuildResult:
         """The result of a build for which there is no room."""

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from buildd.config import BuilddConfig
+from buildd.disk_use import Usage
 from buildd.managers.base import BuildManager, BuildRequest, BuildResult
 from buildd.protocol import BuildStatus, FileName, ProtocolError, Sha1
 
@@ -79,6 +80,9 @@ class FakeManager:
             path.unlink()
         directory.rmdir()
         self.removed.append(directory)
+
+    async def usage(self, directory: Path) -> Usage:
+        return Usage(0, 0)
 
     async def recover(self, builds: Path, used: frozenset[Sha1]) -> None:
         self.recovered.append(used)

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 
 from buildd.builder import Builder, Refused
 from buildd.config import BuilddConfig
+from buildd.enforcement import Enforcement
 from buildd.filecache import FileCache
 from buildd.protocol import BuilderStatus, BuildId, FileName, ProtocolError, Sha1
 from buildd.tests.fakes import FakeManager
@@ -35,6 +36,7 @@ class World:
         self.builder = Builder(
             config=self.config,
             cache=self.cache,
+            enforcement=Enforcement(self.config, self.clock, self._in_thread),
             managers={"fake": self.manager},
             clock=self.clock,
             in_thread=self._in_thread,

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from buildd.buildlog import BuildLog
+from buildd.config import BuilddConfig
+from buildd.limits import configured_limits
 from buildd.managers.base import BuildRequest
 from buildd.managers.plan import Plan, make_plan
 from buildd.protocol import BuildId, FileName, ProtocolError, Sha1
@@ -36,6 +38,7 @@ def request(tmp_path: Path, more: str = "", **arguments: Any) -> BuildRequest:
         directory=directory,
         log=BuildLog(tmp_path / "log", 1 << 20),
         begin=lambda stage: None,
+        limits=configured_limits(BuilddConfig()),
     )
 
 

@@ -16,7 +16,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
 from buildd.buildlog import BuildLog
-from buildd.process import Children, Exit, Limit
+from buildd.limits import Limit
+from buildd.process import Children, Exit
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 # Not in a chroot, such as most packages are built in.

@@ -1,0 +1,110 @@
+"""How much of the disk a build takes, without quotas, and without counting its files all the time."""
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildd.limits import Limit
+
+# Programs fail for want of space before the last byte is used, as a file of theirs does not fit, and what they wrote of
+# it is often removed by then. No builder works well with so little.
+FREE_BYTES_MIN = 64 << 20
+_FREE_FILES_MIN = 2000
+_COUNTING_SHARE = 0.2  # Of the time may be spent on counting.
+
+
+# Counts the directory that is named after it. Files that go meanwhile are complained of, and do not matter.
+COUNT = ("sh", "-c", 'du -sx --block-size=1 -- "$0"; du -sx --inodes -- "$0"; true')
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a directory takes of its disk."""
+
+    bytes: int
+    files: int  # Inodes.
+
+
+def parse_usage(said: bytes) -> Usage:
+    """What COUNT has printed.
+
+    :raises OSError: it did not count.
+    """
+    try:
+        counted = [int(line.split()[0]) for line in said.splitlines()]
+        return Usage(counted[0], counted[1])
+    except (IndexError, ValueError) as exc:
+        raise OSError(f"du did not count: {said[:80]!r}") from exc
+
+
+@dataclass(frozen=True)
+class Disk:
+    """What a file system has left."""
+
+    free_bytes: int
+    free_files: int
+    bytes_per_file: int  # Its size, divided by the files that it has room for; 0 where there is no such limit.
+
+    @classmethod
+    def of(cls, path: Path) -> "Disk":
+        """Ask the file system of a path; that takes microseconds."""
+        found = os.statvfs(path)
+        per_file = found.f_blocks * found.f_frsize // found.f_files if found.f_files else 0
+        return cls(found.f_bavail * found.f_frsize, found.f_favail, per_file)
+
+    @property
+    def is_full(self) -> bool:
+        """Nothing works well any more."""
+        return self.free_bytes < FREE_BYTES_MIN or (self.bytes_per_file > 0 and self.free_files < _FREE_FILES_MIN)
+
+    def cost(self, usage: Usage) -> int:
+        """Bytes; many small files cost their share of the files that there can be."""
+        return max(usage.bytes, usage.files * self.bytes_per_file)
+
+
+class DiskWatch:
+    """Watches what one build takes.
+
+    It cannot be more than what was counted last plus what the disk has lost since, whoever took that. Only when this is
+    more than the limit, files are counted.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        limit_bytes: int,
+        count: Callable[[], Awaitable[Usage]],
+        seconds: Callable[[], float],
+        look: Callable[[Path], Disk] = Disk.of,
+    ) -> None:
+        """:param directory: of the build; nothing is in it yet.
+        :param count: counts what is in it; it may take long.
+        """
+        self._directory = directory
+        self._limit_bytes = limit_bytes
+        self._count = count
+        self._seconds = seconds
+        self._look = look
+        self._at_last = look(directory)
+        self._counted = Usage(0, 0)
+        self._not_before = 0.0  # When the next count may begin.
+
+    async def exceeded(self) -> Limit | None:
+        """Look, and count where that must be."""
+        now = self._look(self._directory)
+        if now.is_full:
+            return Limit.DISK_FULL
+        if now.cost(self._possible(now)) <= self._limit_bytes or self._seconds() < self._not_before:
+            return None
+        began = self._seconds()
+        self._counted, self._at_last = await self._count(), now
+        ended = self._seconds()
+        self._not_before = ended + (ended - began) * (1 / _COUNTING_SHARE - 1)
+        return Limit.DISK if now.cost(self._counted) > self._limit_bytes else None
+
+    def _possible(self, now: Disk) -> Usage:
+        """The most that it can be."""
+        lost_bytes = max(0, self._at_last.free_bytes - now.free_bytes)
+        lost_files = max(0, self._at_last.free_files - now.free_files)
+        return Usage(self._counted.bytes + lost_bytes, self._counted.files + lost_files)

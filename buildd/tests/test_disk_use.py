@@ -1,0 +1,102 @@
+"""How much of the disk a build takes, found out with as little counting as can be."""
+
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from buildd.disk_use import FREE_BYTES_MIN, Disk, DiskWatch, Usage, parse_usage
+from buildd.limits import Limit
+
+MANY = 1 << 40
+
+
+class World:
+    """A disk, and a build on it."""
+
+    def __init__(self) -> None:
+        self.disk = Disk(MANY, 10**6, 0)
+        self.used = Usage(0, 0)
+        self.counts = 0
+        self.now = 0.0
+        self.counting_s = 0.0
+        self.watch = DiskWatch(Path("/"), 1000, self._count, lambda: self.now, lambda path: self.disk)
+
+    async def _count(self) -> Usage:
+        self.counts += 1
+        self.now += self.counting_s
+        return self.used
+
+    def look(self) -> Limit | None:
+        found: list[Limit | None] = []
+        Deferred.fromCoroutine(self.watch.exceeded()).addCallback(found.append)
+        (answer,) = found
+        return answer
+
+
+def test_files_are_not_counted_before_enough_of_the_disk_has_gone() -> None:
+    """Whoever took it: the build cannot have more than that."""
+    world = World()
+    world.disk = Disk(MANY - 1000, 10**6, 0)
+    assert (world.look(), world.counts) == (None, 0)
+    world.disk = Disk(MANY - 1001, 10**6, 0)
+    assert (world.look(), world.counts) == (None, 1)
+
+
+def test_from_a_count_on_it_is_reckoned_anew() -> None:
+    """What somebody else took is not held against the build, what it took itself is."""
+    world = World()
+    world.disk, world.used = Disk(MANY - 5000, 10**6, 0), Usage(600, 1)
+    assert (world.look(), world.counts) == (None, 1)
+    world.disk = Disk(MANY - 5400, 10**6, 0)
+    assert (world.look(), world.counts) == (None, 1)
+    world.disk, world.used = Disk(MANY - 5401, 10**6, 0), Usage(1001, 1)
+    assert (world.look(), world.counts) == (Limit.DISK, 2)
+
+
+def test_counting_does_not_become_the_work() -> None:
+    """Beside other builds that fill the disk, a long count is not followed by the next at once."""
+    world = World()
+    world.counting_s = 10
+    world.disk = Disk(MANY - 2000, 10**6, 0)
+    assert (world.look(), world.counts) == (None, 1)
+    world.disk = Disk(MANY - 4000, 10**6, 0)
+    world.now += 39
+    assert (world.look(), world.counts) == (None, 1)
+    world.now += 1
+    assert (world.look(), world.counts) == (None, 2)
+
+
+def test_many_small_files_cost_their_share_of_all_that_there_can_be() -> None:
+    """Else a build could take all inodes of a disk with next to no bytes."""
+    world = World()
+    world.disk, world.used = Disk(MANY, 10**6 - 101, 10), Usage(0, 101)
+    assert (world.look(), world.counts) == (Limit.DISK, 1)
+
+
+@pytest.mark.parametrize("disk", [Disk(FREE_BYTES_MIN - 1, 10**6, 0), Disk(MANY, 1999, 16384)])
+def test_a_disk_that_is_nearly_full_is_not_counted(disk: Disk) -> None:
+    """The build is ended before everything on this machine fails."""
+    world = World()
+    world.disk = disk
+    assert (world.look(), world.counts) == (Limit.DISK_FULL, 0)
+
+
+def test_a_file_system_without_a_number_of_files() -> None:
+    """Btrfs says 0 of everything."""
+    world = World()
+    world.disk, world.used = Disk(MANY, 0, 0), Usage(5, 10**9)
+    assert (world.look(), world.counts) == (None, 0)
+
+
+def test_real_disk(tmp_path: Path) -> None:
+    """This disk has room, and files of some size."""
+    assert Disk.of(tmp_path).free_bytes > 0
+    assert not Disk.of(tmp_path).is_full
+
+
+def test_what_du_says() -> None:
+    """Bytes and inodes, a line each; anything else is an error."""
+    assert parse_usage(b"4096\t/x\n1\t/x\n") == Usage(4096, 1)
+    with pytest.raises(OSError, match="did not count"):
+        parse_usage(b"4096\t/x\n")
