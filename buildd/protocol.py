@@ -57,6 +57,7 @@ class PackageBuilderName(StrEnum):
     """What builds a package, ours alone."""
 
     SBUILD = "sbuild"  # Debian's own, in a root that has the build-dependencies already.
+    DIRECT = "direct"  # dpkg-buildpackage, with nothing around it but what sbuild's logs have.
 
 
 STATUSES_WITH_FILES = frozenset({BuildStatus.OK, BuildStatus.PACKAGEFAIL, BuildStatus.DEPFAIL})

@@ -89,6 +89,20 @@ def show_relations(clauses: Iterable[Alternatives]) -> str:
     return ", ".join(" | ".join(map(str, clause)) for clause in clauses)
 
 
+def is_for(architecture: str, wanted: Iterable[str], arch_indep: bool) -> bool:
+    """Whether packages for an architecture can be made of a source.
+
+    :param wanted: the .dsc's Architecture (Debian Policy 5.6.8); none means any.
+    :param arch_indep: packages for all architectures are wanted, too.
+    """
+    names = tuple(wanted)
+    return (
+        not names
+        or any(_arch_table().matches_architecture(architecture, name) for name in names if name != "all")
+        or (arch_indep and "all" in names)
+    )
+
+
 def _parse_one(text: str, architecture: str, profiles: frozenset[str]) -> Relation | None:
     """One alternative; None when it does not apply to this architecture or these profiles."""
     # python-debian writes what it cannot parse to the program's log, whole.

@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from buildd import dpkg
 from buildd.protocol import BinaryPackageArguments, BuildStatus
 
-BUILD_USER = "buildd"  # Runs dpkg-buildpackage; stock chroots for build daemons have it too.
 WRAPPER = "/usr/lib/debfarm/run-build"  # In the root.
 CHROOT_NAME = "build"
 SUMMARY_BYTES = 65536  # The summary is at the end of the log, and short.
@@ -44,7 +44,7 @@ $run_autopkgtest = 0;
 $nolog = 1;
 $log_colour = 0;
 $verbose = 1;
-$build_path = '/build/reproducible-path';
+$build_path = '{build_path}';
 $build_env_cmnd = '{wrapper}';
 $stalled_pkg_timeout = {stalled_minutes};
 $build_environment = {{ {environment} }};
@@ -85,7 +85,11 @@ def configuration(environment: Mapping[str, str], silence_s: float) -> str:
     """
     pairs = ", ".join(f"{_perl(key)} => {_perl(value)}" for key, value in sorted(environment.items()))
     return _CONFIGURATION.format(
-        build_user=BUILD_USER, wrapper=WRAPPER, stalled_minutes=int(silence_s / 60) * 2 + 60, environment=pairs
+        build_user=dpkg.BUILD_USER,
+        build_path=dpkg.BUILD_PATH,
+        wrapper=WRAPPER,
+        stalled_minutes=int(silence_s / 60) * 2 + 60,
+        environment=pairs,
     )
 
 
@@ -107,17 +111,6 @@ def command(arguments: BinaryPackageArguments, dsc: str) -> list[str]:
     ]
 
 
-def build_environment(arguments: BinaryPackageArguments, jobs: int) -> dict[str, str]:
-    """What the package's build sees: DEB_BUILD_OPTIONS (Debian Policy 4.9.1).
-
-    :param jobs: how many processes it may use at once.
-    """
-    options = [f"parallel={jobs}"]
-    if not arguments.build_debug_symbols:
-        options.append("noautodbgsym")
-    return {"DEB_BUILD_OPTIONS": " ".join(options)}
-
-
 def verdict(exit_status: int | None, log_end: str) -> Verdict:
     """What sbuild's end means: its exit status first, then the last summary in the log.
 
@@ -133,13 +126,21 @@ def verdict(exit_status: int | None, log_end: str) -> Verdict:
     stage = _first(_FAIL_STAGE, summary)
     if not status:
         return Verdict(BuildStatus.BUILDERFAIL, f"sbuild ended with status {exit_status} and without a summary")
-    if exit_status == 2 or stage == "build":  # "attempted"
+    if exit_status == 2:
+        stage = "build"
+    return failure(status, stage)
+
+
+def failure(status: str, stage: str) -> Verdict:
+    """What status and stage of a build that failed mean, as they are in a summary."""
+    if stage == "build":
         return Verdict(BuildStatus.PACKAGEFAIL, "the package does not build: dpkg-buildpackage failed")
     if status == "skipped" or stage in _BAD_SOURCE_STAGES:
-        return Verdict(BuildStatus.PACKAGEFAIL, f"the source cannot be built here: sbuild stopped at {stage}")
+        return Verdict(BuildStatus.PACKAGEFAIL, f"the source cannot be built here: it stopped at {stage}")
     if stage in _BAD_CHROOT_STAGES:
-        return Verdict(BuildStatus.CHROOTFAIL, f"the chroot cannot be used: sbuild stopped at {stage}")
-    return Verdict(BuildStatus.BUILDERFAIL, f"sbuild could not do its work: {status} at {stage or 'an unknown stage'}")
+        return Verdict(BuildStatus.CHROOTFAIL, f"the chroot cannot be used: it stopped at {stage}")
+    where = stage or "an unknown stage"
+    return Verdict(BuildStatus.BUILDERFAIL, f"the package builder could not do its work: {status} at {where}")
 
 
 def _first(pattern: re.Pattern[str], text: str) -> str:

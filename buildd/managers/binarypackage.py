@@ -14,13 +14,17 @@ from buildd.isolation import Isolation, LimitReached
 from buildd.managers import chroot, dependencies
 from buildd.managers.base import BuildRequest, BuildResult, InThread
 from buildd.managers.building import Building, Host, free_bytes
+from buildd.managers.direct import Direct
 from buildd.managers.package_builder import PackageBuilder
 from buildd.managers.plan import Plan, make_plan
 from buildd.managers.with_sbuild import WithSbuild
 from buildd.process import Children, Reactor
 from buildd.protocol import BuildStatus, PackageBuilderName, Sha1
 
-_PACKAGE_BUILDERS: Mapping[PackageBuilderName, PackageBuilder] = {PackageBuilderName.SBUILD: WithSbuild()}
+_PACKAGE_BUILDERS: Mapping[PackageBuilderName, PackageBuilder] = {
+    PackageBuilderName.SBUILD: WithSbuild(),
+    PackageBuilderName.DIRECT: Direct(),
+}
 
 _log = Logger()
 
@@ -128,6 +132,6 @@ async def _gather(build: Building) -> BuildResult:
     """Take the files that the .changes names, each checked against it, and leave everything else."""
     try:
         files = await build.host.in_thread(_package_builder(build).results, build)
-    except (ControlError, OSError) as exc:
-        return build.end(BuildStatus.BUILDERFAIL, f"the results of the build cannot be used: {exc}")
+    except ControlError as exc:  # The package has written what it likes, until it was ended.
+        return build.end(BuildStatus.PACKAGEFAIL, f"the results of the build cannot be used: {exc}")
     return BuildResult(BuildStatus.OK, "built", files)

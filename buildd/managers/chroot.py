@@ -2,7 +2,7 @@
 
 import re
 
-from buildd import apt, sbuild
+from buildd import apt, dpkg
 from buildd.isolation import BrokenChroot, LimitReached
 from buildd.isolation.layers import layer_note
 from buildd.managers.base import BuildResult
@@ -44,7 +44,7 @@ async def prepare(build: Building) -> BuildResult | None:
         wanted = build.plan.arguments.arch_tag
         return build.end(BuildStatus.CHROOTFAIL, f"the chroot is for {architecture[:80]!r}, the build for {wanted!r}")
     if not all(0 < int(number) <= _IDS_MAX for number in (uid, gid)):
-        user = f"{sbuild.BUILD_USER} with uid {uid} and gid {gid}"
+        user = f"{dpkg.BUILD_USER} with uid {uid} and gid {gid}"
         return build.end(BuildStatus.CHROOTFAIL, f"the chroot has a user {user}, which no build may have")
     build.user_ids = f"{int(uid)}:{int(gid)}"
     return None

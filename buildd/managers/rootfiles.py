@@ -6,8 +6,9 @@ from pathlib import Path
 
 from buildd import apt
 from buildd.config import BuilddConfig
+from buildd.dpkg import BUILD_USER
 from buildd.managers.plan import Plan
-from buildd.sbuild import BUILD_USER, WRAPPER, WRAPPER_SCRIPT
+from buildd.sbuild import WRAPPER, WRAPPER_SCRIPT
 
 DEPENDENCY_DSC = "/tmp/build-dependencies.dsc"  # What apt-get build-dep is given.
 

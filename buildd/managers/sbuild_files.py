@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from buildd import sbuild
+from buildd import dpkg, sbuild
 from buildd.config import BuilddConfig
 from buildd.managers.plan import Plan
 from buildd.protocol import FileName
@@ -27,7 +27,7 @@ def lay_out(directory: Path, plan: Plan, files: Mapping[FileName, Path], root: P
     source.mkdir()
     for name, path in files.items():
         _place(path, source / name)
-    environment = sbuild.build_environment(plan.arguments, config.jobs)
+    environment = dpkg.environment(plan.arguments, config.jobs)
     (directory / "sbuildrc").write_text(sbuild.configuration(environment, config.silence_s))
     (directory / "schroot" / "chroot.d" / "build").write_text(sbuild.schroot_definition(str(root)))
     for empty in ("schroot.conf", "debfarm/fstab", "debfarm/copyfiles", "debfarm/nssdatabases"):

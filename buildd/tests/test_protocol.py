@@ -72,7 +72,7 @@ def test_fast_cleanup(arguments: dict[str, object], parsed: bool) -> None:
 WANTED = {"series": "bookworm", "suite": "bookworm"}
 
 
-@pytest.mark.parametrize(("value", "parsed"), [(None, None), ("", None), ("sbuild", PackageBuilderName.SBUILD)])
+@pytest.mark.parametrize(("value", "parsed"), [(None, None), ("", None), ("direct", PackageBuilderName.DIRECT)])
 def test_package_builder(value: object, parsed: PackageBuilderName | None) -> None:
     """package_builder: the daemon's own choice when absent."""
     arguments = parse_binarypackage_arguments({**WANTED, "package_builder": value}, "amd64")

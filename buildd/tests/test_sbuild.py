@@ -50,14 +50,6 @@ def test_the_command_line() -> None:
     assert "--no-arch-all" in sbuild.command(BinaryPackageArguments("amd64", "x", "x"), "/x/y.dsc")
 
 
-def test_debug_symbols_are_made_when_asked_for() -> None:
-    """noautodbgsym (debhelper) turns them off."""
-    arguments = BinaryPackageArguments("amd64", "x", "x", build_debug_symbols=True)
-    assert sbuild.build_environment(arguments, 3) == {"DEB_BUILD_OPTIONS": "parallel=3"}
-    arguments = BinaryPackageArguments("amd64", "x", "x")
-    assert sbuild.build_environment(arguments, 3) == {"DEB_BUILD_OPTIONS": "parallel=3 noautodbgsym"}
-
-
 def test_text_cannot_leave_its_perl_string() -> None:
     """The configuration is a program; what goes into it is quoted."""
     text = sbuild.configuration({"A": "it's \\ $x @y"}, 60)

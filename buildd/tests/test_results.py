@@ -1,0 +1,48 @@
+"""What is taken of what a build left."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from buildd.control import ControlError
+from buildd.managers.results import results
+
+CONTENT = b"a package"
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    """A directory with a package and the .changes that names it."""
+    (tmp_path / "hello_1_amd64.deb").write_bytes(CONTENT)
+    listed = f"{hashlib.sha256(CONTENT).hexdigest()} {len(CONTENT)} hello_1_amd64.deb"
+    changes = f"Source: hello\nVersion: 1\nArchitecture: amd64\nChecksums-Sha256:\n {listed}\n"
+    (tmp_path / "hello_1_amd64.changes").write_text(changes)
+    return tmp_path
+
+
+def test_what_the_changes_names_is_taken(built: Path) -> None:
+    """And the .changes, but nothing else."""
+    (built / "hello_1.dsc").touch()
+    assert set(results(built)) == {"hello_1_amd64.deb", "hello_1_amd64.changes"}
+
+
+@pytest.mark.parametrize("trick", ["missing", "link", "other", "two", "linked changes"])
+def test_what_is_not_as_promised_is_not_taken(built: Path, trick: str) -> None:
+    """A package is to blame for what its .changes promises: ControlError, whatever is wrong."""
+    package, changes = built / "hello_1_amd64.deb", built / "hello_1_amd64.changes"
+    match trick:
+        case "missing":
+            package.unlink()
+        case "link":
+            package.rename(built / "elsewhere")
+            package.symlink_to("elsewhere")
+        case "other":
+            package.write_bytes(b"b package")
+        case "two":
+            (built / "hello_1_i386.changes").write_bytes(changes.read_bytes())
+        case "linked changes":
+            changes.rename(built / "elsewhere")
+            changes.symlink_to("elsewhere")
+    with pytest.raises(ControlError):
+        results(built)

@@ -1,0 +1,116 @@
+"""Both package builders, on real packages: what they are asked for, and how they end."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ftests.stock_client import StockClient
+from ftests.tiny_source import tiny_source
+from harness import BuilddTestSetup, FileServer, base_chroot
+
+pytestmark = [pytest.mark.real, pytest.mark.parametrize("builder", ["sbuild", "direct"])]
+
+_FIELD = re.compile(r"^([A-Z][A-Za-z -]+): ", re.MULTILINE)
+_HEADING = re.compile(r"^\| (.{76}) \|$", re.MULTILINE)
+# Headings and fields that programs look for; what sbuild has besides says what it did not do.
+HEADINGS = ["Check architectures", "Build environment", "Build", "Changes", "Buildinfo", "Package contents", "Summary"]
+
+
+@pytest.fixture(scope="module")
+def setup() -> Iterator[BuilddTestSetup]:
+    buildd = BuilddTestSetup()
+    buildd.setUp()
+    yield buildd
+    buildd.tearDown()
+
+
+@pytest.fixture
+def client(setup: BuilddTestSetup) -> Iterator[StockClient]:
+    """A client of an idle daemon, which is idle again afterwards."""
+    files = FileServer()
+    client = StockClient(setup.url, files)
+    yield client
+    if client.proxy.status()["builder_status"] == "BuilderStatus.WAITING":
+        client.proxy.clean()
+    files.close()
+
+
+def test_a_log_and_its_summary(client: StockClient, tmp_path: Path, builder: str) -> None:
+    """The headings, and every field of the summary, whichever builder writes them."""
+    status, log = client.build("log", tiny_source(tmp_path), base_chroot(), package_builder=builder)
+    assert status["build_status"] == "BuildStatus.OK", log[-4000:]
+    headings = [heading.strip() for heading in _HEADING.findall(log)]
+    assert [heading for heading in headings if heading in HEADINGS] == HEADINGS
+    summary = log.rpartition("| Summary ")[2]
+    assert _FIELD.findall(summary) == sorted(
+        [
+            *("Build Architecture", "Build Type", "Build-Space", "Build-Time", "Distribution", "Host Architecture"),
+            *("Install-Time", "Job", "Machine Architecture", "Package", "Package-Time", "Source-Version", "Space"),
+            *("Status", "Version"),
+        ]
+    )
+    assert "\nStatus: successful\n" in summary
+    changes = next(name for name in status["filemap"] if name.endswith(".changes"))
+    assert b"\nDistribution: bookworm\n" in client.fetch(status["filemap"][changes])
+
+
+def test_a_build_is_shut_in_alike(client: StockClient, tmp_path: Path, builder: str) -> None:
+    """User, groups, directory, umask and environment of a build: nothing of it depends on the package builder."""
+    look = (
+        "id; pwd; umask; stat -c '%U:%G %a' . .. ../..; readlink /proc/self/fd/0; tty; cut -d ' ' -f 7 /proc/self/stat;"
+        " env | sort | grep -v -e ^SCHROOT_ -e ^APT_CONFIG= -e ^MAKE -e ^MFLAGS; echo end"
+    )
+    source = tiny_source(tmp_path, build=f"echo begin; {look}")
+    _, log = client.build("environment", source, base_chroot(), package_builder=builder)
+    said = (
+        log.replace("<<PKGBUILDDIR>>", "build/reproducible-path/tiny-1.0")
+        .partition("\nbegin\n")[2]
+        .partition("\nend\n")[0]
+    )
+    assert said.splitlines()[:10] == [
+        *(line for line in said.splitlines() if line.startswith("uid=")),
+        *("/build/reproducible-path/tiny-1.0", "0022", "buildd:buildd 755", "buildd:sbuild 750", "buildd:sbuild 770"),
+        *("/dev/null", "not a tty", "0"),
+        "DEB_BUILD_ARCH=amd64",
+    ]
+    variables = dict(line.split("=", 1) for line in said.splitlines()[9:] if not line.startswith(("DEB_", "PWD")))
+    assert variables == {
+        "HOME": "/sbuild-nonexistent",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "LC_COLLATE": "C.UTF-8",
+        "LOGNAME": "buildd",
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/games",
+        "SHELL": "/bin/sh",
+        "SOURCE_DATE_EPOCH": "1717243200",
+        "USER": "buildd",
+    }
+
+
+@pytest.mark.parametrize("build", ["false", "setsid sleep 9876 & kill -9 $$PPID"], ids=["fails", "killed"])
+def test_a_package_that_does_not_build(client: StockClient, tmp_path: Path, builder: str, build: str) -> None:
+    """PACKAGEFAIL; stage and status are in the summary."""
+    status, log = client.build("fails", tiny_source(tmp_path, build=build), base_chroot(), package_builder=builder)
+    assert status["build_status"] == "BuildStatus.PACKAGEFAIL"
+    summary = log.rpartition("| Summary ")[2]
+    assert "\nFail-Stage: build\n" in summary
+    assert "\nStatus: attempted\n" in summary
+
+
+@pytest.mark.parametrize(
+    "trick",
+    [
+        "ln -sf /etc/passwd ../tiny_1.0_amd64.deb",
+        "cd /build && mv reproducible-path there && mkdir elsewhere && ln -s elsewhere reproducible-path",
+    ],
+    ids=["package", "directory"],
+)
+def test_results_that_are_not_what_they_seem(client: StockClient, tmp_path: Path, builder: str, trick: str) -> None:
+    """A link in place of a package, or of the directory that packages are in, made once the .changes is written."""
+    wait = "while [ ! -e ../tiny_1.0_amd64.changes ]; do sleep 0.01; done"
+    source = tiny_source(tmp_path, build=f"({wait}; {trick}) >/dev/null 2>&1 &")
+    status, log = client.build("trick", source, base_chroot(), package_builder=builder)
+    assert status["build_status"] == "BuildStatus.PACKAGEFAIL", log[-4000:]
+    assert "cannot be used" in status["reason"]
