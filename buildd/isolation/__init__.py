@@ -9,7 +9,6 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
-from buildd.disk_use import Usage
 from buildd.isolation.layers import Layer, LayerKey
 from buildd.process import Children, Exit
 from buildd.protocol import Sha1
@@ -42,6 +41,17 @@ class Root(Protocol):
     @property
     def changes(self) -> Path:
         """The directory that holds what differs from the chroot and the layers below."""
+        ...
+
+    def put(self, name: str, content: bytes) -> None:
+        """Have a file at the top of a root in which nothing has run yet; it is of the build's root user.
+
+        :param name: one plain path segment.
+        """
+        ...
+
+    def take_back(self, name: str) -> None:
+        """Have nothing there that put() put there, so that it is in no layer. Gone is fine."""
         ...
 
     async def run(
@@ -105,10 +115,6 @@ class Isolation(Protocol):
 
     async def remove(self, directory: Path) -> None:
         """Remove a directory that holds what builds wrote, whoever the files in it belong to. Gone is fine."""
-        ...
-
-    async def usage(self, directory: Path) -> Usage:
-        """Count what a directory takes that holds what a build writes, while it does."""
         ...
 
     async def recover(self) -> None:

@@ -14,7 +14,6 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from buildd.buildlog import BuildLog
-from buildd.disk_use import COUNT, Usage, parse_usage
 from buildd.isolation import IsolationFailure, Root
 from buildd.isolation.bases import Bases
 from buildd.isolation.layers import Budget, Layer, LayerKey, Layers
@@ -78,10 +77,6 @@ class UnshareIsolation:
         if directory.is_dir():
             await self._namespaces.run(["rm", "-rf", "--one-file-system", "--", str(directory)])
 
-    async def usage(self, directory: Path) -> Usage:
-        """See Isolation.usage."""
-        return parse_usage(await self._namespaces.run([*COUNT, str(directory)]))
-
     async def recover(self) -> None:
         """See Isolation.recover."""
         end_leftovers(self._directory / "builds")
@@ -137,6 +132,18 @@ class UnshareRoot:
         ]
         for path in (directory, self.path, self.changes, directory / "work", self._view):
             path.mkdir(mode=0o755)
+
+    def put(self, name: str, content: bytes) -> None:
+        """See Root.put. This user is the root user of the build."""
+        path = self.changes / name
+        path.write_bytes(content)
+        path.chmod(0o644)
+
+    def take_back(self, name: str) -> None:
+        """See Root.take_back. What a build made of the file instead stays: it is the build's."""
+        path = self.changes / name
+        if path.is_file() or path.is_symlink():
+            path.unlink()
 
     async def run(
         self, argv: Sequence[str], *, network: bool, stdin: bytes = b"", output: Callable[[bytes], None] | None = None

@@ -9,22 +9,22 @@ from twisted.logger import Logger
 
 from buildd.config import BuilddConfig
 from buildd.control import ControlError
-from buildd.disk_use import FREE_BYTES_MIN, Usage
 from buildd.isolation import Isolation, LimitReached
 from buildd.managers import chroot, dependencies
 from buildd.managers.base import BuildRequest, BuildResult, InThread
 from buildd.managers.building import Building, Host, free_bytes
-from buildd.managers.direct import Direct
+from buildd.managers.memos import Memos
 from buildd.managers.package_builder import PackageBuilder
 from buildd.managers.plan import Plan, make_plan
 from buildd.managers.with_sbuild import WithSbuild
 from buildd.process import Children, Reactor
 from buildd.protocol import BuildStatus, PackageBuilderName, Sha1
 
-_PACKAGE_BUILDERS: Mapping[PackageBuilderName, PackageBuilder] = {
-    PackageBuilderName.SBUILD: WithSbuild(),
-    PackageBuilderName.DIRECT: Direct(),
-}
+# Programs fail for want of space before the last byte is used, as a file of theirs does not fit, and what they wrote of
+# it is often removed by then. No builder works well with so little.
+_FREE_MIN = 64 << 20
+
+_PACKAGE_BUILDERS: Mapping[PackageBuilderName, PackageBuilder] = {PackageBuilderName.SBUILD: WithSbuild()}
 
 _log = Logger()
 
@@ -42,7 +42,8 @@ class BinaryPackageManager:
         in_thread: InThread = deferToThread,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
-        self._host = Host(config, isolation, reactor, in_thread, free)
+        memos = Memos((config.layers or config.directory / "layers") / "memos")
+        self._host = Host(config, isolation, memos, reactor, in_thread, free)
 
     def check(self, request: BuildRequest) -> Plan:
         """See BuildManager.check."""
@@ -58,9 +59,7 @@ class BinaryPackageManager:
         build = self._begin(request, plan)
         stages: tuple[tuple[str, Step], ...] = (
             ("unpack chroot", chroot.unpack),
-            ("prepare chroot", chroot.prepare),
-            ("update package lists", chroot.update),
-            ("upgrade chroot", chroot.upgrade),
+            ("look for changes in the archives", chroot.bring_up_to_date),
             ("install build-dependencies", dependencies.install),
             ("build", _build),
             ("gather results", _gather),
@@ -79,17 +78,13 @@ class BinaryPackageManager:
         request.log.scrub = plan.arguments.archive_private
         if plan.arguments.build_url:
             request.log.say(plan.arguments.build_url)
-        limits = request.limits
-        children = Children(self._host.reactor, request.log, limits.wall_s, limits.silence_s, request.guard)
+        config = self._host.config
+        children = Children(self._host.reactor, request.log, config.timeout_s, config.silence_s)
         return Building(request, plan, self._host, children)
 
     async def remove(self, directory: Path) -> None:
         """See BuildManager.remove."""
         await self._host.isolation.remove(directory)
-
-    async def usage(self, directory: Path) -> Usage:
-        """See BuildManager.usage."""
-        return await self._host.isolation.usage(directory)
 
     async def recover(self, builds: Path, used: frozenset[Sha1]) -> None:
         """See BuildManager.recover."""
@@ -111,7 +106,7 @@ async def _run(build: Building, step: Step) -> BuildResult | None:
         return build.disk_is_full()
     if result is None or result.status is BuildStatus.OK:
         return result
-    return build.disk_is_full() if build.host.free_bytes(build.request.directory) < FREE_BYTES_MIN else result
+    return build.disk_is_full() if build.host.free_bytes(build.request.directory) < _FREE_MIN else result
 
 
 def _package_builder(build: Building) -> PackageBuilder:
@@ -132,6 +127,6 @@ async def _gather(build: Building) -> BuildResult:
     """Take the files that the .changes names, each checked against it, and leave everything else."""
     try:
         files = await build.host.in_thread(_package_builder(build).results, build)
-    except ControlError as exc:  # The package has written what it likes, until it was ended.
-        return build.end(BuildStatus.PACKAGEFAIL, f"the results of the build cannot be used: {exc}")
+    except (ControlError, OSError) as exc:
+        return build.end(BuildStatus.BUILDERFAIL, f"the results of the build cannot be used: {exc}")
     return BuildResult(BuildStatus.OK, "built", files)

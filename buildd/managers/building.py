@@ -9,7 +9,9 @@ from buildd import apt
 from buildd.config import BuilddConfig
 from buildd.isolation import Isolation, Root
 from buildd.isolation.layers import Layer, LayerKey
+from buildd.process import Limit
 from buildd.managers.base import BuildRequest, BuildResult, InThread
+from buildd.managers.memos import Memos
 from buildd.managers.plan import Plan
 from buildd.process import Children, Exit, Reactor
 from buildd.protocol import BuildStatus
@@ -28,9 +30,19 @@ class Host:
 
     config: BuilddConfig
     isolation: Isolation
+    memos: Memos
     reactor: Reactor
     in_thread: InThread
     free_bytes: Callable[[Path], int] = free_bytes
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A chroot that was prepared and brought up to date."""
+
+    layer_key: LayerKey
+    state: str  # Of its archives then.
+    user_ids: str  # "uid:gid" of the build user.
 
 
 @dataclass
@@ -41,11 +53,10 @@ class Building:
     plan: Plan
     host: Host
     children: Children
-    state: str = ""  # Of the archives, once their lists are there.
-    user_ids: str = ""  # "uid:gid" of the build user in the root, once that is known.
-    below: list[Layer] = field(default_factory=list)  # The layers between root and chroot, the topmost first.
-    _base: Layer | None = None  # The chroot.
-    _held: list[Layer] = field(default_factory=list)  # All that were found or made.
+    below: tuple[Layer, ...] = ()  # The layers between root and chroot, the topmost first.
+    _base: Layer | None = None  # The chroot as it was unpacked.
+    _prepared: Prepared | None = None
+    _held: list[Layer] = field(default_factory=list)  # Nobody takes them away before release().
     _roots: int = 0  # How many were opened.
     _root: Root | None = None
 
@@ -55,18 +66,25 @@ class Building:
         assert self._root is not None
         return self._root
 
+    @property
+    def prepared(self) -> Prepared:
+        """What the root is on, once it is brought up to date."""
+        assert self._prepared is not None
+        return self._prepared
+
+    @prepared.setter
+    def prepared(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+
+    @property
+    def user_ids(self) -> str:
+        """ "uid:gid" of the build user in the root."""
+        return self.prepared.user_ids
+
     def begin(self, stage: str) -> None:
         """Tell everybody that this is what goes on now."""
         self.request.begin(stage)
         self.request.log.say(f"\n=== {stage} ===")
-
-    def open(self, below: list[Layer]) -> None:
-        """Go on in a fresh root on these layers; what was changed in the one before is forgotten."""
-        self.below = below
-        self._roots += 1
-        directory = self.request.directory / f"root-{self._roots}"
-        assert self._base is not None
-        self._root = self.host.isolation.open([*below, self._base], directory, self.children)
 
     async def unpack(self) -> None:
         """Have the chroot below all else, see Isolation.unpack."""
@@ -75,20 +93,29 @@ class Building:
         self._held.append(self._base)
 
     async def find(self, key: LayerKey) -> Layer | None:
-        """A layer, which stays until the end of the build."""
+        """A layer, if it is there; nobody takes it away while this build lasts."""
         layer = await self.host.isolation.find(key)
         if layer is not None:
             self._held.append(layer)
         return layer
 
-    async def keep(self, key: LayerKey, note: str) -> None:
+    def open(self, *layers: Layer) -> None:
+        """Go on in a fresh root on these layers, the topmost first; what was changed in the one before is forgotten."""
+        assert self._base is not None
+        self.below = layers
+        self._roots += 1
+        directory = self.request.directory / f"root-{self._roots}"
+        self._root = self.host.isolation.open([*layers, self._base], directory, self.children)
+
+    async def keep(self, key: LayerKey, note: str) -> Layer:
         """Make a layer of what was changed in the root, and go on in a fresh one on top."""
         layer = await self.host.isolation.keep(key, self.root, note)
         self._held.append(layer)
-        self.open([layer, *self.below])
+        self.open(layer, *self.below)
+        return layer
 
     def release(self) -> None:
-        """No layer is needed any more."""
+        """The build is over: its layers are anybody's."""
         for layer in self._held:
             layer.release()
 
@@ -103,8 +130,8 @@ class Building:
         """The result of a build that ran into one of its limits."""
         if ended.limit is None:
             return None
-        status = BuildStatus.BUILDERFAIL if ended.limit.blames_builder else BuildStatus.PACKAGEFAIL
-        return self.end(status, f"the build was ended: {ended}")
+        status = BuildStatus.BUILDERFAIL if ended.limit is Limit.LOG_ERROR else BuildStatus.PACKAGEFAIL
+        return self.end(status, f"the build was ended: {ended.limit}")
 
     def disk_is_full(self) -> BuildResult:
         """The result of a build for which there is no room."""

@@ -1,12 +1,15 @@
-"""The chroot of a build, prepared and brought up to date: once for each state of its archives."""
+"""The chroot of a build, prepared and brought up to date: a layer, made once for each state of its archives."""
 
+import hashlib
 import re
+from dataclasses import asdict
 
-from buildd import apt, dpkg
+from buildd import apt
+from buildd.sbuild import BUILD_USER
 from buildd.isolation import BrokenChroot, LimitReached
-from buildd.isolation.layers import layer_note
+from buildd.isolation.layers import LayerKey, layer_key, layer_note
 from buildd.managers.base import BuildResult
-from buildd.managers.building import Building, Kept
+from buildd.managers.building import Building, Kept, Prepared
 from buildd.managers.rootfiles import PREPARE, root_files
 from buildd.protocol import BuildStatus
 
@@ -15,21 +18,71 @@ _PREPARED = re.compile(r"([a-z0-9-]+) ([0-9]{1,5}):([0-9]{1,5})\n", re.ASCII)
 
 
 async def unpack(build: Building) -> BuildResult | None:
-    """Unpack the chroot, unless it was before, and open a fresh root on it."""
+    """Unpack the chroot, unless it was before."""
     try:
         await build.unpack()
     except BrokenChroot as exc:
         return build.end(BuildStatus.CHROOTFAIL, str(exc))
     except LimitReached as exc:
         return build.stopped(exc.ended)
-    updated = await build.find(build.plan.updated_key)
-    build.open([updated] if updated else [])
     return None
 
 
-async def prepare(build: Building) -> BuildResult | None:
-    """Put sources.list, keys, users and the like in place; see that the chroot works at all."""
+async def bring_up_to_date(build: Building) -> BuildResult | None:
+    """Have a root on the chroot as a dist-upgrade leaves it now; what was done for these archives is used again."""
     files = await build.host.in_thread(root_files, build.plan, build.host.config)
+    key = layer_key("prepared", build.request.chroot_sha1, hashlib.sha256(files).hexdigest())
+    async with build.host.isolation.turn(key):
+        known = _remembered(build, key)
+        layer = await build.find(known.layer_key) if known else None
+        if known is not None and layer is not None:
+            build.prepared = known
+            build.open(layer)
+            if await _archives_say_unchanged(build):
+                return None
+            # apt knows best. It fetches what has changed, on top of what it has.
+            if (ended := await _update(build)) is not None:
+                return ended
+            if await _state_of_archives(build) == known.state:
+                build.open(layer)
+                return None
+        build.open()
+        return await _make(build, files, key)
+
+
+async def _make(build: Building, files: bytes, key: LayerKey) -> BuildResult | None:
+    """Prepare, update, upgrade, from the chroot as it was unpacked; keep that, and remember it under this key."""
+    prepared = await _prepare(build, files)
+    if isinstance(prepared, BuildResult):
+        return prepared
+    if (ended := await _update(build)) is not None:
+        return ended
+    state = await _state_of_archives(build)
+    build.prepared = Prepared(layer_key("updated", key, state), state, prepared)
+    if (layer := await build.find(build.prepared.layer_key)) is not None:
+        build.open(layer)  # Only what it was for had been forgotten.
+    else:
+        if (ended := await _upgrade(build)) is not None:
+            return ended
+        note = layer_note("updated", state, f"{build.plan.arguments.suite}, of {build.request.chroot_sha1}")
+        await build.keep(build.prepared.layer_key, note)
+    build.host.memos.keep(key, asdict(build.prepared))
+    return None
+
+
+def _remembered(build: Building, key: LayerKey) -> Prepared | None:
+    try:
+        return Prepared(**build.host.memos.find(key) or {})  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+async def _prepare(build: Building, files: bytes) -> BuildResult | str:
+    """Put sources.list, keys, users and the like in place; see that the chroot works at all.
+
+    :returns: "uid:gid" of the build user, when all is well.
+    """
+    build.begin("prepare chroot")
     said = Kept(None)
     arguments = ["sh", "-c", PREPARE, "prepare", "replace" if build.plan.arguments.archives else "keep"]
     ended = await build.root.run(arguments, network=False, stdin=files, output=said)
@@ -44,38 +97,26 @@ async def prepare(build: Building) -> BuildResult | None:
         wanted = build.plan.arguments.arch_tag
         return build.end(BuildStatus.CHROOTFAIL, f"the chroot is for {architecture[:80]!r}, the build for {wanted!r}")
     if not all(0 < int(number) <= _IDS_MAX for number in (uid, gid)):
-        user = f"{dpkg.BUILD_USER} with uid {uid} and gid {gid}"
+        user = f"{BUILD_USER} with uid {uid} and gid {gid}"
         return build.end(BuildStatus.CHROOTFAIL, f"the chroot has a user {user}, which no build may have")
-    build.user_ids = f"{int(uid)}:{int(gid)}"
-    return None
+    return f"{int(uid)}:{int(gid)}"
 
 
-async def update(build: Building) -> BuildResult | None:
-    """Fetch the archives' package lists; a layer made of other lists than these has had its time."""
-    if (ended := await _apt(build, apt.UPDATE, "the package lists could not be fetched")) is not None:
-        return ended
-    build.state = await _state_of_archives(build)
-    if build.below and build.below[0].state != build.state:
-        build.open([])
-        return await prepare(build) or await update(build)
-    return None
+async def _update(build: Building) -> BuildResult | None:
+    """Fetch the archives' package lists."""
+    build.begin("update package lists")
+    return await _apt(build, apt.UPDATE, "the package lists could not be fetched")
 
 
-async def upgrade(build: Building) -> BuildResult | None:
-    """Bring the chroot's packages up to date, once for each state of the archives."""
-    if build.below:
-        return None
-    key = build.plan.updated_key
-    async with build.host.isolation.turn(key):
-        updated = await build.find(key)
-        if updated is not None and updated.state == build.state:
-            build.open([updated])
-            return await prepare(build)
-        if (ended := await _apt(build, apt.UPGRADE, "the chroot could not be brought up to date")) is not None:
-            return ended
-        description = f"{build.plan.arguments.suite} on chroot {build.request.chroot_sha1[:12]}"
-        await build.keep(key, layer_note("updated", build.state, description))
-    return None
+async def _upgrade(build: Building) -> BuildResult | None:
+    """Bring the chroot's packages up to date."""
+    build.begin("upgrade chroot")
+    return await _apt(build, apt.UPGRADE, "the chroot could not be brought up to date")
+
+
+async def _archives_say_unchanged(build: Building) -> bool:
+    """Whether no archive has changed since the layer was made that the root is on."""
+    return False
 
 
 async def _state_of_archives(build: Building) -> str:

@@ -1,46 +1,68 @@
-"""The build-dependencies of a build: installed once for each set of them and state of the archives."""
+"""The build-dependencies of a build: a layer, made once for each set of packages on a chroot brought up to date."""
+
+from collections.abc import Sequence
 
 from buildd import apt, depwait
-from buildd.isolation.layers import layer_note
+from buildd.isolation.layers import layer_key, layer_note
 from buildd.managers.base import BuildResult
 from buildd.managers.building import Building, Kept
-from buildd.managers.chroot import prepare
 from buildd.managers.rootfiles import DEPENDENCY_DSC
 from buildd.protocol import BuildStatus
+from buildd.relations import show_relations
 
 _AVAILABLE_MAX = 64 << 20
 
 
 async def install(build: Building) -> BuildResult | None:
-    """Put the build-dependencies in place."""
-    key = build.plan.installed_key(build.state)
+    """Have a root with the build-dependencies in place."""
+    packages = await _resolve(build)
+    if isinstance(packages, BuildResult):
+        return packages
+    # Packages that must go are not among those that come.
+    key = layer_key("installed", build.prepared.layer_key, *packages, show_relations(build.plan.unwanted))
     async with build.host.isolation.turn(key):
-        installed = await build.find(key)
-        if installed is None:
-            if (ended := await _install(build)) is not None:
-                return ended
-            source, suite = build.plan.dsc.source, build.plan.arguments.suite
-            description = f"build-dependencies of {source} in {suite}"
-            await build.keep(key, layer_note("installed", build.state, description))
+        if (layer := await build.find(key)) is not None:
+            build.request.log.say(f"The build-dependencies, {len(packages)} packages, are there from an earlier build.")
+            build.open(layer, *build.below)
             return None
-    build.request.log.say("The build-dependencies are there, from an earlier build.")
-    build.open([installed, *build.below])
-    return await prepare(build)
+        if (ended := await _install(build)) is not None:
+            return ended
+        description = f"{len(packages)} packages, first for {build.plan.dsc.source}"
+        await build.keep(key, layer_note("installed", build.prepared.state, description))
+    return None
+
+
+async def _resolve(build: Building) -> Sequence[str] | BuildResult:
+    """What apt would install now, each as NAME_VERSION_ARCHITECTURE; found out once for each set of relations."""
+    relations = map(show_relations, (build.plan.wanted, build.plan.unwanted))
+    asked = layer_key("asked", build.prepared.layer_key, *relations)
+    remembered = (build.host.memos.find(asked) or {}).get("packages")
+    if isinstance(remembered, list):
+        return [str(package) for package in remembered]
+    build.root.put(DEPENDENCY_DSC, build.plan.dependency_dsc.encode())
+    said = Kept(build.request.log.write)
+    ended = await build.root.run(apt.build_dep(f"/{DEPENDENCY_DSC}", resolve=True), network=False, output=said)
+    if not ended.ok:
+        return build.stopped(ended) or await _explain(build, said.text())
+    try:
+        packages = apt.resolved(said.text())
+    except ValueError as exc:
+        return build.end(BuildStatus.CHROOTFAIL, f"the chroot's apt-get cannot be understood: {exc}")
+    build.host.memos.keep(asked, {"packages": packages})
+    return packages
 
 
 async def _install(build: Building) -> BuildResult | None:
-    """Install them, or find out why that cannot be."""
-    ended, said = await build.apt(apt.build_dep(DEPENDENCY_DSC))
+    """Install them in the root, or find out why that cannot be."""
+    build.root.put(DEPENDENCY_DSC, build.plan.dependency_dsc.encode())
+    ended, said = await build.apt(apt.build_dep(f"/{DEPENDENCY_DSC}"))
     if ended.ok:
+        build.root.take_back(DEPENDENCY_DSC)
         return None
     if (stopped := build.stopped(ended)) is not None:
         return stopped
     if apt.had_no_space(said):
         return build.disk_is_full()
-    explanation = Kept(None)
-    simulated = await build.root.run(apt.build_dep(DEPENDENCY_DSC, simulate=True), network=False, output=explanation)
-    if not simulated.ok:
-        return build.stopped(simulated) or await _explain(build, explanation.text())
     if apt.did_not_answer(said):
         return build.end(BuildStatus.GIVENBACK, "an archive did not answer while build-dependencies were fetched")
     return build.end(BuildStatus.PACKAGEFAIL, f"a build-dependency could not be installed: {ended}")

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from buildd import apt
 from buildd.control import ControlError, Dsc, check_source, parse_dsc
-from buildd.isolation.layers import LayerKey, layer_key
 from buildd.managers.base import BuildRequest
 from buildd.protocol import (
     BinaryPackageArguments,
@@ -13,7 +12,7 @@ from buildd.protocol import (
     ProtocolError,
     parse_binarypackage_arguments,
 )
-from buildd.relations import Alternatives, show_relations
+from buildd.relations import Alternatives
 
 
 @dataclass(frozen=True)
@@ -29,15 +28,6 @@ class Plan:
     key_files: Mapping[str, bytes]  # For trusted.gpg.d.
     sources: tuple[str, ...]  # Lines for sources.list; none: the chroot's own.
     auth_conf: str  # The credentials for them.
-    updated_key: LayerKey  # Of the chroot, brought up to date from these archives.
-
-    def installed_key(self, state: str) -> LayerKey:
-        """The key of the build-dependencies, installed on the chroot brought up to date.
-
-        :param state: of the archives, from apt.STATE.
-        """
-        relations = map(show_relations, (self.wanted, self.unwanted))
-        return layer_key("installed", self.updated_key, state, *relations)
 
 
 def make_plan(request: BuildRequest, architecture: str) -> Plan:
@@ -70,6 +60,4 @@ def make_plan(request: BuildRequest, architecture: str) -> Plan:
         key_files=key_files,
         sources=sources,
         auth_conf=auth_conf,
-        # Whoever may read an archive has its lists fetched anew, so the credentials are of no account.
-        updated_key=layer_key("updated", request.chroot_sha1, layer_key(*sources), layer_key(*arguments.trusted_keys)),
     )

@@ -6,18 +6,20 @@ from pathlib import Path
 
 from buildd import apt
 from buildd.config import BuilddConfig
-from buildd.dpkg import BUILD_USER
+from buildd.sbuild import BUILD_USER
 from buildd.managers.plan import Plan
 from buildd.sbuild import WRAPPER, WRAPPER_SCRIPT
 
-DEPENDENCY_DSC = "/tmp/build-dependencies.dsc"  # What apt-get build-dep is given.
+# Beside them, at the top of the root: names that no package has.
+DEPENDENCY_DSC = "build-dependencies.dsc"  # What apt-get build-dep is given.
+CURRENTLY_BUILDING = "CurrentlyBuilding"
 
 # Runs inside, as the build's root, with the files as a tar archive on standard input; "$1" is "replace" when they bring
 # a sources.list. Prints "ARCHITECTURE UID:GID". What it removes first may be a link, and tar would write through it.
 PREPARE = f"""
 set -eu
 exec 3>&1 1>&2
-rm -f /etc/resolv.conf /etc/hosts /usr/sbin/policy-rc.d /CurrentlyBuilding
+rm -f /etc/resolv.conf /etc/hosts /usr/sbin/policy-rc.d
 if [ "$1" = replace ]; then
     rm -f /etc/apt/sources.list
     rm -rf /etc/apt/sources.list.d
@@ -30,6 +32,10 @@ getent passwd sbuild >/dev/null || echo 'sbuild:*:2002:2002:sbuild:/build:/bin/s
 mkdir -p /build
 chown {BUILD_USER}:sbuild /build
 chmod 770 /build
+if command -v debconf-set-selections >/dev/null; then
+    # An index of manual pages, of which nobody has need, takes more than a second.
+    echo 'man-db man-db/auto-update boolean false' | debconf-set-selections || :
+fi
 echo "$(dpkg --print-architecture) $(id -u {BUILD_USER}):$(id -g {BUILD_USER})" >&3
 """
 
@@ -47,8 +53,6 @@ def root_files(plan: Plan, config: BuilddConfig) -> bytes:
         "etc/hosts": b"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
         "etc/resolv.conf": _resolver(),
         **_PROGRAMS,
-        "CurrentlyBuilding": _currently_building(plan).encode(),
-        DEPENDENCY_DSC.lstrip("/"): plan.dependency_dsc.encode(),
         **{f"etc/apt/trusted.gpg.d/{name}": key for name, key in plan.key_files.items()},
     }
     if plan.sources:
@@ -56,7 +60,7 @@ def root_files(plan: Plan, config: BuilddConfig) -> bytes:
     return _tar(files)
 
 
-def _currently_building(plan: Plan) -> str:
+def currently_building(plan: Plan) -> bytes:
     """What tools in the chroot may want to know of the build, such as a package mangler; as on other builders."""
     arguments = plan.arguments
     fields = {
@@ -66,7 +70,7 @@ def _currently_building(plan: Plan) -> str:
         "Purpose": arguments.archive_purpose,
         "Build-Debug-Symbols": "yes" if arguments.build_debug_symbols else "",
     }
-    return "".join(f"{name}: {value}\n" for name, value in fields.items() if value)
+    return "".join(f"{name}: {value}\n" for name, value in fields.items() if value).encode()
 
 
 def _resolver() -> bytes:

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from buildd.disk_use import Usage
 from buildd.isolation.layers import Layer, LayerKey
 from buildd.process import Children, Exit
 from buildd.protocol import Sha1
@@ -30,6 +29,7 @@ class FakeIsolation:
     unremovable: frozenset[str] = frozenset()  # Names of directories that cannot be removed.
     removed: list[Path] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
+    put: dict[str, bytes] = field(default_factory=dict)
     inputs: dict[str, bytes] = field(default_factory=dict)  # Command to its standard input.
 
     async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> Layer:
@@ -56,9 +56,6 @@ class FakeIsolation:
             raise OSError(f"{directory} is busy")
         self.removed.append(directory)
 
-    async def usage(self, directory: Path) -> Usage:
-        return Usage(0, 0)
-
     async def recover(self) -> None:
         return
 
@@ -70,6 +67,12 @@ class FakeRoot:
     isolation: FakeIsolation
     path: Path
     changes: Path
+
+    def put(self, name: str, content: bytes) -> None:
+        self.isolation.put[name] = content
+
+    def take_back(self, name: str) -> None:
+        del self.isolation.put[name]
 
     async def run(
         self, argv: Sequence[str], *, network: bool, stdin: bytes = b"", output: Callable[[bytes], None] | None = None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from buildd.apt import did_not_answer, had_no_space, split_credentials, with_credentials
+from buildd.apt import did_not_answer, had_no_space, resolved, split_credentials, with_credentials
 from buildd.protocol import ProtocolError
 
 FETCHED = """\
@@ -112,3 +112,20 @@ def test_a_command_with_credentials_keeps_its_arguments() -> None:
         "-q",
         "update",
     )
+
+
+def test_what_apt_would_install_is_named_exactly() -> None:
+    """Name, version and architecture of each; epochs as they are, and other architectures' as well."""
+    words = (
+        "Reading package lists...\nNote, using file '/x.dsc' to get the build dependencies\n"
+        "'http://h/debian/pool/main/z/zlib/zlib1g_1.3-1_arm64.deb' zlib1g_1%3a1.3-1_arm64.deb 85240 SHA256:ab\n"
+        "'http://h/debian/pool/main/a/autotools-dev/autotools-dev_2%2b1_all.deb' autotools-dev_2%2b1_all.deb 51564 \n"
+    )
+    assert resolved(words) == ["autotools-dev_2+1_all", "zlib1g_1:1.3-1_arm64"]
+    assert resolved("Reading package lists...\n") == []
+
+
+def test_what_is_not_apts_names_no_package() -> None:
+    """A chroot whose apt writes something else is not guessed at."""
+    with pytest.raises(ValueError, match="not a line of"):
+        resolved("'http://h/x.deb' ../../x_1_all.deb 1 SHA256:ab\n")

@@ -12,10 +12,9 @@ from twisted.internet.testing import MemoryReactorClock
 from buildd.config import read_config
 from buildd.depwait import COMPLETE
 from buildd.isolation import BrokenChroot, LimitReached
-from buildd.limits import Limit
 from buildd.managers.base import BuildResult
 from buildd.managers.binarypackage import BinaryPackageManager
-from buildd.process import Exit
+from buildd.process import Exit, Limit
 from buildd.protocol import BuildStatus
 from buildd.tests.fake_isolation import Answer, FakeIsolation
 from buildd.tests.test_plan import request
@@ -25,8 +24,7 @@ T = TypeVar("T")
 FAILED = Exit(100, None, None)
 TOO_LONG = Exit(None, 9, Limit.WALL_TIME)
 PREPARED = Answer(words="amd64 2001:2001\n")
-# In this order: the simulation's command has the other's words in it, too.
-UNINSTALLABLE = {"--simulate": Answer(FAILED), "build-dep": Answer(FAILED)}
+UNINSTALLABLE = {"--print-uris": Answer(FAILED)}
 
 
 def at_once(blocking: Callable[..., T], /, *args: object) -> Deferred[T]:
@@ -113,12 +111,13 @@ def test_an_incomplete_list_of_packages_names_nothing(tmp_path: Path, listed: An
     "answers",
     [
         {"prepare": Answer(FAILED)},
-        {"update": Answer(FAILED)},
-        {"build-dep": Answer(FAILED)},
+        {" update": Answer(FAILED)},
+        {"--print-uris": Answer(FAILED)},
+        {"pkgcache= build-dep": Answer(FAILED)},
         {"sbuild.sh": Answer(Exit(2, None, None))},
         {"sbuild.sh": Answer(Exit(None, 9, Limit.LOG_ERROR))},
     ],
-    ids=["prepare", "update", "install", "build", "log"],
+    ids=["prepare", "update", "resolve", "install", "build", "log"],
 )
 def test_a_full_disk_is_the_builders_fault(tmp_path: Path, answers: dict[str, Answer]) -> None:
     """Whatever stage fails on it, and whatever it says."""
@@ -137,7 +136,7 @@ def test_what_unpacks_no_more_for_want_of_space_is_the_builders_fault(tmp_path: 
     assert (result.status, result.reason) == (BuildStatus.BUILDERFAIL, "the builder's disk is full")
 
 
-@pytest.mark.parametrize("command", ["update", "dist-upgrade", "build-dep"])
+@pytest.mark.parametrize("command", [" update", "dist-upgrade", "-q -o Dir::Cache::pkgcache= build-dep"])
 def test_packages_that_do_not_fit_on_the_disk(tmp_path: Path, command: str) -> None:
     """apt asks beforehand, so that there is space left when it gives up."""
     words = "E: You don't have enough free space in /var/cache/apt/archives/.\n"
@@ -163,7 +162,7 @@ def test_a_limit_while_the_chroot_is_unpacked_is_not_the_chroots_fault(tmp_path:
 )
 def test_archives_that_fail_for_a_while_or_for_good(tmp_path: Path, words: str, status: BuildStatus) -> None:
     """Only the first is worth another try."""
-    assert build(tmp_path, {"update": Answer(FAILED, words)}).status is status
+    assert build(tmp_path, {" update": Answer(FAILED, words)}).status is status
 
 
 def test_credentials_are_there_for_apt_alone(tmp_path: Path) -> None:
@@ -171,7 +170,7 @@ def test_credentials_are_there_for_apt_alone(tmp_path: Path) -> None:
     isolation = FakeIsolation({"prepare": PREPARED, "sbuild.sh": Answer(FAILED)})
     run(isolation, tmp_path, archives=["deb http://ann:s3cr3t@h/x ./"])
     given = [command for command, stdin in isolation.inputs.items() if b"s3cr3t" in stdin]
-    assert [command.split()[-1] for command in given] == ["update", "dist-upgrade", "/tmp/build-dependencies.dsc"]
+    assert [command.split()[-1] for command in given] == ["update", "dist-upgrade", "/build-dependencies.dsc"]
     assert all("Dir::Etc::netrc=" in command for command in given)
     assert not any("s3cr3t" in command for command in isolation.commands)
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from buildd.buildlog import BuildLog
+from buildd.config import read_config
 from buildd.config import BuilddConfig
-from buildd.limits import configured_limits
 from buildd.managers.base import BuildRequest
 from buildd.managers.plan import Plan, make_plan
+from buildd.managers.rootfiles import root_files
 from buildd.protocol import BuildId, FileName, ProtocolError, Sha1
 
 SOURCE = b"the source"
@@ -38,7 +39,6 @@ def request(tmp_path: Path, more: str = "", **arguments: Any) -> BuildRequest:
         directory=directory,
         log=BuildLog(tmp_path / "log", 1 << 20),
         begin=lambda stage: None,
-        limits=configured_limits(BuilddConfig()),
     )
 
 
@@ -84,17 +84,21 @@ def test_a_huge_field_costs_little(tmp_path: Path) -> None:
     assert time.process_time() - began < 1
 
 
-def test_a_layer_belongs_to_an_archive_and_not_to_a_password(tmp_path: Path) -> None:
-    """Neither what is written into the root nor the key of what is kept of it has credentials in it."""
+def test_passwords_are_in_no_file_of_the_root(tmp_path: Path) -> None:
+    """So that what is kept of the root is good for whoever may read the archive, and tells nobody how."""
     one, other, elsewhere = (
         plan(tmp_path, archives=[f"deb http://{place} ./"]) for place in ("a:b@h/x", "c:d@h/x", "a:b@h/y")
     )
-    assert one.updated_key == other.updated_key != elsewhere.updated_key
+    assert files(one) == files(other) != files(elsewhere)
     assert one.sources == ("deb http://h/x ./",)
     assert one.auth_conf == "machine http://h/x/ login a password b\n"
 
 
-def test_layers_of_different_archives_and_keys_have_different_keys(tmp_path: Path) -> None:
+def files(made: Plan) -> bytes:
+    return root_files(made, read_config(None, {}, {"architecture": "amd64"}))
+
+
+def test_roots_of_different_archives_and_keys_have_different_files(tmp_path: Path) -> None:
     """Which of them is an archive and which a key counts."""
     lists: list[tuple[list[str], list[str]]] = [
         (["deb a", "keys"], ["Yg=="]),
@@ -102,7 +106,5 @@ def test_layers_of_different_archives_and_keys_have_different_keys(tmp_path: Pat
         (["deb a", "keys", "Yg=="], []),
         ([], []),
     ]
-    keys = {plan(tmp_path, archives=archives, trusted_keys=trusted).updated_key for archives, trusted in lists}
-    assert len(keys) == len(lists)
-    made = plan(tmp_path)
-    assert made.installed_key("x") != made.installed_key("y")
+    found = {files(plan(tmp_path, archives=archives, trusted_keys=trusted)) for archives, trusted in lists}
+    assert len(found) == len(lists)
