@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
+from buildd.disk_use import Usage
 from buildd.isolation.layers import Layer, LayerKey
 from buildd.process import Children, Exit
 from buildd.protocol import Sha1
@@ -115,6 +116,10 @@ class Isolation(Protocol):
 
     async def remove(self, directory: Path) -> None:
         """Remove a directory that holds what builds wrote, whoever the files in it belong to. Gone is fine."""
+        ...
+
+    async def usage(self, directory: Path) -> Usage:
+        """Count what a directory takes that holds what a build writes, while it does."""
         ...
 
     async def recover(self) -> None:

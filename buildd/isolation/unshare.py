@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from buildd.buildlog import BuildLog
+from buildd.disk_use import COUNT, Usage, parse_usage
 from buildd.isolation import IsolationFailure, Root
 from buildd.isolation.bases import Bases
 from buildd.isolation.layers import Budget, Layer, LayerKey, Layers
@@ -76,6 +77,10 @@ class UnshareIsolation:
             raise ValueError(f"{directory} is not below {self._directory}: not removed")
         if directory.is_dir():
             await self._namespaces.run(["rm", "-rf", "--one-file-system", "--", str(directory)])
+
+    async def usage(self, directory: Path) -> Usage:
+        """See Isolation.usage."""
+        return parse_usage(await self._namespaces.run([*COUNT, str(directory)]))
 
     async def recover(self) -> None:
         """See Isolation.recover."""

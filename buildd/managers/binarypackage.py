@@ -9,10 +9,12 @@ from twisted.logger import Logger
 
 from buildd.config import BuilddConfig
 from buildd.control import ControlError
+from buildd.disk_use import FREE_BYTES_MIN, Usage
 from buildd.isolation import Isolation, LimitReached
 from buildd.managers import chroot, dependencies
 from buildd.managers.base import BuildRequest, BuildResult, InThread
 from buildd.managers.building import Building, Host, free_bytes
+from buildd.managers.direct import Direct
 from buildd.managers.memos import Memos
 from buildd.managers.package_builder import PackageBuilder
 from buildd.managers.plan import Plan, make_plan
@@ -20,11 +22,10 @@ from buildd.managers.with_sbuild import WithSbuild
 from buildd.process import Children, Reactor
 from buildd.protocol import BuildStatus, PackageBuilderName, Sha1
 
-# Programs fail for want of space before the last byte is used, as a file of theirs does not fit, and what they wrote of
-# it is often removed by then. No builder works well with so little.
-_FREE_MIN = 64 << 20
-
-_PACKAGE_BUILDERS: Mapping[PackageBuilderName, PackageBuilder] = {PackageBuilderName.SBUILD: WithSbuild()}
+_PACKAGE_BUILDERS: Mapping[PackageBuilderName, PackageBuilder] = {
+    PackageBuilderName.SBUILD: WithSbuild(),
+    PackageBuilderName.DIRECT: Direct(),
+}
 
 _log = Logger()
 
@@ -78,13 +79,17 @@ class BinaryPackageManager:
         request.log.scrub = plan.arguments.archive_private
         if plan.arguments.build_url:
             request.log.say(plan.arguments.build_url)
-        config = self._host.config
-        children = Children(self._host.reactor, request.log, config.timeout_s, config.silence_s)
+        limits = request.limits
+        children = Children(self._host.reactor, request.log, limits.wall_s, limits.silence_s, request.guard)
         return Building(request, plan, self._host, children)
 
     async def remove(self, directory: Path) -> None:
         """See BuildManager.remove."""
         await self._host.isolation.remove(directory)
+
+    async def usage(self, directory: Path) -> Usage:
+        """See BuildManager.usage."""
+        return await self._host.isolation.usage(directory)
 
     async def recover(self, builds: Path, used: frozenset[Sha1]) -> None:
         """See BuildManager.recover."""
@@ -106,7 +111,7 @@ async def _run(build: Building, step: Step) -> BuildResult | None:
         return build.disk_is_full()
     if result is None or result.status is BuildStatus.OK:
         return result
-    return build.disk_is_full() if build.host.free_bytes(build.request.directory) < _FREE_MIN else result
+    return build.disk_is_full() if build.host.free_bytes(build.request.directory) < FREE_BYTES_MIN else result
 
 
 def _package_builder(build: Building) -> PackageBuilder:
@@ -127,6 +132,6 @@ async def _gather(build: Building) -> BuildResult:
     """Take the files that the .changes names, each checked against it, and leave everything else."""
     try:
         files = await build.host.in_thread(_package_builder(build).results, build)
-    except (ControlError, OSError) as exc:
-        return build.end(BuildStatus.BUILDERFAIL, f"the results of the build cannot be used: {exc}")
+    except ControlError as exc:  # The package has written what it likes, until it was ended.
+        return build.end(BuildStatus.PACKAGEFAIL, f"the results of the build cannot be used: {exc}")
     return BuildResult(BuildStatus.OK, "built", files)

@@ -9,7 +9,6 @@ from buildd import apt
 from buildd.config import BuilddConfig
 from buildd.isolation import Isolation, Root
 from buildd.isolation.layers import Layer, LayerKey
-from buildd.process import Limit
 from buildd.managers.base import BuildRequest, BuildResult, InThread
 from buildd.managers.memos import Memos
 from buildd.managers.plan import Plan
@@ -130,8 +129,8 @@ class Building:
         """The result of a build that ran into one of its limits."""
         if ended.limit is None:
             return None
-        status = BuildStatus.BUILDERFAIL if ended.limit is Limit.LOG_ERROR else BuildStatus.PACKAGEFAIL
-        return self.end(status, f"the build was ended: {ended.limit}")
+        status = BuildStatus.BUILDERFAIL if ended.limit.blames_builder else BuildStatus.PACKAGEFAIL
+        return self.end(status, f"the build was ended: {ended}")
 
     def disk_is_full(self) -> BuildResult:
         """The result of a build for which there is no room."""

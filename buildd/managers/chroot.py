@@ -5,7 +5,7 @@ import re
 from dataclasses import asdict
 
 from buildd import apt
-from buildd.sbuild import BUILD_USER
+from buildd.dpkg import BUILD_USER
 from buildd.isolation import BrokenChroot, LimitReached
 from buildd.isolation.layers import LayerKey, layer_key, layer_note
 from buildd.managers.base import BuildResult

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from buildd import apt
 from buildd.config import BuilddConfig
-from buildd.sbuild import BUILD_USER
+from buildd.dpkg import BUILD_USER
 from buildd.managers.plan import Plan
 from buildd.sbuild import WRAPPER, WRAPPER_SCRIPT
 

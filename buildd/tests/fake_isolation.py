@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from buildd.disk_use import Usage
 from buildd.isolation.layers import Layer, LayerKey
 from buildd.process import Children, Exit
 from buildd.protocol import Sha1
@@ -55,6 +56,9 @@ class FakeIsolation:
         if directory.name in self.unremovable:
             raise OSError(f"{directory} is busy")
         self.removed.append(directory)
+
+    async def usage(self, directory: Path) -> Usage:
+        return Usage(0, 0)
 
     async def recover(self) -> None:
         return

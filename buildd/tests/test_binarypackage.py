@@ -12,9 +12,10 @@ from twisted.internet.testing import MemoryReactorClock
 from buildd.config import read_config
 from buildd.depwait import COMPLETE
 from buildd.isolation import BrokenChroot, LimitReached
+from buildd.limits import Limit
 from buildd.managers.base import BuildResult
 from buildd.managers.binarypackage import BinaryPackageManager
-from buildd.process import Exit, Limit
+from buildd.process import Exit
 from buildd.protocol import BuildStatus
 from buildd.tests.fake_isolation import Answer, FakeIsolation
 from buildd.tests.test_plan import request

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from buildd.buildlog import BuildLog
-from buildd.config import read_config
-from buildd.config import BuilddConfig
+from buildd.config import BuilddConfig, read_config
+from buildd.limits import configured_limits
 from buildd.managers.base import BuildRequest
 from buildd.managers.plan import Plan, make_plan
 from buildd.managers.rootfiles import root_files
@@ -39,6 +39,7 @@ def request(tmp_path: Path, more: str = "", **arguments: Any) -> BuildRequest:
         directory=directory,
         log=BuildLog(tmp_path / "log", 1 << 20),
         begin=lambda stage: None,
+        limits=configured_limits(BuilddConfig()),
     )
 
 
