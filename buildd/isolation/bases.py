@@ -7,11 +7,10 @@ from buildd.isolation import BrokenChroot, LimitReached
 from buildd.isolation.chroot_tar import TOP
 from buildd.isolation.layers import Layer, Layers, layer_key, layer_note
 from buildd.isolation.namespaces import ENVIRONMENT, Namespaces
-from buildd.process import Children, Exit
+from buildd.process import Children
 from buildd.protocol import Sha1
 
-_INSPECT = (sys.executable, "-I", "-S", str(Path(__file__).with_name("chroot_tar.py")))
-_UNPACK = ("tar", "--extract", "--numeric-owner", "--preserve-permissions", "--anchored", "--no-wildcards")
+_UNPACK = (sys.executable, "-I", "-S", str(Path(__file__).with_name("chroot_tar.py")))
 
 
 class Bases:
@@ -36,31 +35,14 @@ class Bases:
 
     async def _unpack(self, tarball: Path, making: Path, children: Children) -> Path:
         """The directory in `making` that became the root of the chroot."""
-        (making / "left-out").write_bytes(await self._inspect(tarball, making, children))
-        tree = making / "tree"
+        tree, said = making / "tree", bytearray()
         tree.mkdir(mode=0o755)
-        where = ("--directory", str(tree), "--exclude-from", str(making / "left-out"))
-        command = self._namespaces.command([*_UNPACK, "--file", str(tarball), *where])
-        ended = await children.run(command, env=ENVIRONMENT, cwd=making)
+        command = self._namespaces.command([*_UNPACK, str(tarball), str(tree)])
+        ended = await children.run(command, env=ENVIRONMENT, cwd=making, output=said.extend)
+        if ended.limit is not None:
+            raise LimitReached(ended)
         if not ended.ok:
-            _check_limit(ended)
-            raise BrokenChroot(f"the chroot tarball could not be unpacked: {ended}")
+            why = said.decode(errors="replace").strip() if ended.code == 1 else ""
+            raise BrokenChroot(why or f"the chroot tarball could not be unpacked: {ended}")
         wrapped = tree / TOP
         return wrapped if wrapped.is_dir() and not wrapped.is_symlink() else tree
-
-    async def _inspect(self, tarball: Path, making: Path, children: Children) -> bytes:
-        """Look the tarball over in a child, as that takes a second. The members to leave out, one a line."""
-        found = bytearray()
-        command = self._namespaces.command([*_INSPECT, str(tarball)])
-        ended = await children.run(command, env=ENVIRONMENT, cwd=making, output=found.extend)
-        if not ended.ok:
-            _check_limit(ended)
-            said = found.decode(errors="replace").strip()
-            raise BrokenChroot(said if ended.code == 1 and said else f"the chroot tarball cannot be read: {ended}")
-        return bytes(found)
-
-
-def _check_limit(ended: Exit) -> None:
-    """:raises LimitReached: we ended it."""
-    if ended.limit is not None:
-        raise LimitReached(ended)

@@ -1,16 +1,23 @@
 """Chroot tarballs that a master sends: what is taken, and what is refused with a sentence."""
 
 import io
+import os
+import shutil
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from buildd.isolation import chroot_tar
-from buildd.isolation.chroot_tar import BadTar, members_to_leave_out
+from buildd.isolation.chroot_tar import BadTar, sift
+
+NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
+_CAN = subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode == 0
+needs_namespaces = pytest.mark.skipif(not _CAN, reason="no user namespace can be made here")
 
 Member = tuple[str, bytes, str]  # Name, type, link target.
 
@@ -31,8 +38,27 @@ SOUND: list[Member] = [
 ]
 
 
-def tarball(path: Path, members: list[Member], mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+def sifted(tarball: Path) -> list[str]:
+    """The names of the members that were left out; the others are in the archive beside."""
+    with tarball.open("rb") as source, tarball.with_suffix(".sifted").open("wb") as kept:
+        through, sink = os.pipe()
+        with os.fdopen(through, "rb") as reading, ThreadPoolExecutor() as threads:
+            copying = threads.submit(shutil.copyfileobj, reading, kept)
+            try:
+                return sift(source.fileno(), sink)
+            finally:
+                os.close(sink)
+                copying.result()
+
+
+def run(tarball: Path, tree: Path) -> subprocess.CompletedProcess[str]:
+    """The program, as the daemon runs it."""
+    argv = [*NAMESPACE, sys.executable, "-I", "-S", chroot_tar.__file__, str(tarball), str(tree)]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+def tarball(path: Path, members: list[Member], mode: str = "w", format: int = tarfile.DEFAULT_FORMAT) -> Path:
+    with tarfile.open(path, mode, format=format) as archive:  # type: ignore[call-overload]
         for name, kind, target in members:
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname = kind, target
@@ -41,13 +67,33 @@ def tarball(path: Path, members: list[Member], mode: str = "w") -> Path:
     return path
 
 
-@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
+@pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
 @pytest.mark.parametrize("top", ["./", "", "chroot-autobuild/"])
-def test_a_sound_chroot_is_taken(tmp_path: Path, mode: str, top: str) -> None:
-    """Plain or compressed, at the top or below Launchpad's folder; devices and /dev are left out, by name."""
+def test_a_sound_chroot_is_taken(tmp_path: Path, kind: int, top: str) -> None:
+    """At the top or below Launchpad's folder; devices and /dev are left out, and all else stays to the byte."""
     members = [(name.replace("./", top, 1) or ".", kind, target) for name, kind, target in SOUND]
-    members += [(f"{top}dev/fd", LINK, "/proc/self/fd"), (f"{top}srv/null", DEVICE, "")]
-    assert members_to_leave_out(tarball(tmp_path / "t", members, mode)) == [f"{top}dev/fd", f"{top}srv/null"]
+    sound = tarball(tmp_path / "sound.tar", members, format=kind)
+    left_out = [(f"{top}dev/fd", LINK, "/proc/self/fd"), (f"{top}srv/null", DEVICE, ""), (f"{top}dev/file", FILE, "")]
+    whole = tarball(tmp_path / "whole.tar", [*members[:3], *left_out, *members[3:]], format=kind)
+    assert sifted(whole) == [name for name, _, _ in left_out]
+    kept = whole.with_suffix(".sifted").read_bytes()
+    assert kept.rstrip(b"\0") == sound.read_bytes().rstrip(b"\0")
+    assert len(kept) % 512 == 0
+
+
+@needs_namespaces
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
+def test_a_tarball_is_unpacked(tmp_path: Path, mode: str) -> None:
+    """Plain or compressed, with names of any length, and nothing is lost."""
+    long = f"./{'long/' * 60}{'n' * 200}"
+    members = [*SOUND, (long, FILE, ""), ("./etc/long", LINK, f"/{'x' * 300}"), ("./dev/null", DEVICE, "")]
+    packed = tarball(tmp_path / "t", members, mode, format=tarfile.GNU_FORMAT)
+    (tmp_path / "tree").mkdir()
+    assert run(packed, tmp_path / "tree").stdout == ""
+    assert (tmp_path / "tree" / long).read_bytes() == b"x" * 1000
+    assert (tmp_path / "tree/usr/bin/dash").samefile(tmp_path / "tree/usr/bin/sh")
+    assert str((tmp_path / "tree/etc/long").readlink()) == f"/{'x' * 300}"
+    assert not (tmp_path / "tree/dev").exists()
 
 
 @pytest.mark.parametrize(
@@ -66,7 +112,7 @@ def test_a_sound_chroot_is_taken(tmp_path: Path, mode: str, top: str) -> None:
 def test_what_leads_out_is_refused(tmp_path: Path, member: Member, complaint: str) -> None:
     """No member may land, or point, outside the chroot."""
     with pytest.raises(BadTar, match=complaint):
-        members_to_leave_out(tarball(tmp_path / "t", [*SOUND, member]))
+        sifted(tarball(tmp_path / "t", [*SOUND, member]))
 
 
 @pytest.mark.parametrize(
@@ -86,14 +132,51 @@ def test_a_damaged_tarball_is_refused(tmp_path: Path, damage: Callable[[bytes], 
     path = tarball(tmp_path / "t", SOUND)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises((BadTar, tarfile.TarError, EOFError)):
-        members_to_leave_out(path)
+        sifted(path)
 
 
+@needs_namespaces
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
+def test_a_tarball_that_was_cut_short_is_refused(tmp_path: Path, mode: str) -> None:
+    """Wherever: also where only its end is missing."""
+    path = tarball(tmp_path / "t", SOUND, mode)
+    content = path.read_bytes()
+    end = len(content.rstrip(b"\0")) if mode == "w" else len(content)
+    for number, length in enumerate((end // 3, end // 2, end - 20)):
+        path.write_bytes(content[:length])
+        (tmp_path / f"tree-{number}").mkdir()
+        ended = run(path, tmp_path / f"tree-{number}")
+        assert (ended.returncode, ended.stdout[:35]) == (1, "the chroot tarball cannot be used: "), length
+
+
+@needs_namespaces
 def test_the_program_says_what_is_wrong_in_a_sentence(tmp_path: Path) -> None:
     """Exit status 1 and one line."""
-    path = tarball(tmp_path / "t", [*SOUND, ("/etc/passwd", FILE, "")])
-    ended = subprocess.run(
-        [sys.executable, "-I", chroot_tar.__file__, path], capture_output=True, text=True, check=False
-    )
+    ended = run(tarball(tmp_path / "t", [*SOUND, ("/etc/passwd", FILE, "")]), tmp_path)
     assert (ended.returncode, ended.stderr) == (1, "")
     assert ended.stdout == "the chroot tarball cannot be used: '/etc/passwd' is an absolute path\n"
+
+
+@needs_namespaces
+def test_a_tarball_that_cannot_be_unpacked_is_not_damaged(tmp_path: Path) -> None:
+    """tar says what went wrong: no space, say. The exit status differs."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "usr").touch()
+    ended = run(tarball(tmp_path / "t", SOUND), tmp_path / "tree")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "tar: " in ended.stderr
+
+
+@needs_namespaces
+def test_nothing_but_the_tree_can_be_written_to(tmp_path: Path) -> None:
+    """Whatever tar is made to do: also what was writable through another mount."""
+    (tmp_path / "tree").mkdir()
+    program = (
+        "from pathlib import Path; import sys\n"
+        "from buildd.isolation.chroot_tar import make_all_else_read_only\n"
+        "tree = Path(sys.argv[1]); make_all_else_read_only(tree); (tree / 'in').touch(); (tree.parent / 'out').touch()"
+    )
+    argv = [*NAMESPACE, sys.executable, "-c", program, str(tmp_path / "tree")]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert "Read-only file system" in ended.stderr
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["in", "tree"]
