@@ -30,7 +30,7 @@ class Memos:
         try:
             value = json.loads(path.read_bytes())
             os.utime(path)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return value if isinstance(value, dict) else None
 
