@@ -12,6 +12,7 @@ from buildd.limits import Limit
 FREE_BYTES_MIN = 64 << 20
 _FREE_FILES_MIN = 2000
 _COUNTING_SHARE = 0.2  # Of the time may be spent on counting.
+_COUNT_EVERY_S = 60.0  # In any case.
 
 
 # Counts the directory that is named after it. Files that go meanwhile are complained of, and do not matter.
@@ -66,8 +67,9 @@ class Disk:
 class DiskWatch:
     """Watches what one build takes.
 
-    It cannot be more than what was counted last plus what the disk has lost since, whoever took that. Only when this is
-    more than the limit, files are counted.
+    It is not more than what was counted last plus what the disk has lost since, whoever took that; files are counted
+    only when this is more than the limit. Unless somebody frees as much at the same moment: so what the disk gains is
+    not set off against what it lost before, and now and then files are counted anyway.
     """
 
     def __init__(
@@ -87,24 +89,24 @@ class DiskWatch:
         self._seconds = seconds
         self._look = look
         self._at_last = look(directory)
-        self._counted = Usage(0, 0)
-        self._not_before = 0.0  # When the next count may begin.
+        self._most = Usage(0, 0)  # That it can have.
+        self._not_before = 0.0  # When the next count may begin, ...
+        self._at_latest = seconds() + _COUNT_EVERY_S  # ... and when it does.
 
     async def exceeded(self) -> Limit | None:
         """Look, and count where that must be."""
         now = self._look(self._directory)
         if now.is_full:
             return Limit.DISK_FULL
-        if now.cost(self._possible(now)) <= self._limit_bytes or self._seconds() < self._not_before:
-            return None
-        began = self._seconds()
-        self._counted, self._at_last = await self._count(), now
-        ended = self._seconds()
-        self._not_before = ended + (ended - began) * (1 / _COUNTING_SHARE - 1)
-        return Limit.DISK if now.cost(self._counted) > self._limit_bytes else None
-
-    def _possible(self, now: Disk) -> Usage:
-        """The most that it can be."""
         lost_bytes = max(0, self._at_last.free_bytes - now.free_bytes)
         lost_files = max(0, self._at_last.free_files - now.free_files)
-        return Usage(self._counted.bytes + lost_bytes, self._counted.files + lost_files)
+        self._most, self._at_last = Usage(self._most.bytes + lost_bytes, self._most.files + lost_files), now
+        began = self._seconds()
+        suspicious = now.cost(self._most) > self._limit_bytes and began >= self._not_before
+        if not suspicious and began < self._at_latest:
+            return None
+        self._most = await self._count()
+        ended = self._seconds()
+        self._not_before = ended + (ended - began) * (1 / _COUNTING_SHARE - 1)
+        self._at_latest = max(self._not_before, ended + _COUNT_EVERY_S)
+        return Limit.DISK if now.cost(self._most) > self._limit_bytes else None

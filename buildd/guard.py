@@ -78,11 +78,11 @@ class BuildGuard:
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """See process.Guard."""
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = self._limits.open_files if hard == resource.RLIM_INFINITY else min(hard, self._limits.open_files)
-        # The kernel counts all that this user runs, in whatever namespace, as one.
-        number = 0 if self._counts_processes else self._limits.processes + processes.threads_of(os.getuid())
-        numbers = (min(_OPEN_FILES_USUAL, most), most, number)
+        files = _at_most(resource.RLIMIT_NOFILE, self._limits.open_files)
+        number = 0
+        if not self._counts_processes:  # The kernel counts all that this user runs, in whatever namespace, as one.
+            number = _at_most(resource.RLIMIT_NPROC, self._limits.processes + processes.threads_of(os.getuid()))
+        numbers = (min(_OPEN_FILES_USUAL, files), files, number)
         return ["sh", "-c", _ENTER, "enter", *self._group.entrances, "--", *map(str, numbers), *argv]
 
     def watch(self, pid: int, end: Callable[[Limit], None]) -> Callable[[], None]:
@@ -177,3 +177,9 @@ class BuildGuard:
         """The command is over; or we cannot watch it any more, though the kernel still holds it to its own limits."""
         if not isinstance(failure.value, CancelledError):
             _log.failure("{build}: its limits are not watched any more", failure=failure, build=self._name)
+
+
+def _at_most(kind: int, wanted: int) -> int:
+    """A resource limit that this process may set."""
+    _, hard = resource.getrlimit(kind)
+    return wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)

@@ -54,6 +54,24 @@ def test_from_a_count_on_it_is_reckoned_anew() -> None:
     assert (world.look(), world.counts) == (Limit.DISK, 2)
 
 
+def test_space_that_others_free_hides_nothing() -> None:
+    """What the disk gains is not set off against what it lost before."""
+    world = World()
+    for free in (MANY - 600, MANY + 5000, MANY + 4400):
+        world.disk, world.used = Disk(free, 10**6, 0), Usage(1200, 1)
+        found = world.look()
+    assert (found, world.counts) == (Limit.DISK, 1)
+
+
+def test_files_are_counted_now_and_then_in_any_case() -> None:
+    """Somebody may free as much as the build takes at the same moments."""
+    world = World()
+    world.used, world.now = Usage(1001, 1), 59
+    assert (world.look(), world.counts) == (None, 0)
+    world.now = 60
+    assert (world.look(), world.counts) == (Limit.DISK, 1)
+
+
 def test_counting_does_not_become_the_work() -> None:
     """Beside other builds that fill the disk, a long count is not followed by the next at once."""
     world = World()
