@@ -30,6 +30,7 @@ from tools.account import build_account, this_account
 from tools.base_chroot import BaseChroot, ensure_chroot
 from tools.children import Child
 from tools.daemon import Daemon
+from tools.groups import OwnGroups
 from tools.machines_apt import find_mirror
 from tools.master import Master
 from tools.places import Places, default_root
@@ -73,18 +74,28 @@ class BuilddTestSetup:
     the port of the first.
     """
 
-    def __init__(self, port: int = 0, directory: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        directory: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+        *,
+        groups: bool = True,
+    ) -> None:
         """Nothing is started yet.
 
         :param port: 0 for any free one.
         :param directory: the daemon's; it is kept. None: a new one at each setUp(), removed by tearDown().
         :param settings: keys of buildd.conf to set otherwise, as written there.
+        :param groups: it gets control groups of its own, where this program may make some.
         """
         self.account = build_account()
         self.places = Places(default_root()).make()
         self.port = port
         self._directory = directory
         self._settings = dict(settings or {})
+        self._with_groups = groups
+        self._groups = OwnGroups()
         self._folder: Path | None = None
         self._daemon: Daemon | None = None
 
@@ -95,6 +106,7 @@ class BuilddTestSetup:
         """
         assert self._folder is None, "it is set up already"
         self._folder = _new_folder("buildd-", self.places.tests)
+        self._groups = OwnGroups.make(self.account) if self._with_groups else OwnGroups()
         self._daemon = Daemon(
             self.account,
             self.places,
@@ -102,6 +114,7 @@ class BuilddTestSetup:
             log=self._folder / "debfarm-buildd.log",
             port=self.port,
             settings=self._settings,
+            groups=self._groups,
         )
         try:
             self.restart()
@@ -114,6 +127,7 @@ class BuilddTestSetup:
         if self._daemon is not None:
             self._daemon.stop()
             self._daemon = None
+        self._groups.remove()
         if self._folder is not None:
             self.account.remove_tree(self._folder)
             self._folder = None
@@ -144,6 +158,11 @@ class BuilddTestSetup:
     def directory(self) -> Path:
         """The daemon's own directory."""
         return self.daemon.directory
+
+    @property
+    def groups(self) -> tuple[Path, ...]:
+        """Its control groups, one in each hierarchy; empty where it has none."""
+        return self._groups.places
 
     def file_url(self, sha1: str) -> str:
         """Where it serves a file of its cache."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.account import Account
+from tools.groups import OwnGroups
 from tools.places import beside
 
 STOP_GRACE_S = 15.0  # A daemon may take 10 s to abort its build.
@@ -50,12 +51,23 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def start(name: str, argv: Sequence[str | Path], account: Account, log: Path, environment: Mapping[str, str]) -> Child:
-    """Start a process as an account; its output goes to the end of a log file. Call this from the main thread."""
+def start(
+    name: str,
+    argv: Sequence[str | Path],
+    account: Account,
+    log: Path,
+    environment: Mapping[str, str],
+    *,
+    groups: OwnGroups = OwnGroups(),  # noqa: B008  It is frozen.
+) -> Child:
+    """Start a process as an account; its output goes to the end of a log file. Call this from the main thread.
+
+    :param groups: the control groups that it is to run in.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            account.command(argv),
+            groups.command(account.command(argv)),
             env={**PLAIN_ENVIRONMENT, **environment},
             cwd="/",
             stdin=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tools.account import Account
 from tools.children import Child, start
+from tools.groups import OwnGroups
 from tools.places import CHECKOUT, Places, beside, lock
 
 ANSWER_S = 20.0  # How long a daemon may take to answer.
@@ -39,6 +40,7 @@ class Daemon:
     port: int = 0  # 0: any free one. The one in use, once it has been started.
     host: str = "127.0.0.1"
     settings: Mapping[str, str] = field(default_factory=dict)  # Other keys of buildd.conf, as written there.
+    groups: OwnGroups = OwnGroups()  # noqa: RUF009  The control groups that it runs in. It is frozen.
     child: Child | None = None
 
     @property
@@ -62,7 +64,7 @@ class Daemon:
             **{ENVIRONMENT_PREFIX + name.upper(): value for name, value in keys.items()},
         }
         argv: list[str | Path] = [python, "-c", _MAIN, "--config", code / "buildd.conf"]
-        self.child = start("debfarm-buildd", argv, self.account, self.log, environment)
+        self.child = start("debfarm-buildd", argv, self.account, self.log, environment, groups=self.groups)
         try:
             self._wait_until_it_answers(port_file)
         except BaseException:
