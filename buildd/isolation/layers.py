@@ -5,8 +5,9 @@ every process that wrote to it has ended, and goes by another. Who uses it holds
 the kernel gives back what a dead process held.
 
     KEY-1/tree      what goes under a build; the number grows when a layer is made anew
-    KEY-1/about     what its maker knows of it, and the lock of who uses it
+    KEY-1/about     what its maker knows of it; the lock of who uses it; the time of its last use
     KEY-1/seal      what it looks like, so that changes behind our back are noticed
+    KEY-1/content   a digest of what its files contain, for `debfarm-buildd cache verify`
     KEY-1/durable   there once all of it is on the disk; without, it lasts until the machine is booted again
     locks/NAME      who makes the layer KEY, works in making-*, removes removing-* or makes room
     making-*        what is being made
@@ -22,11 +23,11 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NewType, Protocol, cast
+from typing import IO, Any, Protocol, cast
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
@@ -35,12 +36,12 @@ from twisted.logger import Logger
 
 from buildd.isolation.locks import give_back, take
 from buildd.isolation.seal import Seal
+from buildd.isolation.stored import LayerKey, Stored, boot_id, look_at, number_of, parsed, places_of, stored_in, write
 
-LayerKey = NewType("LayerKey", str)  # 64 hex digits.
+__all__ = ["Budget", "Layer", "LayerKey", "Layers", "OwnCommands", "layer_key", "layer_note"]
 
-_PLACE = re.compile(r"([0-9a-f]{64})-([1-9][0-9]{0,8})", re.ASCII)
 _DEBRIS = re.compile(r"(making|removing)-[0-9a-f]{16}", re.ASCII)
-_TURN_EVERY_S = 0.05
+_TURN_EVERY_S = (0.005, 0.1)  # At first, and after a while.
 _TAKEN_EVERY_S, _TAKEN_S = 0.01, 1.0  # Who has a layer to himself takes it away at once, or has just looked.
 _DURABLE_AFTER_S = 60.0  # By then the kernel has written most of it, and the build that made it has had the disk.
 _IDLE = ("nice", "-n", "19", "ionice", "--class", "idle")
@@ -76,7 +77,7 @@ class Layer:
     @property
     def state(self) -> str:
         """Of the world when it was made; nothing when its note does not say."""
-        return str(_parsed(self.note).get("state", ""))
+        return str(parsed(self.note).get("state", ""))
 
     def release(self) -> None:
         """It is not needed any more. Once is enough, and more does no harm."""
@@ -90,26 +91,6 @@ class Budget:
 
     limit_bytes: int = 1 << 60
     free_floor_bytes: int = 0  # What the disk must have left.
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What there is to know of a layer that is there."""
-
-    place: Path
-    key: LayerKey
-    number: int
-    note: str
-    made: float  # Seconds since the epoch, and so is:
-    used: float
-    seal: Seal | None  # None: it was not looked over yet.
-    durable: bool
-    of_this_boot: bool
-
-    @property
-    def bytes(self) -> int:
-        """On the disk, as far as that is known."""
-        return self.seal["bytes"] if self.seal else 0
 
 
 class OwnCommands(Protocol):
@@ -149,12 +130,12 @@ class Layers:
 
     async def find(self, key: LayerKey) -> Layer | None:
         """The layer with this key, if it is there and as it was; to be released. It counts as used now."""
-        for place in self._places(key):
+        for place in places_of(self.directory, key):
             layer = await self._use(place)
             if layer is None:
                 continue
             if await self._is_sound(place):
-                os.utime(place)
+                os.utime(place / "about")
                 self._settle(place)
                 return layer
             layer.release()
@@ -165,11 +146,10 @@ class Layers:
     async def turn(self, key: LayerKey) -> AsyncIterator[None]:
         """Be the only one, of all daemons, that makes this layer. Look for it again then: another may have made it."""
         path = self._locks / key
-        if (lock := take(path, make=True)) is None:
-            _log.info("layer {key}: waits for another build that makes it", key=key)
-        while lock is None:
-            await deferLater(self._reactor, _TURN_EVERY_S)
-            lock = take(path, make=True)
+        wait_s, longest_s = _TURN_EVERY_S
+        while (lock := take(path, make=True)) is None:
+            await deferLater(self._reactor, wait_s)
+            wait_s = min(wait_s * 1.5, longest_s)
         try:
             yield
         finally:
@@ -194,7 +174,7 @@ class Layers:
         path, lock = self._begin("making")
         try:
             path.mkdir(mode=0o755)
-            about = json.dumps({"note": note, "boot": _boot_id(), "made": self._now()})
+            about = json.dumps({"note": note, "boot": boot_id(), "made": self._now()})
             (path / "about").write_text(about, encoding="utf-8")
             held = take(path / "about", shared=True)
             await self._move(tree, path / "tree")
@@ -212,10 +192,16 @@ class Layers:
         """Remove a layer; False when it is in use, or gone."""
         return await self._drop(stored.place)
 
-    async def looks_as_sealed(self, stored: Stored) -> bool:
-        """Whether a layer is as it was when it was sealed; one that is not yet sealed is."""
+    async def verify(self, stored: Stored, *, content: bool = False) -> bool:
+        """Whether a layer is as it was when it was sealed; one that is not yet sealed is.
+
+        :param content: read all files, too.
+        """
         try:
-            return stored.seal is None or (await self._seal(stored.place))["digest"] == stored.seal["digest"]
+            sealed = stored.seal is None or (await self._seal(stored.place))["digest"] == stored.seal["digest"]
+            if sealed and content and stored.content is not None:
+                return await self._content(stored.place) == stored.content
+            return sealed
         except OSError as exc:
             _log.warn("layer {place}: cannot be looked over: {error}", place=stored.place.name, error=exc)
             return False
@@ -226,7 +212,7 @@ class Layers:
         if (lock := take(path, make=True)) is None:
             return  # Another is at it.
         try:
-            for stored in sorted(self.stored(), key=_worth):
+            for stored in sorted(self.stored(), key=lambda stored: stored.used):
                 if self._missing_bytes(wanted_bytes) <= 0:
                     break
                 if await self._drop(stored.place):
@@ -242,7 +228,7 @@ class Layers:
             if (lock := take(self._locks / path.name, make=True)) is not None:
                 await self._remove(path, lock)
         for stored in self.stored():
-            if stored.place != self._places(stored.key)[0] or not (stored.durable or stored.of_this_boot):
+            if stored.place != places_of(self.directory, stored.key)[0] or not (stored.durable or stored.of_this_boot):
                 await self._drop(stored.place)
         for path in self._locks.iterdir():
             if (lock := take(path)) is not None:
@@ -251,26 +237,14 @@ class Layers:
 
     def stored(self) -> list[Stored]:
         """All layers that are there now, those of which there is a newer one included."""
-        found = []
-        for path in self.directory.iterdir():
-            if (named := _PLACE.fullmatch(path.name)) is not None:
-                try:
-                    found.append(_look_at(path, LayerKey(named[1]), int(named[2])))
-                except FileNotFoundError:  # It went meanwhile.
-                    continue
-        return found
-
-    def _places(self, key: LayerKey) -> list[Path]:
-        """Where layers of this key are, the newest first."""
-        names = [path.name for path in self.directory.glob(f"{key}-*") if _PLACE.fullmatch(path.name)]
-        return [self.directory / name for name in sorted(names, key=_number, reverse=True)]
+        return stored_in(self.directory)
 
     async def _use(self, place: Path) -> Layer | None:
         """Hold a layer; None when it is gone, or going."""
         for _ in range(int(_TAKEN_S / _TAKEN_EVERY_S)):
             lock = take(place / "about", shared=True)
             if lock is not None:
-                about = _parsed(lock.read().decode(errors="replace"))
+                about = parsed(lock.read().decode(errors="replace"))
                 return Layer(place / "tree", str(about.get("note", "")), lock)
             if not place.exists():
                 return None
@@ -282,11 +256,11 @@ class Layers:
         async with self._looking:
             if place.name in self._seen_sound:
                 return True
-            stored = _look_at(place, LayerKey(""), 0)
+            stored = look_at(place)
             if not (stored.durable or stored.of_this_boot):
                 _log.info("layer {place}: was not on the disk yet when the machine went down", place=place.name)
                 return False
-            if not await self.looks_as_sealed(stored):
+            if not await self.verify(stored):
                 _log.warn("layer {place}: was changed behind our back, and is made anew", place=place.name)
                 return False
             self._seen_sound.add(place.name)
@@ -307,7 +281,7 @@ class Layers:
 
     def _put(self, path: Path, key: LayerKey) -> Path:
         """The one moment in which a layer comes into being."""
-        number = max([_number(place.name) for place in self._places(key)], default=0)
+        number = max([number_of(place.name) for place in places_of(self.directory, key)], default=0)
         while True:
             number += 1
             try:
@@ -347,6 +321,10 @@ class Layers:
     async def _seal(self, place: Path) -> Seal:
         return cast(Seal, json.loads(await self._commands.run([*_SEAL, str(place / "tree")])))
 
+    async def _content(self, place: Path) -> str:
+        said = await self._commands.run([*_IDLE, *_SEAL, "--content", str(place / "tree")])
+        return str(json.loads(said)["content"])
+
     # --- in the background
 
     def _settle(self, place: Path) -> None:
@@ -364,7 +342,7 @@ class Layers:
         held = take(place / "about", shared=True)
         try:
             if held is not None:
-                _write(place / "seal", json.dumps(await self._seal(place)))
+                write(place / "seal", json.dumps(await self._seal(place)))
         finally:
             give_back(path, lock)
             if held is not None:
@@ -374,68 +352,16 @@ class Layers:
     async def _make_durable(self) -> None:
         """Have the kernel write all that it still holds back; what was there before is on the disk then."""
         self._durable_soon = False
-        written = [stored.place for stored in self.stored() if stored.of_this_boot and not stored.durable]
+        written = [stored.place for stored in self.stored() if stored.seal and stored.of_this_boot]
         await self._commands.run([*_IDLE, "sync", "--file-system", str(self.directory)])
         for place in written:
-            _write(place / "durable", "")
+            write(place / "durable", "")
+        for stored in self.stored():
+            if stored.content is None and (lock := take(stored.place / "about", shared=True)) is not None:
+                with lock:
+                    write(stored.place / "content", json.dumps({"content": await self._content(stored.place)}))
 
 
 def _background(work: Coroutine[Deferred[Any], Any, None]) -> None:
     """It is of use only later; when it fails, there is a line in the log."""
     Deferred.fromCoroutine(work).addErrback(lambda why: _log.warn("layers: {error}", error=why.value))
-
-
-def _look_at(place: Path, key: LayerKey, number: int) -> Stored:
-    """:raises FileNotFoundError: it is gone."""
-    used = place.stat().st_mtime
-    about, seal = _read(place / "about"), _read(place / "seal")
-    return Stored(
-        place=place,
-        key=key,
-        number=number,
-        note=str(about.get("note", "")),
-        made=float(about.get("made", 0)),
-        used=used,
-        seal=cast(Seal, seal) if seal.keys() == Seal.__annotations__.keys() else None,
-        durable=(place / "durable").exists(),
-        of_this_boot=about.get("boot") == _boot_id(),
-    )
-
-
-def _worth(stored: Stored) -> float:
-    return stored.used
-
-
-def _number(name: str) -> int:
-    return int(name.rpartition("-")[2])
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        return _parsed(path.read_text(encoding="utf-8", errors="replace"))
-    except FileNotFoundError:
-        return {}
-
-
-def _parsed(text: str) -> Mapping[str, Any]:
-    """A JSON object; one without anything for what is none."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all; not where its directory is gone."""
-    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except FileNotFoundError:
-        return
-
-
-def _boot_id() -> str:
-    """Another one each time that the machine is booted (random(4))."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

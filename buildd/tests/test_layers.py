@@ -148,13 +148,13 @@ def test_one_at_a_time_makes_a_layer(farm: Farm) -> None:
     making = [Deferred.fromCoroutine(make(str(number), KEY, ending)) for number, ending in enumerate(endings[:3])]
     Deferred.fromCoroutine(make("other", layer_key("b"), endings[3]))
     assert turns == ["0", "other"]
-    farm.clock.pump([0.05] * 10)
+    farm.clock.pump([0.01] * 100)
     assert turns == ["0", "other"]
     making[1].cancel()
     making[1].addErrback(_expected, CancelledError)
     endings[0].errback(RuntimeError("it cannot be made"))
     making[0].addErrback(_expected, RuntimeError)
-    farm.clock.pump([0.05] * 2)
+    farm.clock.pump([0.1] * 2)
     assert turns == ["0", "other", "2"]
     endings[2].callback(None)
     endings[3].callback(None)
@@ -204,7 +204,7 @@ def test_a_layer_that_was_not_yet_on_the_disk_does_not_outlive_the_machine(
     farm.keep(layer_key("old"))
     farm.clock.advance(61)
     farm.keep(layer_key("new"))
-    monkeypatch.setattr("buildd.isolation.layers._boot_id", lambda: "another")
+    monkeypatch.setattr("buildd.isolation.stored.boot_id", lambda: "another")
     assert done(farm.daemon().find(layer_key("old"))) is not None
     assert done(farm.daemon().find(layer_key("new"))) is None
 
@@ -233,7 +233,7 @@ def test_the_least_recently_used_go_when_there_is_no_room(farm: Farm) -> None:
     keys = [layer_key(str(number)) for number in range(4)]
     layers = [farm.keep(key, "x" * 100_000) for key in keys]
     for age, key in enumerate(keys):
-        os.utime(farm.directory / "layers" / f"{key}-1", (age, age))
+        os.utime(farm.directory / "layers" / f"{key}-1" / "about", (age, age))
     for layer in layers[1:]:
         layer.release()
     size = farm.daemon().stored()[0].bytes
