@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xmlrpc.client import Binary
@@ -11,9 +11,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from buildd.buildlog import BuildLog
+from buildd.causes import BY_STATUS
 from buildd.changes import Changes, Clock, Delayed
 from buildd.config import BuilddConfig
 from buildd.enforcement import Enforcement
+from buildd.explaining import Explainer, broken, oom_kills, told
 from buildd.filecache import FileCache, Stopped, UntrustedFile
 from buildd.guard import BuildGuard
 from buildd.limits import parse_limits
@@ -25,6 +27,7 @@ from buildd.protocol import (
     BuilderStatus,
     BuildId,
     BuildStatus,
+    Cause,
     FileName,
     Sha1,
     StatusStruct,
@@ -48,6 +51,7 @@ class _Job:
     manager: BuildManager
     inputs: tuple[Sha1, ...]  # Pinned in the cache.
     fast_cleanup: bool  # Its directory is left for the next start, if there is one.
+    explainer: Explainer
     running: Deferred[BuildResult] | None = None
     guard: BuildGuard | None = None  # While it runs.
     stage: str = ""
@@ -71,6 +75,7 @@ class Builder:
         clock: Clock,
         in_thread: InThread,
         version: str,
+        oom_kills: Callable[[], int] = oom_kills,
     ) -> None:
         """Take over nothing: what an earlier daemon left is for the build types' recover().
 
@@ -84,6 +89,7 @@ class Builder:
         self._clock = clock
         self._in_thread = in_thread
         self._version = version
+        self._oom_kills = oom_kills
         self._builds = config.directory / "builds"
         self._log_path = config.directory / "buildlog"
         self._status = BuilderStatus.IDLE
@@ -124,6 +130,9 @@ class Builder:
         if job.result:
             status["build_status"] = job.result.status.value
             status["reason"] = sendable(job.result.reason)
+            if job.result.cause is not None:
+                status["cause"] = job.result.cause.value
+                status["error"] = sendable(job.result.error)
             if job.result.status in STATUSES_WITH_FILES:
                 status["filemap"] = {str(name): str(sha1) for name, sha1 in job.filemap.items()}
                 status["dependencies"] = sendable(job.result.dependencies)
@@ -176,7 +185,8 @@ class Builder:
             if not accepted:
                 self._cache.unpin(inputs)
                 self._changes.tell()
-        self._start(_Job(request, plan, manager, inputs, fast_cleanup))
+        explainer = Explainer(request.log, self._in_thread, self._oom_kills)
+        self._start(_Job(request, plan, manager, inputs, fast_cleanup, explainer))
         return BuildAnswer.BUILDING.value, build_id
 
     def abort(self) -> BuilderStatus:
@@ -299,6 +309,7 @@ class Builder:
     def _start(self, job: _Job) -> None:
         def begin(stage: str) -> None:
             job.stage = stage
+            job.explainer.stage_begins()
             _log.info("{build} on {label}: {stage}", build=job.request.build_id, label=label, stage=stage)
 
         label = self._config.label
@@ -315,7 +326,7 @@ class Builder:
         except Exception as exc:  # The outermost loop of a build. It is not the package that is to blame.
             if not (job.aborting and isinstance(exc, CancelledError)):
                 _log.failure("{build} on {label}: broken builder", build=job.request.build_id, label=self._config.label)
-            result = BuildResult(BuildStatus.BUILDERFAIL, f"the builder is broken: {type(exc).__name__}: {exc}")
+            result = broken(exc)
         if job.aborting:
             result = BuildResult(BuildStatus.ABORTED, "it was aborted")
         job.over = True
@@ -326,6 +337,12 @@ class Builder:
         try:
             job.running = Deferred.fromCoroutine(self._guarded(job))
             result = await job.running
+            if not job.aborting:
+                result = await job.explainer.explain(result)
+        except Exception as exc:
+            if not job.aborting:
+                job.request.log.say(f"\n{broken(exc).status}: {broken(exc).reason}\n{told(broken(exc))}")
+            raise
         finally:
             job.request.log.close()
         if result.status in STATUSES_WITH_FILES and not job.aborting:
@@ -352,7 +369,8 @@ class Builder:
                 self._cache.pin([sha1])
                 job.filemap[name] = sha1
         except UntrustedFile as exc:
-            result = BuildResult(BuildStatus.PACKAGEFAIL, f"a result cannot be taken: {exc}")
+            why = f"a result cannot be taken: {exc}"
+            result = BuildResult(BuildStatus.PACKAGEFAIL, why, cause=Cause.PACKAGING)
         except (OSError, Stopped) as exc:
             _log.failure("{build} on {label}: results not kept", build=job.request.build_id, label=self._config.label)
             result = BuildResult(BuildStatus.BUILDERFAIL, f"the results could not be kept: {exc}")
@@ -383,15 +401,16 @@ class Builder:
             job.abort_limit.cancel()
             job.abort_limit = None
         if job.result is None:
-            result = replace(result, reason=" ".join(result.reason.split()))  # One line, also of an exception's many.
-            job.result = result
+            reason = " ".join(result.reason.split())  # One line, also of an exception's many.
+            job.result = result = replace(result, reason=reason, cause=result.cause or BY_STATUS.get(result.status))
             self._set(BuilderStatus.WAITING)
             _log.info(
-                "{build} on {label}: {status}: {reason}",
+                "{build} on {label}: {status}: {reason}; cause: {cause}",
                 build=job.request.build_id,
                 label=self._config.label,
                 status=result.status.value,
                 reason=result.reason,
+                cause=result.cause or "none",
             )
         self._changes.tell()
 

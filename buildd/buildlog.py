@@ -11,6 +11,11 @@ _CREDENTIALS = re.compile(rb"://[^\s/@:]*:[^\s/@]*@")
 _HELD_BACK_MAX = 8192  # Bytes; no URL with a password in it is longer.
 
 
+def without_passwords(data: bytes) -> bytes:
+    """The data without the user:password@ of its URLs."""
+    return _CREDENTIALS.sub(b"://", data)
+
+
 class BuildLog:
     """Append-only. Anything goes in: binary bytes and lines of any length are the package's business."""
 
@@ -56,7 +61,7 @@ class BuildLog:
     def close(self) -> None:
         """Write what is held back; the file stays."""
         if self._fd is not None:
-            self._append(_CREDENTIALS.sub(b"://", self._held_back))
+            self._append(without_passwords(self._held_back))
             self._held_back = b""
             fd, self._fd = self._fd, None  # Closed, even if the disk fails now.
             os.close(fd)
@@ -68,7 +73,7 @@ class BuildLog:
         if len(data) - end > _HELD_BACK_MAX:
             end = len(data)
         self._held_back = data[end:]
-        return _CREDENTIALS.sub(b"://", data[:end])
+        return without_passwords(data[:end])
 
     def _append(self, data: bytes) -> None:
         if self._fd is None or self.full or self.error:

@@ -17,6 +17,7 @@ DEFAULT_PORT = 8221
 LOG_TAIL_BYTES = 2048
 WAIT_MAX_S = 60.0
 NAME_MAX = 255  # Bytes; what Linux file systems take.
+ERROR_MAX = 2000  # Bytes of the first error that a status has.
 _SHOWN_MAX = 80  # Characters of a value in an error message.
 
 
@@ -60,6 +61,28 @@ class PackageBuilderName(StrEnum):
     DIRECT = "direct"  # dpkg-buildpackage, with nothing around it but what sbuild's logs have.
 
 
+class Cause(StrEnum):
+    """Why a build failed, in a word or two; ours alone. The rules that find it are in buildd/causes.py."""
+
+    COMPILE = "compile"  # A command of the package's build failed: a compiler, a linker, configure, make.
+    TESTS = "tests"  # It was built, and its own tests fail.
+    PACKAGING = "packaging"  # It was built, and its packages cannot be made: a file is missing, dh_* or dpkg-* refuse.
+    SOURCE = "source"  # The source package cannot be unpacked, or is not for this architecture.
+    DEPENDENCY = "dependency"  # Its build-dependencies cannot be installed.
+    ARCHIVE = "archive"  # An archive did not answer: nobody's fault.
+    CHROOT = "chroot"  # The chroot is broken.
+    NETWORK_WANTED = "network wanted"  # The build reached out for what it may not reach.
+    MEMORY = "memory"  # More of it was wanted than there is, or than a build may have.
+    PROCESSES = "processes"  # Likewise.
+    OPEN_FILES = "open files"  # Likewise.
+    DISK = "disk"  # Likewise; whose disk, or whose limit, the status and the reason tell.
+    TIME = "time"  # It took longer than a build may.
+    SILENCE = "silence"  # It wrote nothing for longer than a build may.
+    LOG_SIZE = "log size"  # Its log grew longer than it may.
+    SIGNAL = "killed by signal"  # A tool of the build crashed, or was killed.
+    BUILDER = "builder fault"  # The builder is broken, and not the package.
+
+
 STATUSES_WITH_FILES = frozenset({BuildStatus.OK, BuildStatus.PACKAGEFAIL, BuildStatus.DEPFAIL})
 
 Sha1 = NewType("Sha1", str)  # 40 lower-case hex digits.
@@ -83,6 +106,8 @@ class StatusStruct(TypedDict, total=False):
     filemap: dict[str, str]  # While WAITING, for STATUSES_WITH_FILES: file name to SHA-1.
     dependencies: str  # Beside filemap: a Debian relationship, "" unless DEPFAIL.
     reason: str  # While WAITING, ours alone: one sentence on why the build ended so.
+    cause: str  # While WAITING, for a build that failed, ours alone: a Cause.
+    error: str  # Beside cause: the lines of the log that say so first, at most ERROR_MAX bytes; "" when none do.
 
 
 def parse_sha1(value: object) -> Sha1:
@@ -122,6 +147,11 @@ def parse_build_id(value: object) -> BuildId:
     :raises ProtocolError: it is not one plain path segment.
     """
     return BuildId(_parse_segment(value, "build id"))
+
+
+def parse_cause(value: object) -> Cause | None:
+    """Take the cause of a failure. A word that is not known here, as a newer daemon may have it, is none."""
+    return next((cause for cause in Cause if cause == value), None)
 
 
 def parse_filemap(value: object) -> dict[FileName, Sha1]:

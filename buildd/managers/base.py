@@ -11,7 +11,7 @@ from buildd.buildlog import BuildLog
 from buildd.disk_use import Usage
 from buildd.limits import Limits
 from buildd.process import Guard
-from buildd.protocol import BuildId, BuildStatus, FileName, Sha1
+from buildd.protocol import BuildId, BuildStatus, Cause, FileName, Sha1
 
 T = TypeVar("T")
 
@@ -46,6 +46,8 @@ class BuildResult:
     reason: str  # One sentence.
     files: Mapping[FileName, Path] = field(default_factory=dict)
     dependencies: str = ""  # For DEPFAIL: a relationship that nothing satisfies.
+    cause: Cause | None = None  # Of a failure, where the build type knows it; else it is found out from status and log.
+    error: str = ""  # Lines of the log that tell what went wrong; found out likewise.
 
 
 class BuildManager(Protocol):

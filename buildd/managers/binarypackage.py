@@ -20,7 +20,7 @@ from buildd.managers.package_builder import PackageBuilder
 from buildd.managers.plan import Plan, make_plan
 from buildd.managers.with_sbuild import WithSbuild
 from buildd.process import Children, Reactor
-from buildd.protocol import BuildStatus, PackageBuilderName, Sha1
+from buildd.protocol import BuildStatus, Cause, PackageBuilderName, Sha1
 
 _PACKAGE_BUILDERS: Mapping[PackageBuilderName, PackageBuilder] = {
     PackageBuilderName.SBUILD: WithSbuild(),
@@ -133,5 +133,6 @@ async def _gather(build: Building) -> BuildResult:
     try:
         files = await build.host.in_thread(_package_builder(build).results, build)
     except ControlError as exc:  # The package has written what it likes, until it was ended.
-        return build.end(BuildStatus.PACKAGEFAIL, f"the results of the build cannot be used: {exc}")
+        why = f"the results of the build cannot be used: {exc}"
+        return build.end(BuildStatus.PACKAGEFAIL, why, cause=Cause.PACKAGING)
     return BuildResult(BuildStatus.OK, "built", files)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildd import apt
+from buildd.causes import limit_cause
 from buildd.config import BuilddConfig
 from buildd.isolation import Isolation, Root
 from buildd.isolation.layers import Layer, LayerKey
@@ -13,7 +14,7 @@ from buildd.managers.base import BuildRequest, BuildResult, InThread
 from buildd.managers.memos import Memos
 from buildd.managers.plan import Plan
 from buildd.process import Children, Exit, Reactor
-from buildd.protocol import BuildStatus
+from buildd.protocol import BuildStatus, Cause
 
 _OUTPUT_MAX = 1 << 20  # Bytes of apt's words that are looked at.
 
@@ -130,16 +131,19 @@ class Building:
         if ended.limit is None:
             return None
         status = BuildStatus.BUILDERFAIL if ended.limit.blames_builder else BuildStatus.PACKAGEFAIL
-        return self.end(status, f"the build was ended: {ended}")
+        return self.end(status, f"the build was ended: {ended}", cause=limit_cause(ended.limit))
 
     def disk_is_full(self) -> BuildResult:
         """The result of a build for which there is no room."""
-        return self.end(BuildStatus.BUILDERFAIL, "the builder's disk is full")
+        return self.end(BuildStatus.BUILDERFAIL, "the builder's disk is full", cause=Cause.DISK)
 
-    def end(self, status: BuildStatus, reason: str, dependencies: str = "") -> BuildResult:
-        """A result, written to the log as well."""
+    def end(self, status: BuildStatus, reason: str, dependencies: str = "", cause: Cause | None = None) -> BuildResult:
+        """A result, written to the log as well.
+
+        :param cause: where it is known here; else status and log tell, see causes.py.
+        """
         self.request.log.say(f"\n{status}: {reason}")
-        return BuildResult(status, reason, dependencies=dependencies)
+        return BuildResult(status, reason, dependencies=dependencies, cause=cause)
 
 
 class Kept:

@@ -7,7 +7,7 @@ from buildd.isolation.layers import layer_key, layer_note
 from buildd.managers.base import BuildResult
 from buildd.managers.building import Building, Kept
 from buildd.managers.rootfiles import DEPENDENCY_DSC
-from buildd.protocol import BuildStatus
+from buildd.protocol import BuildStatus, Cause
 from buildd.relations import show_relations
 
 _AVAILABLE_MAX = 64 << 20
@@ -65,7 +65,8 @@ async def _install(build: Building) -> BuildResult | None:
         return build.disk_is_full()
     if apt.did_not_answer(said):
         return build.end(BuildStatus.GIVENBACK, "an archive did not answer while build-dependencies were fetched")
-    return build.end(BuildStatus.PACKAGEFAIL, f"a build-dependency could not be installed: {ended}")
+    why = f"a build-dependency could not be installed: {ended}"
+    return build.end(BuildStatus.PACKAGEFAIL, why, cause=Cause.DEPENDENCY)
 
 
 async def _explain(build: Building, explanation: str) -> BuildResult:
@@ -87,4 +88,5 @@ async def _explain(build: Building, explanation: str) -> BuildResult:
     missing = missing or await in_thread(depwait.missing_further_down, explanation, available)
     if missing:
         return build.end(BuildStatus.DEPFAIL, f"nothing satisfies the build-dependencies {missing}", missing)
-    return build.end(BuildStatus.PACKAGEFAIL, "the build-dependencies cannot be installed together")
+    why = "the build-dependencies cannot be installed together"
+    return build.end(BuildStatus.PACKAGEFAIL, why, cause=Cause.DEPENDENCY)

@@ -189,6 +189,24 @@ def test_broken_builder(world: World) -> None:
     world.build(crash="no \x00 more")
     assert world.status["build_status"] == "BuildStatus.BUILDERFAIL"
     assert world.status["reason"] == "the builder is broken: RuntimeError: no \ufffd more"
+    assert (world.status["cause"], world.status["error"]) == ("builder fault", "")
+    assert (world.directory / "buildlog").read_text().endswith("RuntimeError: no \x00 more\n\nCause: builder fault\n")
+
+
+def test_failure_names_its_cause(world: World) -> None:
+    """Status and log name the cause of a failure, and the first error's lines; a success and an abort have none."""
+    world.build(status="BuildStatus.PACKAGEFAIL", log="x.c:1:2: error: odd\x00\n    1 | code\n")
+    assert world.status["cause"] == "compile"
+    assert world.status["error"] == "x.c:1:2: error: odd\n    1 | code"
+    assert "\nCause: compile\nFirst error:\n  x.c:1:2: error: odd\n" in (world.directory / "buildlog").read_text()
+    now(world.builder.clean())
+    world.build(log="x.c:1:2: error: none\n")
+    assert world.status.keys() & {"cause", "error"} == set()
+    now(world.builder.clean())
+    world.build(hang=True)
+    world.builder.abort()
+    assert world.status["build_status"] == "BuildStatus.ABORTED"
+    assert world.status.keys() & {"cause", "error"} == set()
 
 
 def test_results_that_cannot_be_gathered(world: World) -> None:
@@ -235,6 +253,7 @@ def test_hostile_result_fails_the_package(kind: str, world: World) -> None:
     world.build(files={"good.deb": "x"}, **{kind: "evil.deb"})
     assert world.status["build_status"] == "BuildStatus.PACKAGEFAIL"
     assert "'evil.deb' is not a plain file" in world.status["reason"]
+    assert world.status["cause"] == "packaging"
     assert world.status["filemap"] == {}
     assert world.cache.sha1s() == {world.chroot, world.dsc}
     now(world.builder.clean())

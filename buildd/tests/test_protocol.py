@@ -6,10 +6,12 @@ from functools import reduce
 import pytest
 
 from buildd.protocol import (
+    Cause,
     PackageBuilderName,
     ProtocolError,
     parse_architecture,
     parse_binarypackage_arguments,
+    parse_cause,
     parse_fast_cleanup,
     parse_file_name,
     parse_filemap,
@@ -85,3 +87,12 @@ def test_unknown_package_builder(value: object) -> None:
     """Another is refused by name: nothing else could build what was asked for."""
     with pytest.raises(ProtocolError, match="package_builder"):
         parse_binarypackage_arguments({**WANTED, "package_builder": value}, "amd64")
+
+
+@pytest.mark.parametrize(
+    ("value", "parsed"),
+    [("tests", Cause.TESTS), ("network wanted", Cause.NETWORK_WANTED), ("sabotage", None), (3, None), ([], None)],
+)
+def test_a_cause(value: object, parsed: Cause | None) -> None:
+    """A word of the protocol's; whatever else a builder says is no cause."""
+    assert parse_cause(value) is parsed
