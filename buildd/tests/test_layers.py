@@ -3,84 +3,19 @@
 import json
 import os
 import shutil
-import subprocess
-from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from buildd.isolation.layers import Budget, Layer, LayerKey, Layers, layer_key, layer_note
-
-T = TypeVar("T")
-
-KEY = layer_key("a")
-
-
-class HereAndNow:
-    """Runs the commands of layers at once, as this user; some go wrong."""
-
-    def __init__(self) -> None:
-        self.failing = ""  # The program that fails.
-        self.ran: list[str] = []
-
-    async def run(self, argv: Sequence[str]) -> bytes:
-        self.ran.append(" ".join(argv))
-        if self.failing and self.failing in argv:
-            raise OSError(f"{self.failing}: exit status 1")
-        try:
-            return subprocess.run(argv, check=True, capture_output=True).stdout  # noqa: ASYNC221
-        except subprocess.CalledProcessError as exc:
-            raise OSError(exc.stderr.decode()) from exc
-
-
-def done(work: Coroutine[Deferred[Any], Any, T]) -> T:
-    """What it gives, without waiting for anything."""
-    results: list[T] = []
-    failures: list[Any] = []
-    Deferred.fromCoroutine(work).addCallbacks(results.append, failures.append)
-    if failures:
-        failures[0].raiseException()
-    return results[0]
+from buildd.isolation.layers import Budget, LayerKey, layer_key, layer_note
+from buildd.tests.layers_farm import KEY, Farm, done
 
 
 def _expected(why: Failure, error: type[Exception]) -> None:
     assert isinstance(why.value, error)
-
-
-class Farm:
-    """Daemons that share a directory of layers."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.clock = Clock()
-        self.commands = HereAndNow()
-        self.today = 1000.0
-        self._trees = 0
-
-    def daemon(self, budget: Budget | None = None) -> Layers:
-        return Layers(self.directory / "layers", self.commands, self.clock, budget or Budget(), lambda: self.today)
-
-    def tree(self, content: str = "x") -> Path:
-        """What a build has changed."""
-        self._trees += 1
-        tree = self.directory / f"upper-{self._trees}"
-        (tree / "etc").mkdir(parents=True)
-        (tree / "etc" / "file").write_text(content)
-        (tree / "link").symlink_to("etc/file")
-        return tree
-
-    def keep(self, key: LayerKey = KEY, content: str = "x") -> Layer:
-        return done(self.daemon().keep(key, self.tree(content), layer_note("test", content, "a test")))
-
-    def names(self) -> list[str]:
-        return sorted(path.name for path in (self.directory / "layers").iterdir() if path.name != "locks")
-
-    def locks(self) -> list[str]:
-        return [path.name for path in (self.directory / "layers" / "locks").iterdir()]
 
 
 @pytest.fixture

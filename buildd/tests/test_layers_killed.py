@@ -1,0 +1,99 @@
+"""A layer is whole or absent, wherever its maker dies or fails."""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from buildd.isolation.layers import Layers, layer_note
+from buildd.tests.layers_farm import KEY, Farm, done
+
+# What is done to files. Each is a moment at which the process may die, or be told that it cannot be done.
+_STEPS = ("open", "os.", "fcntl.", "subprocess.Popen")
+_DIED, _FAILED, _ENDED = "died", "failed", "ended"
+
+
+def _make(farm: Farm, layers: Layers, tree: Path) -> None:
+    done(layers.keep(KEY, tree, layer_note("test", "here", ""))).release()
+
+
+def _make_within(farm: Farm, layers: Layers, tree: Path) -> None:
+    async def work() -> None:
+        async with layers.turn(KEY), layers.making() as path:
+            tree.rename(path / "tree")
+            (await layers.keep(KEY, path / "tree", "")).release()
+
+    done(work())
+
+
+def _make_anew_and_drop(farm: Farm, layers: Layers, tree: Path) -> None:
+    _make(farm, layers, farm.tree("older"))
+    _make(farm, layers, tree)
+    for stored in layers.stored():
+        done(layers.drop(stored))
+
+
+def _until(step: int, happens: Callable[[], None], work: Callable[[], None]) -> str:
+    """Do the work in a process to which this happens at its step of that number; what became of it."""
+    child = os.fork()
+    if child == 0:
+        seen = 0
+
+        def look(event: str, _: object) -> None:
+            nonlocal seen
+            if event.startswith(_STEPS):
+                seen += 1
+                if seen == step:
+                    happens()
+
+        try:
+            sys.addaudithook(look)
+            work()
+            os._exit(0 if seen < step else 2)
+        except OSError:
+            os._exit(3)
+        except BaseException:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    return {-signal.SIGKILL: _DIED, 0: _ENDED, 2: _FAILED, 3: _FAILED}[os.waitstatus_to_exitcode(status)]
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _fail() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(("happens", "outcome"), [(_die, _DIED), (_fail, _FAILED)], ids=["killed", "full"])
+@pytest.mark.parametrize("work", [_make, _make_within, _make_anew_and_drop])
+def test_a_maker_that_ends_at_any_step_leaves_a_whole_layer_or_none(
+    tmp_path: Path, work: Callable[[Farm, Layers, Path], None], happens: Callable[[], None], outcome: str
+) -> None:
+    """And no debris that the next daemon does not remove, nor a lock that holds it up."""
+    whole = 0
+    for step in range(1, 1000):
+        farm = Farm(tmp_path / str(step))
+        farm.directory.mkdir()
+        tree, layers = farm.tree(), farm.daemon()
+        how = _until(step, happens, lambda: work(farm, layers, tree))  # noqa: B023
+        next_daemon = farm.daemon()
+        layer = done(next_daemon.find(KEY))
+        if layer is not None:
+            assert [path.name for path in sorted(layer.tree.rglob("*"))] == ["etc", "file", "link"]
+            assert (layer.tree / "etc" / "file").read_text() in ("x", "older")
+            layer.release()
+            whole += 1
+        done(next_daemon.tidy())
+        assert len(farm.names()) == (layer is not None), (step, farm.names())
+        assert farm.locks() == [], step
+        if how is _ENDED:
+            break
+        assert how is outcome, step
+    assert 15 < step < 400
+    assert whole > 3
