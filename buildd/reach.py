@@ -113,10 +113,18 @@ class Reach:
             raise Refused(what, "only http is asked for in the clear; https takes CONNECT")
         if target.place in self.hosts or target.decoded in self.redirects:
             return target
+        self.check_below(target, what)
+        return target
+
+    def check_below(self, target: Target, what: str = "") -> None:
+        """See that a URL, of either scheme, is below an archive's.
+
+        :raises Refused: it is not.
+        """
+        what = what or target.url
         if not any(_is_below(target, archive) for archive in self.archives):
             raise Refused(what, self._why)
         _check_path(what, target.path)
-        return target
 
     def check_tunnel(self, authority: str) -> Target:
         """Where a CONNECT to HOST:PORT leads.
