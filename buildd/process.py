@@ -99,6 +99,10 @@ class Children:
         self._silence_s = silence_s
         self._guard = guard
 
+    def say(self, line: str) -> None:
+        """Write a line to the build's log."""
+        self._log.say(line)
+
     async def run(
         self,
         argv: Sequence[str],

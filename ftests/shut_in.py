@@ -12,15 +12,29 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater, react
+from twisted.internet.utils import getProcessOutput
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+from twisted.web.static import Data
 
 from buildd.buildlog import BuildLog
+from buildd.isolation import IsolationFailure
 from buildd.isolation.namespaces import ENVIRONMENT, NAMESPACE
 from buildd.isolation.unshare import UnshareIsolation
 from buildd.process import Children
 from buildd.protocol import parse_sha1
+from buildd.proxy import ArchiveProxy
+from buildd.reach import Reach
 
 # A setuid copy of perl in the root, as a build-dependency's maintainer script could make it; and what it does then.
 PLANT = "cp /usr/bin/perl /usr/bin/esc && chmod 4755 /usr/bin/esc"
+# GET by whatever is at an address: "$1" is what to ask for, "$2" the address.
+FETCH = """
+use IO::Socket::INET;
+my ($url, $address) = @ARGV;
+my $socket = IO::Socket::INET->new(PeerAddr => $address, Timeout => 5) or die "no connection\\n";
+print $socket "GET $url HTTP/1.0\\r\\n\\r\\n"; print <$socket>;
+"""
 ESCAPE = """
 use POSIX; $< = $>; POSIX::setuid(0);
 mkdir "/tmp/x"; chroot "/tmp/x"; chdir ".." for 1..50; chroot ".";
@@ -33,7 +47,7 @@ async def main(reactor: Any, directory: str, tarball: str) -> None:
     """Try each, and print what came of it."""
     place = Path(directory)
     (place / "builds" / "one").mkdir(parents=True)
-    isolation = UnshareIsolation(place, reactor)
+    isolation = UnshareIsolation(place, reactor, proxy=ArchiveProxy(reactor))
     await isolation.recover()
     log = BuildLog(place / "log", 1 << 20)
     children = Children(reactor, log, 300, 300)
@@ -41,27 +55,66 @@ async def main(reactor: Any, directory: str, tarball: str) -> None:
     base = await isolation.unpack(Path(tarball), sha1, children)
     root = isolation.open([base], place / "builds" / "one" / "root-1", children)
 
-    async def said(*argv: str, beside: bool = False) -> str:
-        kept = bytearray()
+    async def said(*argv: str, network: Reach | None = None, **beside: Any) -> str:
         before = log.size
         if beside:
-            await root.run_beside(argv, env={}, cwd=Path("/"), visible=[])
-            return log.tail(log.size - before).decode() if log.size > before else ""
-        await root.run(argv, network=False, output=kept.extend)
-        return kept.decode()
+            await root.run_beside(argv, **{"env": {}, "cwd": Path("/"), "visible": [], "network": network, **beside})
+        else:
+            await root.run(argv, network=network, output=log.write)
+        return log.tail(log.size - before).decode() if log.size > before else ""
 
     found = {"inside": await said("sh", "-c", "ls -A /mnt; ls -d /proc/[0-9]*; id -u; cat /proc/net/dev | wc -l")}
     await said("sh", "-c", PLANT)
     victim = place / "layers" / "owned"
     escape = ["/usr/bin/esc", "-e", ESCAPE.replace("VICTIM", str(victim))]
-    found["beside"] = await said("chroot", "--userspec=65534:65534", str(root.path), *escape, beside=True)
+    found["beside"] = await said("chroot", "--userspec=65534:65534", str(root.path), *escape, visible=[])
     found["owned"] = str(victim.exists())
-    found["host"] = await said("sh", "-c", f"ls / ; ls {place} {place}/layers; ls /home /root /srv", beside=True)
+    found["host"] = await said("sh", "-c", f"ls / ; ls {place} {place}/layers; ls /home /root /srv", visible=[])
+    found |= await _network(reactor, said)
+    found |= await _binds(place, said)
     found["lost kills"] = str(await _lost_kills(reactor, children))
     await isolation.remove(place / "builds" / "one")
     found["left"] = " ".join(path.name for path in (place / "builds").iterdir())
     log.close()
     print(json.dumps(found))
+
+
+async def _network(reactor: Any, said: Any) -> dict[str, str]:
+    """A server of the host's, which is an archive for one command, and none of another's business."""
+    site = Resource()  # type: ignore[no-untyped-call]
+    archive = Resource()  # type: ignore[no-untyped-call]
+    archive.putChild(b"Release", Data(b"Origin: here", "text/plain"))  # type: ignore[no-untyped-call]
+    site.putChild(b"debian", archive)
+    site.putChild(b"secret", Data(b"secret", "text/plain"))  # type: ignore[no-untyped-call]
+    port = reactor.listenTCP(0, Site(site), interface="127.0.0.1")  # type: ignore[no-untyped-call]
+    host = f"127.0.0.1:{port.getHost().port}"
+    reach = Reach.of([f"http://{host}/debian"])
+    fetch = ("perl", "-e", FETCH)
+    proxied = {"network": reach}
+    outside = await getProcessOutput("perl", ["-e", FETCH, "/secret", host])  # type: ignore[no-untyped-call]
+    return {
+        "outside": outside.decode(),
+        "archive": await said(*fetch, f"http://{host}/debian/Release", "127.0.0.1:3128", **proxied),
+        "archive, beside": await said(*fetch, f"http://{host}/debian/Release", "127.0.0.1:3128", visible=[], **proxied),
+        "by the proxy": await said(*fetch, f"http://{host}/secret", "127.0.0.1:3128", **proxied),
+        "directly": await said(*fetch, "/secret", host, **proxied),
+        "no network": await said(*fetch, f"http://{host}/debian/Release", "127.0.0.1:3128"),
+        "inherited": await said("sh", "-c", "exec ls /proc/self/fd", **proxied),
+        "of the first": await said("sh", "-c", "ls -l /proc/1/fd", **proxied),
+    }
+
+
+async def _binds(place: Path, said: Any) -> dict[str, str]:
+    """What is shown at another place, and what cannot be."""
+    (place / "builds/one/passwd").write_text("somebody:*:7:7::/:\n")
+    (place / "builds/one/home/x").mkdir(parents=True)
+    shown = {Path("/etc/passwd"): place / "builds/one/passwd", Path("/build/home"): place / "builds/one/home"}
+    found = {"binds": await said("sh", "-c", "cat /etc/passwd; ls /build/home; hostname", binds=shown)}
+    try:
+        await said("true", binds={Path("/etc/alternatives/awk"): place / "builds/one/passwd"})
+    except IsolationFailure as exc:
+        found["bind on a link"] = str(exc)
+    return found
 
 
 async def _lost_kills(reactor: Any, children: Children) -> int:

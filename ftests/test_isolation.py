@@ -60,6 +60,29 @@ def test_what_runs_beside_a_root_sees_no_other_build(found: dict[str, str]) -> N
     assert not {"bases", "layers", "filecache", "lock", "home", "root", "srv"} & set(found["host"].split())
 
 
+def test_only_its_archives_are_within_reach(found: dict[str, str]) -> None:
+    """By the proxy; a service of the host's own loopback is not, in any way, and nothing is without a Reach."""
+    assert "secret" in found["outside"]
+    assert "Origin: here" in found["archive"]
+    assert "Origin: here" in found["archive, beside"]
+    assert " 403 " in found["by the proxy"]
+    assert "none of the build's archives" in found["by the proxy"]
+    assert found["directly"] == found["no network"] == "no connection\n"
+
+
+def test_nothing_of_the_daemon_is_inherited(found: dict[str, str]) -> None:
+    """No file besides the usual three, also where the proxy's socket was handed over; nor has the first process any."""
+    assert found["inherited"].split() == ["0", "1", "2", "3"]  # 3 is ls's own.
+    assert len(found["of the first"].splitlines()) == 1 + 3
+    assert "socket" not in found["of the first"]
+
+
+def test_what_is_to_be_seen_beside_a_root_is_shown(found: dict[str, str]) -> None:
+    """At places that are there, and at new ones; a link would lead the mount elsewhere. All builds are on one host."""
+    assert found["binds"].split() == ["somebody:*:7:7::/:", "x", "localhost"]
+    assert "/etc/alternatives/awk is a symbolic link" in found["bind on a link"]
+
+
 def test_a_command_that_is_ended_at_once_ends(found: dict[str, str]) -> None:
     """However early: also while its namespaces are being set up."""
     assert found["lost kills"] == "0"

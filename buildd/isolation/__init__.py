@@ -4,6 +4,7 @@ A backend makes a throw-away root file system from a chroot tarball and runs com
 nothing of packages; a backend knows nothing of apt or sbuild.
 """
 
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -13,6 +14,7 @@ from buildd.disk_use import Usage
 from buildd.isolation.layers import Layer, LayerKey
 from buildd.process import Children, Exit
 from buildd.protocol import Sha1
+from buildd.reach import Reach
 
 
 class BrokenChroot(Exception):
@@ -29,6 +31,26 @@ class LimitReached(Exception):
     def __init__(self, ended: Exit) -> None:
         super().__init__(str(ended))
         self.ended = ended
+
+
+class Serving(Protocol):
+    """A proxy that is being served."""
+
+    def stop(self) -> None:
+        """Close every connection, and listen no more."""
+        ...
+
+
+class Proxy(Protocol):
+    """The way from builds to the network."""
+
+    def serve(self, listening: socket.socket, reach: Reach, say: Callable[[str], None]) -> Serving:
+        """Serve on a socket that listens, and that is taken over, until `Serving.stop`.
+
+        :param say: writes a line to the build's log.
+        :raises OSError: it cannot be.
+        """
+        ...
 
 
 class Root(Protocol):
@@ -56,22 +78,38 @@ class Root(Protocol):
         ...
 
     async def run(
-        self, argv: Sequence[str], *, network: bool, stdin: bytes = b"", output: Callable[[bytes], None] | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        network: Reach | bool | None,
+        stdin: bytes = b"",
+        output: Callable[[bytes], None] | None = None,
     ) -> Exit:
         """Run a command inside, as the root user of the build. Nothing that it starts outlives it.
 
-        :param network: the host's network; else only a loopback of its own.
+        :param network: what it may reach, by the proxy at enter.PROXY; None or False: nothing but itself. (True: the
+            host's network, until all that uses it has a proxy.)
         :param output: takes its standard output; None: the build's log.
         """
         ...
 
     async def run_beside(
-        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, visible: Sequence[Path]
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        visible: Sequence[Path],
+        binds: Mapping[Path, Path] | None = None,
+        network: Reach | None = None,
     ) -> Exit:
-        """Run a host's command beside the root, as the root user of the build and without network.
+        """Run a host's command beside the root, as the root user of the build.
 
         :param visible: the directories that it sees, where they are, besides the root and the host's programs and
             libraries (/usr, /etc and what belongs to them). It may write there.
+        :param binds: what else it sees, at other paths: the path there to the file or directory here. It may write
+            there, too. A path in /usr or /etc must be there already.
+        :param network: see `run`.
         """
         ...
 

@@ -1,8 +1,8 @@
 """Mount the root of a build and run a command in it, or beside it: `python3 enter.py SETTING ... -- COMMAND ...`.
 
 A program of its own, run as root of fresh user, mount, pid, ipc and uts namespaces. What it mounts nobody else sees,
-and it goes with the namespace. A SETTING is NAME=VALUE, see `Setup`. When it cannot do its part, it says why in the
-file `failure`; its exit status is the command's.
+and it goes with the namespace. A SETTING is NAME=VALUE, see `Setup`. Its exit status is the command's. It inherits a
+socket, CONTROL, by which it tells the daemon (handover.py) that the command begins, or why it cannot.
 
 It stays as the first process of the pid namespace, to reap what loses its parent: tests wait for daemons that they
 ended to be gone. When it exits, the kernel ends everything else in the namespace.
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _BIND, _REC = 1, 2, 4, 8, 4096, 16384
 _MNT_DETACH = 2
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1  # netdevice(7)
+_SCM_RIGHTS = 1  # unix(7)
 _QUIET = _NOSUID | _NODEV | _NOEXEC
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = (
@@ -39,6 +40,13 @@ _LINKS = (
 _HOST = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt")  # Programs, libraries, configuration.
 _SIGNALS = [*range(1, 32), *range(34, 65)]  # 32 and 33 are the C library's own (signal(7)).
 _HOST_NAME = b"localhost"  # The same for every build, and one that resolves.
+
+CONTROL = 3  # A file that is inherited. What is said by it:
+LISTENING = b"listening"  # ... comes with a socket that listens at PROXY; ...
+SERVED, REFUSED = b"served", b"refused"  # ... the daemon's answers to that.
+ENTERED = b"entered"  # Anything else is the reason why it could not be.
+PROXY = ("127.0.0.1", 3128)  # Where commands find the proxy.
+_PROXY_BACKLOG = 128
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -55,27 +63,39 @@ class Setup:
         self.lower = given["lower"]  # What it is made of, the topmost first ...
         self.upper = given["upper"][0]
         self.work = given["work"][0]
-        self.own_network = "own_network" in given  # The network namespace is fresh as well.
+        self.network = given["network"][0]  # "none", "proxy"; "host" until all that uses it has a proxy.
         self.view = given.get("view", [""])[0]  # "": the command is run in the root. Else an empty directory, to ...
-        # ... show it the host at, and the directories that it sees of the host besides _HOST and the root.
-        self.visible = given.get("visible", [])
+        # ... show it the host at, where it sees _HOST and the root, and at each of these paths what is at another.
+        self.binds = [bind.partition("=")[::2] for bind in given.get("bind", [])]
         self.cwd = given["cwd"][0]  # Where the command begins, as it sees it.
-        self.failure = given["failure"][0]  # A file to write to when this cannot be done.
 
 
 def main() -> "NoReturn":
     """Enter the root that the command line describes, and exit as the command does."""
     dashes = sys.argv.index("--")
     setup = Setup(sys.argv[1:dashes])
-    with open(setup.failure, "w", encoding="utf-8") as failure:
-        try:
-            _libc.sethostname(_HOST_NAME, len(_HOST_NAME))
-            mount_root(setup)
-            change_root(show_host(setup) if setup.view else setup.root)
-        except OSError as exc:
-            failure.write(str(exc))
-            sys.exit(1)
+    control = _socket.socket(fileno=CONTROL)
+    try:
+        enter(setup, control)
+    except OSError as exc:
+        control.send(str(exc).encode()[:4096])
+        sys.exit(1)
+    control.send(ENTERED)
+    os.closerange(CONTROL, os.sysconf("SC_OPEN_MAX"))
     os._exit(run(sys.argv[dashes + 1 :], setup.cwd))
+
+
+def enter(setup: Setup, control: _socket.socket) -> None:
+    """Make the root, or the view beside it, and make it this program's own."""
+    _libc.sethostname(_HOST_NAME, len(_HOST_NAME))
+    if setup.network != "host":
+        bring_up_loopback()
+    if setup.network == "proxy":
+        hand_over_listener(control)
+    mount_root(setup)
+    change_root(show_host(setup) if setup.view else setup.root)
+    if setup.network == "proxy" and control.recv(100) != SERVED:
+        raise OSError("the daemon serves no proxy")
 
 
 def mount_root(setup: Setup) -> None:
@@ -86,8 +106,7 @@ def mount_root(setup: Setup) -> None:
     for name in ("dev", "proc", "sys"):
         _make_real_directory(f"{root}/{name}")
     _mount("proc", f"{root}/proc", "proc", _QUIET)
-    if setup.own_network:  # A fresh sysfs needs a network namespace of one's own.
-        bring_up_loopback()
+    if setup.network != "host":  # A fresh sysfs needs a network namespace of one's own.
         _mount("sysfs", f"{root}/sys", "sysfs", _QUIET | _RDONLY)
     _mount("dev", f"{root}/dev", "tmpfs", _NOSUID, "mode=755")
     for name in _DEVICES:
@@ -119,9 +138,9 @@ def show_host(setup: Setup) -> str:
     for name in ("tmp", "var/tmp"):
         os.chmod(f"{view}/{name}", 0o1777)
     _mount("proc", f"{view}/proc", "proc", _QUIET)
-    for path in (setup.root, *setup.visible):
-        os.makedirs(view + path)
-        _bind(path, view + path)
+    for path, source in ((setup.root, setup.root), *setup.binds):
+        _make_room(view + path, os.path.isdir(source))
+        _bind(source, view + path)
     _bind(f"{setup.root}/dev", f"{view}/dev")
     return view
 
@@ -132,6 +151,15 @@ def bring_up_loopback() -> None:
     any_socket = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
     fcntl.ioctl(any_socket.fileno(), _SIOCSIFFLAGS, request)
     any_socket.close()
+
+
+def hand_over_listener(control: _socket.socket) -> None:
+    """Listen for who wants to reach the network; the daemon, which is outside, answers."""
+    listening = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    listening.bind(PROXY)
+    listening.listen(_PROXY_BACKLOG)
+    control.sendmsg([LISTENING], [(_socket.SOL_SOCKET, _SCM_RIGHTS, struct.pack("i", listening.fileno()))])
+    listening.close()
 
 
 def change_root(root: str) -> None:
@@ -191,6 +219,17 @@ def _make_real_directory(path: str) -> None:
         if os.path.lexists(path):
             os.unlink(path)
         os.mkdir(path, 0o755)
+
+
+def _make_room(path: str, for_directory: bool) -> None:
+    """Make something to mount on, where there is nothing."""
+    if os.path.islink(path):  # It would lead to another file of the host, of which this is no view.
+        raise OSError(f"{path} is a symbolic link: nothing can be shown in its place")
+    if os.path.exists(path):
+        return
+    os.makedirs(path if for_directory else os.path.dirname(path), exist_ok=True)
+    if not for_directory:
+        _touch(path)
 
 
 def _touch(path: str) -> None:

@@ -7,23 +7,22 @@ whatever it starts dies with it, and with the daemon (prctl(2), PR_SET_PDEATHSIG
 """
 
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from buildd.buildlog import BuildLog
 from buildd.disk_use import COUNT, Usage, parse_usage
-from buildd.isolation import IsolationFailure, Root
+from buildd.isolation import IsolationFailure, Proxy, Root
 from buildd.isolation.bases import Bases
 from buildd.isolation.layers import Budget, Layer, LayerKey, Layers
+from buildd.isolation.mounted import Entry, MountedRoot
 from buildd.isolation.namespaces import ENVIRONMENT, NAMESPACE, Namespaces
-from buildd.process import Children, Exit, Reactor, end_leftovers
+from buildd.process import Children, Reactor, end_leftovers
 from buildd.protocol import Sha1
 
-_SCRIPTS = Path(__file__).parent
-_PROGRAMS = ("setpriv", "unshare", "newuidmap", "mount", "pivot_root", "ip", "tar", "sbuild", "schroot")
+_PROGRAMS = ("setpriv", "unshare", "newuidmap", "mount", "tar", "sbuild", "schroot")
 _ADVICE = (
     "Install uidmap; give this user 65536 subordinate ids (usermod --add-subuids 100000-165535 --add-subgids"
     " 100000-165535 USER); allow users namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)"
@@ -35,11 +34,19 @@ _PROBE_S = 60.0
 class UnshareIsolation:
     """The isolation that needs nothing but subordinate ids."""
 
-    def __init__(self, directory: Path, reactor: Reactor, layers: Path | None = None, budget: Budget | None = None):
+    def __init__(
+        self,
+        directory: Path,
+        reactor: Reactor,
+        layers: Path | None = None,
+        budget: Budget | None = None,
+        proxy: Proxy | None = None,
+    ) -> None:
         """
         :param directory: the daemon's own; builds must be below it.
         :param layers: where layers are kept, on the same file system; None: below `directory`.
         :param budget: how much they may take.
+        :param proxy: for what may reach the network.
         """
         self._directory = directory
         self._reactor = reactor
@@ -47,17 +54,18 @@ class UnshareIsolation:
         self._scratch.mkdir(mode=0o755, exist_ok=True)
         self._namespaces = Namespaces(self._scratch, reactor)
         self.layers = Layers(layers or directory / "layers", self._namespaces, reactor, budget or Budget())
+        self._entry = Entry(NAMESPACE, ["--net"], reactor, proxy)
         self._bases = Bases(self.layers, self._namespaces)
 
     async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> Layer:
         """See Isolation.unpack."""
         return await self._bases.unpack(tarball, sha1, children)
 
-    def open(self, layers: Sequence[Layer], directory: Path, children: Children) -> "UnshareRoot":
+    def open(self, layers: Sequence[Layer], directory: Path, children: Children) -> MountedRoot:
         """See Isolation.open."""
         if len(layers) > _LAYERS_MAX:
             raise ValueError(f"{len(layers)} layers on top of each other: more than {_LAYERS_MAX}")
-        return UnshareRoot([layer.tree for layer in layers], directory, children)
+        return MountedRoot(self._entry, [layer.tree for layer in layers], directory, children)
 
     async def find(self, key: LayerKey) -> Layer | None:
         """See Isolation.find."""
@@ -106,8 +114,8 @@ class UnshareIsolation:
         try:
             (scratch / "empty").mkdir()
             children = Children(self._reactor, log, _PROBE_S, _PROBE_S)
-            root = UnshareRoot([scratch / "empty"], scratch / "root", children)
-            inside = await root.run(["true"], network=False)  # There is no such program in an empty root.
+            root = MountedRoot(self._entry, [scratch / "empty"], scratch / "root", children)
+            inside = await root.run(["true"], network=None)  # There is no such program in an empty root.
             beside = await root.run_beside(["true"], env={}, cwd=Path("/"), visible=[])
             if (inside.code, beside.code) != (127, 0):
                 raise IsolationFailure(f"builds cannot be shut in here: {log.tail().decode(errors='replace').strip()}")
@@ -116,72 +124,3 @@ class UnshareIsolation:
         finally:
             log.close()
         await self.remove(scratch)
-
-
-class UnshareRoot:
-    """An overlay on an unpacked chroot, mounted anew in each command's own namespaces."""
-
-    def __init__(self, lower: Sequence[Path], directory: Path, children: Children) -> None:
-        """:param lower: what is below, the topmost first."""
-        self.path = directory / "root"
-        self.changes = directory / "upper"
-        self._children = children
-        self._view = directory / "view"
-        self._failure = directory / "failure"
-        self._overlay = [
-            f"root={self.path}",
-            *(f"lower={layer}" for layer in lower),
-            f"upper={self.changes}",
-            f"work={directory / 'work'}",
-            f"failure={self._failure}",
-        ]
-        for path in (directory, self.path, self.changes, directory / "work", self._view):
-            path.mkdir(mode=0o755)
-
-    def put(self, name: str, content: bytes) -> None:
-        """See Root.put. This user is the root user of the build."""
-        path = self.changes / name
-        path.write_bytes(content)
-        path.chmod(0o644)
-
-    def take_back(self, name: str) -> None:
-        """See Root.take_back. What a build made of the file instead stays: it is the build's."""
-        path = self.changes / name
-        if path.is_file() or path.is_symlink():
-            path.unlink()
-
-    async def run(
-        self, argv: Sequence[str], *, network: bool, stdin: bytes = b"", output: Callable[[bytes], None] | None = None
-    ) -> Exit:
-        """See Root.run."""
-        enter = self._enter(network, "cwd=/")
-        ended = await self._children.run([*enter, *argv], env=ENVIRONMENT, cwd=Path("/"), stdin=stdin, output=output)
-        return self._entered(ended)
-
-    async def run_beside(
-        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, visible: Sequence[Path]
-    ) -> Exit:
-        """See Root.run_beside."""
-        enter = self._enter(False, f"view={self._view}", *(f"visible={path}" for path in visible), f"cwd={cwd}")
-        ended = await self._children.run([*enter, *argv], env=ENVIRONMENT | dict(env), cwd=Path("/"))
-        return self._entered(ended)
-
-    def _enter(self, network: bool, *settings: str) -> list[str]:
-        """The command line before that of the command itself; `settings` are the rest of enter.Setup."""
-        own_network = [] if network else ["own_network=yes"]
-        program = [sys.executable, "-I", "-S", str(_SCRIPTS / "enter.py"), *self._overlay, *own_network, *settings]
-        return [*NAMESPACE, *([] if network else ["--net"]), *program, "--"]
-
-    def _entered(self, ended: Exit) -> Exit:
-        """What the command ended with.
-
-        :raises IsolationFailure: enter.py did not get as far as the command.
-        """
-        if ended.ok:
-            return ended
-        if not self._failure.exists():  # enter.py makes it first of all.
-            if ended.limit is None:
-                raise IsolationFailure(f"no namespace could be made: {ended}; the end of the build's log says why")
-        elif why := self._failure.read_text(encoding="utf-8", errors="replace"):
-            raise IsolationFailure(f"the root of the build could not be set up: {why}")
-        return ended

@@ -9,6 +9,7 @@ from buildd.disk_use import Usage
 from buildd.isolation.layers import Layer, LayerKey
 from buildd.process import Children, Exit
 from buildd.protocol import Sha1
+from buildd.reach import Reach
 
 OK = Exit(0, None, None)
 
@@ -79,7 +80,12 @@ class FakeRoot:
         del self.isolation.put[name]
 
     async def run(
-        self, argv: Sequence[str], *, network: bool, stdin: bytes = b"", output: Callable[[bytes], None] | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        network: Reach | bool | None,
+        stdin: bytes = b"",
+        output: Callable[[bytes], None] | None = None,
     ) -> Exit:
         command = " ".join(argv)
         self.isolation.commands.append(command)
@@ -90,6 +96,13 @@ class FakeRoot:
         return answer.ended
 
     async def run_beside(
-        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, visible: Sequence[Path]
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        visible: Sequence[Path],
+        binds: Mapping[Path, Path] | None = None,
+        network: Reach | None = None,
     ) -> Exit:
         return await self.run(argv, network=False)
