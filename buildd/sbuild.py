@@ -1,11 +1,12 @@
 """How sbuild is called, and what its end means. Pure.
 
-sbuild runs beside a prepared root in its schroot mode, on a plain directory, with the build-dependencies in place and
+sbuild runs beside a prepared root in its schroot mode, with a schroot of ours, the build-dependencies in place and
 without network; it copies the source in, checks it, runs dpkg-buildpackage as an unprivileged user, and copies the
 results out. Its exit status (sbuild(1)) and the summary at the end of its log say how it went.
 """
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ exit $status
 # Everything that would touch the root's packages is off: the build-dependencies are there already.
 _CONFIGURATION = """\
 $chroot_mode = 'schroot';
+$conf->set('SCHROOT', {schroot});
 $build_user = '{build_user}';
 $build_dep_resolver = 'null';
 $apt_update = 0;
@@ -51,13 +53,38 @@ $build_environment = {{ {environment} }};
 1;
 """
 
+# What sbuild calls in place of schroot, with the options that it gives it, about sixty times a build. schroot itself
+# reads its configuration, asks PAM and looks up a session each time, where there are one root and two users to choose.
+# debconf is not told anything: nothing is configured any more, and it takes a quarter of a second.
 _SCHROOT = """\
-[{name}]
-type=plain
-directory={directory}
-users=root
-root-users=root
-profile=debfarm
+#!/bin/sh
+root={root} directory=/ user=root
+while [ $# -gt 0 ]; do
+    case $1 in
+        -d) directory=$2; shift ;;
+        -u) user=$2; shift ;;
+        -c) shift ;;
+        -p | -q | --run-session) ;;
+        --) shift; break ;;
+        --begin-session) echo {name}; exit ;;
+        --end-session) exit ;;
+        --info)
+            kind=Chroot
+            [ "$2" != --chroot ] || kind=Session
+            printf -- '--- %s ---\\nName {name}\\nLocation %s\\nAliases \\n' "$kind" "$root"
+            exit ;;
+        *) echo "schroot: $1 is not known here" >&2; exit 2 ;;
+    esac
+    shift
+done
+[ "$1" != /usr/bin/debconf-set-selections ] || exec cat >/dev/null
+export USER="$user" LOGNAME="$user"
+case $user in
+    root) exec unshare --root "$root" --wd "$directory" -- "$@" ;;
+    {user}) exec unshare --root "$root" --wd "$directory" --setuid {uid} --setgid {gid} -- "$@" ;;
+esac
+echo "schroot: $user is not known here" >&2
+exit 2
 """
 
 _BAD_SOURCE_STAGES = frozenset(
@@ -77,14 +104,16 @@ class Verdict:
     reason: str
 
 
-def configuration(environment: Mapping[str, str], silence_s: float) -> str:
+def configuration(schroot_path: str, environment: Mapping[str, str], silence_s: float) -> str:
     """The text for SBUILD_CONFIG.
 
+    :param schroot_path: of the program that is sbuild's schroot.
     :param environment: what the package's build sees beside sbuild's own variables.
     :param silence_s: the daemon's limit; sbuild's own is set well above, so that one of them decides.
     """
     pairs = ", ".join(f"{_perl(key)} => {_perl(value)}" for key, value in sorted(environment.items()))
     return _CONFIGURATION.format(
+        schroot=_perl(schroot_path),
         build_user=dpkg.BUILD_USER,
         build_path=dpkg.BUILD_PATH,
         wrapper=WRAPPER,
@@ -93,9 +122,14 @@ def configuration(environment: Mapping[str, str], silence_s: float) -> str:
     )
 
 
-def schroot_definition(directory: str) -> str:
-    """The text for a file in schroot's chroot.d, for the root of one build."""
-    return _SCHROOT.format(name=CHROOT_NAME, directory=directory)
+def schroot(root: str, user_ids: str) -> str:
+    """The program that is sbuild's schroot, for one build.
+
+    :param root: of the build, as sbuild sees it.
+    :param user_ids: "uid:gid" of the build user.
+    """
+    uid, _, gid = user_ids.partition(":")
+    return _SCHROOT.format(root=shlex.quote(root), name=CHROOT_NAME, user=dpkg.BUILD_USER, uid=uid, gid=gid)
 
 
 def command(arguments: BinaryPackageArguments, dsc: str) -> list[str]:

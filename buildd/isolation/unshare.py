@@ -22,7 +22,7 @@ from buildd.isolation.namespaces import ENVIRONMENT, NAMESPACE, Namespaces
 from buildd.process import Children, Reactor, end_leftovers
 from buildd.protocol import Sha1
 
-_PROGRAMS = ("setpriv", "unshare", "newuidmap", "mount", "tar", "sbuild", "schroot")
+_PROGRAMS = ("setpriv", "unshare", "newuidmap", "mount", "tar", "sbuild")
 _ADVICE = (
     "Install uidmap; give this user 65536 subordinate ids (usermod --add-subuids 100000-165535 --add-subgids"
     " 100000-165535 USER); allow users namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)"

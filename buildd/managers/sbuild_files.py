@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from buildd import dpkg, sbuild
@@ -10,29 +11,42 @@ from buildd.config import BuilddConfig
 from buildd.managers.plan import Plan
 from buildd.protocol import FileName
 
-START = "sbuild.sh"  # Below the directory that is laid out; it says itself how it is called.
-SOURCE = "source"  # Where the files of the source package are, below that directory.
 
+@dataclass(frozen=True)
+class SbuildFiles:
+    """A directory that has all that sbuild needs, once it is laid out."""
 
-def lay_out(directory: Path, plan: Plan, files: Mapping[FileName, Path], root: Path, config: BuilddConfig) -> None:
-    """Make a directory that has all that sbuild and schroot need.
+    directory: Path
 
-    :param files: the source package, in the cache.
-    :param root: of the build, as sbuild sees it.
-    """
-    source = directory / SOURCE
-    (directory / "schroot" / "chroot.d").mkdir(parents=True)
-    (directory / "schroot" / "debfarm").mkdir()
-    (directory / "home").mkdir()
-    source.mkdir()
-    for name, path in files.items():
-        _place(path, source / name)
-    environment = dpkg.environment(plan.arguments, config.jobs)
-    (directory / "sbuildrc").write_text(sbuild.configuration(environment, config.silence_s))
-    (directory / "schroot" / "chroot.d" / "build").write_text(sbuild.schroot_definition(str(root)))
-    for empty in ("schroot.conf", "debfarm/fstab", "debfarm/copyfiles", "debfarm/nssdatabases"):
-        (directory / "schroot" / empty).touch()
-    shutil.copyfile(Path(__file__).with_name("sbuild.sh"), directory / START)
+    @property
+    def source(self) -> Path:
+        """Where the source package is."""
+        return self.directory / "source"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What sbuild finds in its environment."""
+        home, configuration = str(self.directory / "home"), str(self.directory / "sbuildrc")
+        return {"SBUILD_CONFIG": configuration, "HOME": home, "USER": "root", "LOGNAME": "root"}
+
+    def lay_out(
+        self, plan: Plan, files: Mapping[FileName, Path], root: Path, user_ids: str, config: BuilddConfig
+    ) -> None:
+        """Make the directory.
+
+        :param files: the source package, in the cache.
+        :param root: of the build, as sbuild sees it.
+        :param user_ids: "uid:gid" of the build user in the root.
+        """
+        self.source.mkdir(parents=True)
+        (self.directory / "home").mkdir()
+        for name, path in files.items():
+            _place(path, self.source / name)
+        schroot = self.directory / "schroot"
+        schroot.write_text(sbuild.schroot(str(root), user_ids))
+        schroot.chmod(0o755)
+        environment = dpkg.environment(plan.arguments, config.jobs)
+        (self.directory / "sbuildrc").write_text(sbuild.configuration(str(schroot), environment, config.silence_s))
 
 
 def _place(path: Path, target: Path) -> None:

@@ -115,8 +115,8 @@ def test_an_incomplete_list_of_packages_names_nothing(tmp_path: Path, listed: An
         {" update": Answer(FAILED)},
         {"--print-uris": Answer(FAILED)},
         {"pkgcache= build-dep": Answer(FAILED)},
-        {"sbuild.sh": Answer(Exit(2, None, None))},
-        {"sbuild.sh": Answer(Exit(None, 9, Limit.LOG_ERROR))},
+        {"sbuild --dist": Answer(Exit(2, None, None))},
+        {"sbuild --dist": Answer(Exit(None, 9, Limit.LOG_ERROR))},
     ],
     ids=["prepare", "update", "resolve", "install", "build", "log"],
 )
@@ -168,7 +168,7 @@ def test_archives_that_fail_for_a_while_or_for_good(tmp_path: Path, words: str, 
 
 def test_credentials_are_there_for_apt_alone(tmp_path: Path) -> None:
     """They come on the standard input of the commands that fetch, and of no other."""
-    isolation = FakeIsolation({"prepare": PREPARED, "sbuild.sh": Answer(FAILED)})
+    isolation = FakeIsolation({"prepare": PREPARED, "sbuild --dist": Answer(FAILED)})
     run(isolation, tmp_path, archives=["deb http://ann:s3cr3t@h/x ./"])
     given = [command for command, stdin in isolation.inputs.items() if b"s3cr3t" in stdin]
     assert [command.split()[-1] for command in given] == ["update", "dist-upgrade", "/build-dependencies.dsc"]

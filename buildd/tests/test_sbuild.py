@@ -1,5 +1,8 @@
 """sbuild's command line, and what its end means."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from buildd import sbuild
@@ -52,5 +55,36 @@ def test_the_command_line() -> None:
 
 def test_text_cannot_leave_its_perl_string() -> None:
     """The configuration is a program; what goes into it is quoted."""
-    text = sbuild.configuration({"A": "it's \\ $x @y"}, 60)
+    text = sbuild.configuration("/it's/schroot", {"A": "it's \\ $x @y"}, 60)
+    assert "'SCHROOT', '/it\\'s/schroot'" in text
     assert "'A' => 'it\\'s \\\\ $x @y'" in text
+
+
+def schroot(path: Path, *arguments: str) -> tuple[int, str]:
+    """What our schroot says to this."""
+    path.write_text(sbuild.schroot("/a root's", "2001:2501"))
+    done = subprocess.run(
+        ["sh", path, *arguments], check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout
+
+
+def test_schroot_knows_one_root(tmp_path: Path) -> None:
+    """As a chroot and as a session, in the words that sbuild looks for."""
+    lines = ["Name build", "Location /a root's", "Aliases "]
+    assert schroot(tmp_path / "schroot", "--info") == (0, "\n".join(["--- Chroot ---", *lines, ""]))
+    about_session = schroot(tmp_path / "schroot", "--info", "--chroot", "session:build")
+    assert about_session == (0, "\n".join(["--- Session ---", *lines, ""]))
+    assert schroot(tmp_path / "schroot", "-c", "build", "--begin-session") == (0, "build\n")
+    assert schroot(tmp_path / "schroot", "-c", "build", "--end-session") == (0, "")
+
+
+def test_schroot_runs_nothing_as_it_should_not_be(tmp_path: Path) -> None:
+    """An option or a user that it does not know: another sbuild, which wants something else."""
+    run = ("-d", "/", "-c", "build", "--run-session", "-q")
+    assert schroot(tmp_path / "schroot", *run, "-u", "nobody", "-p", "--", "true") == (2, "")
+    assert schroot(tmp_path / "schroot", *run, "--recover-session") == (2, "")
+    assert schroot(tmp_path / "schroot", *run, "-u", "root", "-p", "--", "true")[0] not in (
+        0,
+        2,
+    )  # There is no such root.
