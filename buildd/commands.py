@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from twisted.logger import LogLevel
 
-from buildd import __version__
+from buildd import __version__, cachecommand
 from buildd.config import ENVIRONMENT_PREFIX, BuilddConfig, ConfigError, read_config
 from buildd.service import STOP_S, BuildTypes, CannotStart, Logging, run
 
@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None, build_types: BuildTypes | None = Non
     arguments = _parser().parse_args(argv)
     try:
         config = _configuration(arguments)
+        if arguments.command == "cache":
+            return cachecommand.run(arguments, config)
         return run(config, _logging(arguments), build_types, stop_s=stop_s)
     except ConfigError as exc:
         status, complaints = 2, list(exc.mistakes)
@@ -53,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(parser)
     _add_options_of_run(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", required=False)
+    cachecommand.add_arguments(_add_command(commands, "cache", "show, verify and drop what is kept for later builds"))
     _add_options_of_run(_add_command(commands, "run", "run the daemon, which is what happens without a command"))
     return parser
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NewType, cast
 
+from buildd.isolation.locks import take
 from buildd.isolation.seal import Seal
 
 LayerKey = NewType("LayerKey", str)  # 64 hex digits.
@@ -45,6 +46,15 @@ def stored_in(directory: Path) -> list[Stored]:
             except FileNotFoundError:  # It went meanwhile.
                 continue
     return found
+
+
+def in_use(stored: Stored) -> bool:
+    """Whether a build uses it now, or somebody is about to remove it."""
+    lock = take(stored.place / "about")
+    if lock is None:
+        return stored.place.exists()
+    lock.close()
+    return False
 
 
 def places_of(directory: Path, key: LayerKey) -> list[Path]:
