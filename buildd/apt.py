@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from buildd.control import Dsc
 from buildd.depwait import COMPLETE
+from buildd.isolation.enter import PROXY
 from buildd.protocol import ProtocolError
 from buildd.relations import Alternatives, first_alternatives, parse_relations, show_relations
 
@@ -23,6 +24,8 @@ STATE = (
     "-c",
     "cd /var/lib/apt/lists && find . -maxdepth 1 -type f ! -name lock | sort | xargs sha256sum | sha256sum",
 )
+# Prints the URLs of the archives, each once for each of its indices.
+ARCHIVES = ("apt-get", "indextargets", "--format", "$(REPO_URI)")
 # Prints the lines that depwait.parse_available takes. The last one says that all went well: the shell forgets how
 # apt-cache ended.
 DUMP_AVAILABLE = (
@@ -42,6 +45,8 @@ APT::Get::Assume-Yes "true";
 APT::Update::Error-Mode "any";
 APT::Keep-Downloaded-Packages "false";
 Acquire::Languages "none";
+Acquire::http::Proxy "http://{PROXY[0]}:{PROXY[1]}";
+Acquire::http::Pipeline-Depth "0";
 Acquire::Retries "2";
 Acquire::http::Timeout "30";
 Acquire::https::Timeout "30";

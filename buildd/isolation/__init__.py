@@ -81,14 +81,13 @@ class Root(Protocol):
         self,
         argv: Sequence[str],
         *,
-        network: Reach | bool | None,
+        network: Reach | None,
         stdin: bytes = b"",
         output: Callable[[bytes], None] | None = None,
     ) -> Exit:
         """Run a command inside, as the root user of the build. Nothing that it starts outlives it.
 
-        :param network: what it may reach, by the proxy at enter.PROXY; None or False: nothing but itself. (True: the
-            host's network, until all that uses it has a proxy.)
+        :param network: what it may reach, by the proxy at enter.PROXY; None: nothing but itself.
         :param output: takes its standard output; None: the build's log.
         """
         ...

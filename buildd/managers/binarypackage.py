@@ -4,22 +4,20 @@ import errno
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from buildd.config import BuilddConfig
 from buildd.control import ControlError
 from buildd.disk_use import FREE_BYTES_MIN, Usage
-from buildd.isolation import Isolation, LimitReached
+from buildd.isolation import LimitReached
 from buildd.managers import chroot, dependencies
-from buildd.managers.base import BuildRequest, BuildResult, InThread
-from buildd.managers.building import Building, Host, free_bytes
+from buildd.managers.base import BuildRequest, BuildResult
+from buildd.managers.building import Building, Host
 from buildd.managers.direct import Direct
-from buildd.managers.memos import Memos
 from buildd.managers.package_builder import PackageBuilder
 from buildd.managers.plan import Plan, make_plan
+from buildd.managers.rootfiles import CURRENTLY_BUILDING, currently_building
 from buildd.managers.with_sbuild import WithSbuild
-from buildd.process import Children, Reactor
+from buildd.process import Children
 from buildd.protocol import BuildStatus, Cause, PackageBuilderName, Sha1
 
 _PACKAGE_BUILDERS: Mapping[PackageBuilderName, PackageBuilder] = {
@@ -35,16 +33,8 @@ Step = Callable[[Building], Awaitable[BuildResult | None]]  # None: go on with t
 class BinaryPackageManager:
     """Builds packages in roots that an isolation backend makes."""
 
-    def __init__(
-        self,
-        config: BuilddConfig,
-        isolation: Isolation,
-        reactor: Reactor,
-        in_thread: InThread = deferToThread,
-        free: Callable[[Path], int] = free_bytes,
-    ) -> None:
-        memos = Memos((config.layers or config.directory / "layers") / "memos")
-        self._host = Host(config, isolation, memos, reactor, in_thread, free)
+    def __init__(self, host: Host) -> None:
+        self._host = host
 
     def check(self, request: BuildRequest) -> Plan:
         """See BuildManager.check."""
@@ -121,6 +111,7 @@ def _package_builder(build: Building) -> PackageBuilder:
 
 async def _build(build: Building) -> BuildResult | None:
     """Have the package built, by the package builder that was asked for."""
+    build.root.put(CURRENTLY_BUILDING, currently_building(build.plan))
     try:
         verdict = await _package_builder(build).build(build)
     except LimitReached as exc:

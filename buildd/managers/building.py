@@ -1,11 +1,12 @@
 """A package build under way: its request and plan, its root, and how it ends. What all stages have in common."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildd import apt
+from buildd.archives import Snapshot
 from buildd.causes import limit_cause
 from buildd.config import BuilddConfig
 from buildd.isolation import Isolation, Root
@@ -15,6 +16,7 @@ from buildd.managers.memos import Memos
 from buildd.managers.plan import Plan
 from buildd.process import Children, Exit, Reactor
 from buildd.protocol import BuildStatus, Cause
+from buildd.reach import Reach
 
 _OUTPUT_MAX = 1 << 20  # Bytes of apt's words that are looked at.
 
@@ -33,6 +35,7 @@ class Host:
     memos: Memos
     reactor: Reactor
     in_thread: InThread
+    unchanged: Callable[[Snapshot, str, float], Awaitable[bool]]  # See ArchiveWatch.unchanged.
     free_bytes: Callable[[Path], int] = free_bytes
 
 
@@ -41,7 +44,9 @@ class Prepared:
     """A chroot that was prepared and brought up to date."""
 
     layer_key: LayerKey
-    state: str  # Of its archives then.
+    state: str  # Of its archives then: a digest of all that apt knew of them,
+    snapshot: str  # and what to ask them by, as archives.Snapshot writes it.
+    archives: list[str]  # Their URLs.
     user_ids: str  # "uid:gid" of the build user.
 
 
@@ -54,6 +59,7 @@ class Building:
     host: Host
     children: Children
     below: tuple[Layer, ...] = ()  # The layers between root and chroot, the topmost first.
+    archives: list[str] = field(default_factory=list)  # Their URLs, which is all that apt may reach.
     _base: Layer | None = None  # The chroot as it was unpacked.
     _prepared: Prepared | None = None
     _held: list[Layer] = field(default_factory=list)  # Nobody takes them away before release().
@@ -120,10 +126,10 @@ class Building:
             layer.release()
 
     async def apt(self, command: tuple[str, ...]) -> tuple[Exit, str]:
-        """Run apt in the root, with network and what credentials there are; how it ended, and its words."""
-        said = Kept(self.request.log.write)
+        """Run apt in the root, with the archives in reach and what credentials there are; how it ended, its words."""
+        said, reach = Kept(self.request.log.write), Reach.of(self.archives)
         stdin = self.plan.auth_conf.encode()
-        ended = await self.root.run(apt.with_credentials(command), network=True, stdin=stdin, output=said)
+        ended = await self.root.run(apt.with_credentials(command), network=reach, stdin=stdin, output=said)
         return ended, said.text()
 
     def stopped(self, ended: Exit) -> BuildResult | None:

@@ -2,9 +2,11 @@
 
 import hashlib
 import re
+import time
 from dataclasses import asdict
 
 from buildd import apt
+from buildd.archives import TELL, TOLD_MAX, Snapshot, UnknownArchives, parse
 from buildd.dpkg import BUILD_USER
 from buildd.isolation import BrokenChroot, LimitReached
 from buildd.isolation.layers import LayerKey, layer_key, layer_note
@@ -12,6 +14,7 @@ from buildd.managers.base import BuildResult
 from buildd.managers.building import Building, Kept, Prepared
 from buildd.managers.rootfiles import PREPARE, root_files
 from buildd.protocol import BuildStatus
+from buildd.reach import Reach, Refused, archive_urls
 
 _IDS_MAX = 65533  # Below nobody's, and of those that a build has.
 _PREPARED = re.compile(r"([a-z0-9-]+) ([0-9]{1,5}):([0-9]{1,5})\n", re.ASCII)
@@ -30,20 +33,21 @@ async def unpack(build: Building) -> BuildResult | None:
 
 async def bring_up_to_date(build: Building) -> BuildResult | None:
     """Have a root on the chroot as a dist-upgrade leaves it now; what was done for these archives is used again."""
-    files = await build.host.in_thread(root_files, build.plan, build.host.config)
+    files = await build.host.in_thread(root_files, build.plan)
     key = layer_key("prepared", build.request.chroot_sha1, hashlib.sha256(files).hexdigest())
     async with build.host.isolation.turn(key):
         known = _remembered(build, key)
         layer = await build.find(known.layer_key) if known else None
         if known is not None and layer is not None:
-            build.prepared = known
+            build.prepared, build.archives = known, known.archives
             build.open(layer)
-            if await _archives_say_unchanged(build):
+            if await _are_unchanged(build, known):
+                build.request.log.say("The archives are as they were when the chroot was brought up to date.")
                 return None
             # apt knows best. It fetches what has changed, on top of what it has.
             if (ended := await _update(build)) is not None:
                 return ended
-            if await _state_of_archives(build) == known.state:
+            if await _said(build, apt.STATE) == known.state:
                 build.open(layer)
                 return None
         build.open()
@@ -52,13 +56,15 @@ async def bring_up_to_date(build: Building) -> BuildResult | None:
 
 async def _make(build: Building, files: bytes, key: LayerKey) -> BuildResult | None:
     """Prepare, update, upgrade, from the chroot as it was unpacked; keep that, and remember it under this key."""
-    prepared = await _prepare(build, files)
-    if isinstance(prepared, BuildResult):
-        return prepared
+    user_ids = await _prepare(build, files)
+    if isinstance(user_ids, BuildResult):
+        return user_ids
+    build.archives = list(archive_urls(build.plan.sources)) or (await _said(build, apt.ARCHIVES)).split()
     if (ended := await _update(build)) is not None:
         return ended
-    state = await _state_of_archives(build)
-    build.prepared = Prepared(layer_key("updated", key, state), state, prepared)
+    state = await _said(build, apt.STATE)
+    snapshot = await _snapshot(build)
+    build.prepared = Prepared(layer_key("updated", key, state), state, snapshot, build.archives, user_ids)
     if (layer := await build.find(build.prepared.layer_key)) is not None:
         build.open(layer)  # Only what it was for had been forgotten.
     else:
@@ -85,7 +91,7 @@ async def _prepare(build: Building, files: bytes) -> BuildResult | str:
     build.begin("prepare chroot")
     said = Kept(None)
     arguments = ["sh", "-c", PREPARE, "prepare", "replace" if build.plan.arguments.archives else "keep"]
-    ended = await build.root.run(arguments, network=False, stdin=files, output=said)
+    ended = await build.root.run(arguments, network=None, stdin=files, output=said)
     if not ended.ok:
         return build.stopped(ended) or build.end(
             BuildStatus.CHROOTFAIL, f"the chroot is damaged: preparing it ended with {ended}"
@@ -114,15 +120,27 @@ async def _upgrade(build: Building) -> BuildResult | None:
     return await _apt(build, apt.UPGRADE, "the chroot could not be brought up to date")
 
 
-async def _archives_say_unchanged(build: Building) -> bool:
-    """Whether no archive has changed since the layer was made that the root is on."""
-    return False
+async def _are_unchanged(build: Building, known: Prepared) -> bool:
+    """Whether the archives are as they were when this was made, as they say themselves."""
+    snapshot = Snapshot.from_json(known.snapshot)
+    return await build.host.unchanged(snapshot, build.plan.auth_conf, time.time())
 
 
-async def _state_of_archives(build: Building) -> str:
-    """A digest of all that apt knows of its archives."""
+async def _snapshot(build: Building) -> str:
+    """What to ask the archives by, the next time."""
+    told = Kept(None, TOLD_MAX)
+    ended = await build.root.run(TELL, network=None, output=told)
+    try:
+        return parse(told.text(), Reach.of(build.archives)).to_json() if ended.ok else Snapshot().to_json()
+    except (UnknownArchives, Refused) as exc:
+        build.request.log.say(f"Each build is going to fetch the package lists: {exc}")
+        return Snapshot().to_json()
+
+
+async def _said(build: Building, command: tuple[str, ...]) -> str:
+    """What a command in the root wrote, without network; when it failed, something that nothing is equal to."""
     said = Kept(None)
-    ended = await build.root.run(apt.STATE, network=False, output=said)
+    ended = await build.root.run(command, network=None, output=said)
     return said.text().strip() if ended.ok else f"unknown in {build.request.build_id}: {ended}"
 
 

@@ -41,7 +41,7 @@ async def _resolve(build: Building) -> Sequence[str] | BuildResult:
         return [str(package) for package in remembered]
     build.root.put(DEPENDENCY_DSC, build.plan.dependency_dsc.encode())
     said = Kept(build.request.log.write)
-    ended = await build.root.run(apt.build_dep(f"/{DEPENDENCY_DSC}", resolve=True), network=False, output=said)
+    ended = await build.root.run(apt.build_dep(f"/{DEPENDENCY_DSC}", resolve=True), network=None, output=said)
     if not ended.ok:
         return build.stopped(ended) or await _explain(build, said.text())
     try:
@@ -73,7 +73,7 @@ async def _explain(build: Building, explanation: str) -> BuildResult:
     """Dep-wait, when something is missing from the archives; else the package asks for what cannot be."""
     in_thread = build.host.in_thread
     listed = Kept(None, _AVAILABLE_MAX)
-    ended = await build.root.run(apt.DUMP_AVAILABLE, network=False, output=listed)
+    ended = await build.root.run(apt.DUMP_AVAILABLE, network=None, output=listed)
     if (stopped := build.stopped(ended)) is not None:
         return stopped
     if listed.cut:

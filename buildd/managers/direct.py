@@ -41,8 +41,9 @@ class Direct:
 
 async def _run(build: Building, job: direct.Job) -> direct.Report:
     private = _private(build)
-    await build.host.in_thread(_lay_out, private, build.request.files)
-    ended = await build.root.run(["sh", "-c", direct.script(job, build.user_ids)], network=False)
+    entry = dpkg.changelog_entry(build.plan.dsc, build.plan.arguments, time.time())
+    await build.host.in_thread(_lay_out, private, build.request.files, entry)
+    ended = await build.root.run(["sh", "-c", direct.script(job, build.user_ids)], network=None)
     if ended.limit is not None:
         raise LimitReached(ended)
     report = private / direct.REPORT
@@ -59,12 +60,12 @@ def _job(plan: Plan, jobs: int) -> direct.Job:
     return direct.Job(
         source=plan.dsc.source,
         source_version=plan.dsc.version,
-        version=plan.dsc.version,
+        version=dpkg.binary_version(plan.dsc, arguments),
         dsc=plan.dsc_name,
         distribution=arguments.suite,
         build_architecture=arguments.arch_tag,
-        host_architecture=arguments.arch_tag,
-        profiles=(),
+        host_architecture=dpkg.host_architecture(arguments),
+        profiles=dpkg.profiles(arguments),
         build_type=dpkg.build_type(arguments),
         # sbuild rewrites the field.
         options=(*dpkg.options(arguments), f"--changes-option=-DDistribution={arguments.suite}"),
@@ -72,11 +73,16 @@ def _job(plan: Plan, jobs: int) -> direct.Job:
     )
 
 
-def _lay_out(private: Path, files: Mapping[FileName, Path]) -> None:
-    """Copies, and not links: root of the build's namespaces is who owns the cache outside."""
+def _lay_out(private: Path, files: Mapping[FileName, Path], entry: str) -> None:
+    """Put what the script needs into the root.
+
+    Copies, and not links: root of the build's namespaces is who owns the cache outside.
+    """
     private.mkdir(mode=0o700)
     (private / direct.RESULTS).mkdir()
     source = private / direct.SOURCE
     source.mkdir()
+    if entry:
+        (private / direct.ENTRY).write_text(entry, encoding="utf-8")
     for name, path in files.items():
         shutil.copyfile(path, source / name)

@@ -12,6 +12,7 @@ from buildd.protocol import (
     ProtocolError,
     parse_binarypackage_arguments,
 )
+from buildd.reach import Reach, Refused, archive_urls
 from buildd.relations import Alternatives
 
 
@@ -39,6 +40,10 @@ def make_plan(request: BuildRequest, architecture: str) -> Plan:
     arguments = parse_binarypackage_arguments(request.arguments, architecture)
     key_files = apt.key_files(arguments.trusted_keys)
     sources, auth_conf = apt.split_credentials(arguments.archives)
+    try:
+        Reach.of(archive_urls(sources))
+    except Refused as exc:
+        raise ProtocolError(f"archives: {exc}") from exc
     names = [name for name in request.files if name.endswith(".dsc")]
     if len(names) != 1:
         raise ProtocolError(f"filemap must name one .dsc, not {len(names)}")

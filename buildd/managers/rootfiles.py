@@ -1,11 +1,9 @@
-"""What is written into the root of a build before apt and sbuild work in it. Pure, but for the host's resolv.conf."""
+"""What is written into the root of a build before apt and sbuild work in it. Pure."""
 
 import io
 import tarfile
-from pathlib import Path
 
 from buildd import apt
-from buildd.config import BuilddConfig
 from buildd.dpkg import BUILD_USER
 from buildd.managers.plan import Plan
 from buildd.sbuild import WRAPPER, WRAPPER_SCRIPT
@@ -45,13 +43,12 @@ _PROGRAMS = {
 }
 
 
-def root_files(plan: Plan, config: BuilddConfig) -> bytes:
+def root_files(plan: Plan) -> bytes:
     """A tar archive of the files, all of them root's. Keys may be megabytes: call it in a thread."""
-    proxy = f'Acquire::http::Proxy "{config.apt_proxy}";\n' if config.apt_proxy else ""
     files = {
-        "etc/apt/apt.conf.d/99debfarm": (apt.CONFIGURATION + proxy).encode(),
+        "etc/apt/apt.conf.d/99debfarm": apt.CONFIGURATION.encode(),
         "etc/hosts": b"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
-        "etc/resolv.conf": _resolver(),
+        "etc/resolv.conf": b"# No name is looked up in here: what may be reached is reached by a proxy.\n",
         **_PROGRAMS,
         **{f"etc/apt/trusted.gpg.d/{name}": key for name, key in plan.key_files.items()},
     }
@@ -71,14 +68,6 @@ def currently_building(plan: Plan) -> bytes:
         "Build-Debug-Symbols": "yes" if arguments.build_debug_symbols else "",
     }
     return "".join(f"{name}: {value}\n" for name, value in fields.items() if value).encode()
-
-
-def _resolver() -> bytes:
-    """The host's, as apt uses the host's network."""
-    try:
-        return Path("/etc/resolv.conf").read_bytes()
-    except OSError:
-        return b""
 
 
 def _tar(files: dict[str, bytes]) -> bytes:

@@ -31,6 +31,7 @@ class FakeIsolation:
     unremovable: frozenset[str] = frozenset()  # Names of directories that cannot be removed.
     removed: list[Path] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
+    kept: dict[LayerKey, Layer] = field(default_factory=dict)
     put: dict[str, bytes] = field(default_factory=dict)
     inputs: dict[str, bytes] = field(default_factory=dict)  # Command to its standard input.
 
@@ -44,14 +45,15 @@ class FakeIsolation:
         return FakeRoot(self, directory, directory)
 
     async def find(self, key: LayerKey) -> Layer | None:
-        return None
+        return self.kept.get(key)
 
     @asynccontextmanager
     async def turn(self, key: LayerKey) -> AsyncIterator[None]:
         yield
 
     async def keep(self, key: LayerKey, root: object, note: str) -> Layer:
-        return Layer(Path("/nowhere"), note)
+        self.kept[key] = Layer(Path("/nowhere"), note)
+        return self.kept[key]
 
     async def remove(self, directory: Path) -> None:
         if directory.name in self.unremovable:
@@ -83,7 +85,7 @@ class FakeRoot:
         self,
         argv: Sequence[str],
         *,
-        network: Reach | bool | None,
+        network: Reach | None,
         stdin: bytes = b"",
         output: Callable[[bytes], None] | None = None,
     ) -> Exit:
@@ -105,4 +107,4 @@ class FakeRoot:
         binds: Mapping[Path, Path] | None = None,
         network: Reach | None = None,
     ) -> Exit:
-        return await self.run(argv, network=False)
+        return await self.run(argv, network=None)

@@ -1,7 +1,8 @@
 """The stages of a package build, and whom their failures blame."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,14 +10,17 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.testing import MemoryReactorClock
 
+from buildd.archives import Snapshot
 from buildd.config import read_config
 from buildd.depwait import COMPLETE
 from buildd.isolation import BrokenChroot, LimitReached
 from buildd.limits import Limit
 from buildd.managers.base import BuildResult
 from buildd.managers.binarypackage import BinaryPackageManager
+from buildd.managers.building import Host
+from buildd.managers.memos import Memos
 from buildd.process import Exit
-from buildd.protocol import BuildStatus
+from buildd.protocol import BuildId, BuildStatus
 from buildd.tests.fake_isolation import Answer, FakeIsolation
 from buildd.tests.test_plan import request
 
@@ -32,10 +36,29 @@ def at_once(blocking: Callable[..., T], /, *args: object) -> Deferred[T]:
     return succeed(blocking(*args))
 
 
-def manager(isolation: FakeIsolation, tmp_path: Path, free: int = 1 << 40) -> BinaryPackageManager:
-    config = read_config(None, {}, {"directory": str(tmp_path), "architecture": "amd64"})
+def manager(
+    isolation: FakeIsolation, tmp_path: Path, free: int = 1 << 40, archives: Sequence[bool] = ()
+) -> BinaryPackageManager:
+    """
+    :param archives: whether they are unchanged, each time that they are asked.
+    """
+    answers = iter(archives)
+
+    async def unchanged(snapshot: Snapshot, auth_conf: str, now: float) -> bool:
+        return next(answers)
+
     reactor: Any = MemoryReactorClock()  # type: ignore[no-untyped-call]
-    return BinaryPackageManager(config, isolation, reactor, at_once, lambda path: free)
+    return BinaryPackageManager(
+        Host(
+            config=read_config(None, {}, {"directory": str(tmp_path), "architecture": "amd64"}),
+            isolation=isolation,
+            memos=Memos(tmp_path / "memos"),
+            reactor=reactor,
+            in_thread=at_once,
+            unchanged=unchanged,
+            free_bytes=lambda path: free,
+        )
+    )
 
 
 def build(
@@ -185,3 +208,71 @@ def test_what_cannot_be_removed_at_start_is_left(tmp_path: Path) -> None:
     done = Deferred.fromCoroutine(manager(isolation, tmp_path).recover(builds, frozenset()))
     assert done.result is None
     assert {path.name for path in isolation.removed} == {"one", "two"}
+
+
+ALL = ["update", "dist-upgrade", "/build-dependencies.dsc", "/build-dependencies.dsc"]
+
+
+def words(isolation: FakeIsolation) -> list[str]:
+    """What was asked of apt that takes long: the last word of each command."""
+    return [word for word in (command.split()[-1] for command in isolation.commands) if word in ALL]
+
+
+RESOLVED = Answer(words="'http://h/aa_1_all.deb' aa_1_all.deb 1 SHA256:ab\n")
+
+
+def commands_of_two_builds(tmp_path: Path, unchanged: bool, states: tuple[str, str], second: str) -> list[list[str]]:
+    """What each of two builds on one chroot has apt do.
+
+    :param states: of the archives, for each build.
+    :param second: more of the second's .dsc.
+    """
+    isolation = FakeIsolation({"prepare": PREPARED, "--print-uris build-dep": RESOLVED, "sbuild": Answer(FAILED)})
+    builder = manager(isolation, tmp_path, archives=[unchanged])
+    done = []
+    for number, (state, more) in enumerate(zip(states, ("Build-Depends: aa\n", second), strict=True)):
+        isolation.answers["sha256sum | sha256sum"] = Answer(words=state)
+        asked = request(tmp_path / str(number), more)
+        Deferred.fromCoroutine(builder.build(asked, builder.check(asked)))
+        done.append(words(isolation))
+        isolation.commands.clear()
+    return done
+
+
+def test_what_was_built_before_is_built_without_apt(tmp_path: Path) -> None:
+    """While the archives say that nothing has changed."""
+    assert commands_of_two_builds(tmp_path, True, ("one", "one"), "Build-Depends: aa\n") == [ALL, []]
+
+
+def test_other_relations_are_resolved_and_may_share_a_layer(tmp_path: Path) -> None:
+    """When it is the same packages that they come to."""
+    first, second = commands_of_two_builds(tmp_path, True, ("one", "one"), "Build-Depends: aa (>= 1)\n")
+    assert (first, second) == (ALL, ["/build-dependencies.dsc"])
+
+
+def test_what_must_go_makes_another_layer(tmp_path: Path) -> None:
+    """Build-Conflicts are not among what is fetched."""
+    _, second = commands_of_two_builds(tmp_path, True, ("one", "one"), "Build-Depends: aa\nBuild-Conflicts: bb\n")
+    assert second == ["/build-dependencies.dsc"] * 2
+
+
+def test_an_archive_that_cannot_say_is_asked_by_apt(tmp_path: Path) -> None:
+    """What apt finds as it was is as good."""
+    assert commands_of_two_builds(tmp_path, False, ("one", "one"), "Build-Depends: aa\n") == [ALL, ["update"]]
+
+
+def test_no_layer_outlives_a_change_in_its_archives(tmp_path: Path) -> None:
+    """All is made anew, from the chroot as it was unpacked."""
+    _, second = commands_of_two_builds(tmp_path, False, ("one", "two"), "Build-Depends: aa\n")
+    assert second == ["update", *ALL]
+
+
+def test_a_state_that_cannot_be_told_is_never_the_same(tmp_path: Path) -> None:
+    """A chroot without the means is built on, each time from the start."""
+    isolation = FakeIsolation({"prepare": PREPARED, "sha256sum | sha256sum": Answer(FAILED)})
+    builder = manager(isolation, tmp_path, archives=[False])
+    for number in range(2):
+        asked = replace(request(tmp_path / str(number)), build_id=BuildId(f"b-{number}"))
+        isolation.commands.clear()
+        Deferred.fromCoroutine(builder.build(asked, builder.check(asked)))
+    assert "dist-upgrade" in words(isolation)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from buildd.buildlog import BuildLog
-from buildd.config import BuilddConfig, read_config
+from buildd.config import BuilddConfig
 from buildd.limits import configured_limits
 from buildd.managers.base import BuildRequest
 from buildd.managers.plan import Plan, make_plan
@@ -96,7 +96,7 @@ def test_passwords_are_in_no_file_of_the_root(tmp_path: Path) -> None:
 
 
 def files(made: Plan) -> bytes:
-    return root_files(made, read_config(None, {}, {"architecture": "amd64"}))
+    return root_files(made)
 
 
 def test_roots_of_different_archives_and_keys_have_different_files(tmp_path: Path) -> None:
