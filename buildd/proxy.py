@@ -91,6 +91,7 @@ class Serving:
         self._upstream = proxy.upstream
         self._say = say
         self._refused: dict[str, None] = {}
+        self._stopped = False
         self._connector = Connector(reactor, proxy.resolve, proxy.patience.connect_s, self._check_address)
         self._pool = connection_pool(reactor, CONNECTIONS_MAX)
         self._agent: Any
@@ -108,6 +109,9 @@ class Serving:
 
     def stop(self) -> None:
         """Close every connection, and listen no more. Once more is fine."""
+        if self._stopped:
+            return
+        self._stopped = True
         self._port.stopListening()
         for client in tuple(self.clients):
             client.abort()

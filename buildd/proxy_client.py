@@ -35,12 +35,13 @@ _HOP_BY_HOP: Final = frozenset(
     b"connection content-length keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer"
     b" transfer-encoding upgrade".split()
 )
+# apt shows these, and for a tunnel nothing else: apt.did_not_answer knows the last two by their words.
 _PHRASES: Final = {
     400: b"Bad Request",
     403: b"Forbidden by the builder",
     431: b"Request Header Fields Too Large",
-    502: b"Bad Gateway",
-    504: b"Gateway Timeout",
+    502: b"Could not connect any further",
+    504: b"Connection timed out further on",
 }
 _OWN_ANSWER: Final = (
     b"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: %s\r\n\r\n%s"

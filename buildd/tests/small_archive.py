@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import os
 import shutil
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -54,7 +55,8 @@ def gpg(home: Path, *arguments: str, data: bytes = b"") -> bytes:
 class SmallArchive:
     """dists/stable with one component, and pool/; or with `flat` all in one folder and without a release file."""
 
-    def __init__(self, *, flat: bool = False) -> None:
+    def __init__(self, *, flat: bool = False, tls: bool = False) -> None:
+        """:param tls: it is localhost's, by https, with a certificate that `certificate` alone vouches for."""
         self.folder = Path(tempfile.mkdtemp(prefix="archive-"))
         self.flat = flat
         self.requests: list[tuple[str, int]] = []  # Paths, and how they were answered.
@@ -65,9 +67,14 @@ class SmallArchive:
         (self.folder / "files/pool").mkdir(parents=True)
         handler = functools.partial(_Files, self, directory=str(self.folder / "files"))
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        scheme, host = "http", "127.0.0.1"
+        self.certificate = self.folder / "certificate"
+        if tls:
+            scheme, host = "https", "localhost"
+            self._server.socket = server_tls(self.certificate, host).wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        self.url = f"{scheme}://{host}:{self._server.server_port}/"
 
     def close(self) -> None:
         """Serve no more."""
@@ -136,6 +143,17 @@ class SmallArchive:
             (suite / "Release.gpg").write_bytes(gpg(_signing_home(), "--detach-sign", "--armor", data=text))
         else:
             (suite / "InRelease").write_bytes(gpg(_signing_home(), "--clearsign", data=text))
+
+
+def server_tls(certificate: Path, host: str) -> ssl.SSLContext:
+    """What a server of this name needs; the certificate is written to that file, the key beside it."""
+    key = certificate.with_suffix(".key")
+    made = [*("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")]
+    made += ["-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}", "-days", "2"]
+    subprocess.run([*made, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
 
 
 class _Files(http.server.SimpleHTTPRequestHandler):

@@ -3,9 +3,9 @@
 import contextlib
 import functools
 import http.server
+import shutil
 import socket
 import ssl
-import subprocess
 import tempfile
 import threading
 import time
@@ -24,6 +24,7 @@ from buildd.connecting import Patience
 from buildd.proxy import CONNECTIONS_MAX, ArchiveProxy, Serving
 from buildd.reach import Reach
 from buildd.tests.running import FileServer, Script, hang, slow, status_line, whole
+from buildd.tests.small_archive import server_tls
 
 CONTENT = bytes(range(256)) * 1000
 PATIENCE = Patience(connect_s=0.5, idle_s=0.5)
@@ -501,18 +502,15 @@ class ProxyTests(TestCase):
                 assert connection.recv(1) == b""
         with pytest.raises(ConnectionRefusedError):
             self.connect()
+        reactor.callFromThread(self.serving.stop)  # type: ignore[attr-defined]
 
     # --- tunnels
 
     def tls_server(self) -> tuple[int, Path]:
         """A server that says "secret" to one client by TLS; its port and certificate."""
         directory = Path(tempfile.mkdtemp())
-        made = [*("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")]
-        made += ["-subj", "/CN=secret.example", "-addext", "subjectAltName=DNS:secret.example", "-days", "2"]
-        made += ["-keyout", str(directory / "key"), "-out", str(directory / "certificate")]
-        subprocess.run(made, check=True, capture_output=True)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(directory / "certificate", directory / "key")
+        self.addCleanup(shutil.rmtree, directory)
+        context = server_tls(directory / "certificate", "secret.example")
         listening = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(listening.close)
 
