@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from buildd.protocol import DEFAULT_PORT, PackageBuilderName, ProtocolError, parse_architecture
+from buildd.reach import Reach, Refused
 from buildd.settings import (
     ConfigError,
     key,
@@ -98,10 +99,20 @@ def parse_package_builder(text: str) -> PackageBuilderName:
 
 
 def parse_proxy(text: str) -> str:
-    """An http URL, or nothing. It is going to stand in quotes in a configuration of apt's."""
-    if not re.fullmatch(r"[A-Za-z0-9._~:/@%\[\]-]*", text, re.ASCII):
-        raise ValueError("is not the URL of a proxy")
+    """The URL of a proxy that is spoken to by http, or nothing."""
+    if text and not text.startswith("http://"):
+        raise ValueError("is not the URL of a proxy, such as http://localhost:3142")
     return parse_url(text)
+
+
+def parse_hosts(text: str) -> tuple[str, ...]:
+    """HOST or HOST:PORT, any number of them, with white space between."""
+    hosts = tuple(text.split())
+    try:
+        Reach.of_hosts(hosts)
+    except Refused as exc:
+        raise ValueError(f"has {exc.what!r} in it, which is neither HOST nor HOST:PORT") from None
+    return hosts
 
 
 def parse_own_architecture(text: str) -> str:
@@ -154,6 +165,7 @@ class BuilddConfig:
     package_builder: PackageBuilderName = key("binarypackage", "builder", "sbuild", parse_package_builder)  # noqa: RUF009
     jobs: int = key("binarypackage", "jobs", "", parse_jobs)
     apt_proxy: str = key("binarypackage", "apt_proxy", "", parse_proxy)
+    network_hosts: tuple[str, ...] = key("binarypackage", "network_hosts", "", parse_hosts)
 
 
 def read_config(

@@ -74,10 +74,27 @@ def test_bad_value_is_a_mistake(line: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["builder = pbuilder", "jobs = 0", "jobs = many", 'apt_proxy = http://x"; evil', "apt_proxy = localhost"]
+    "line",
+    [
+        *(
+            "builder = pbuilder",
+            "jobs = 0",
+            "jobs = many",
+            "apt_proxy = localhost",
+            "apt_proxy = https://x",
+            "apt_proxy = http://",
+        ),
+        *(
+            "network_hosts = *",
+            "network_hosts = a http://b",
+            "network_hosts = a:0",
+            "network_hosts = a, b",
+            "network_hosts = a/b",
+        ),
+    ],
 )
 def test_bad_value_for_builds_is_a_mistake(line: str, tmp_path: Path) -> None:
-    """Of what is used for builds, too; what goes into apt's configuration must not say more than an address."""
+    """Of what is used for builds, too; a host that a package may reach is one that nobody can take for another."""
     (mistake,) = _mistakes(f"[binarypackage]\n{line}\n", tmp_path)
     assert mistake.startswith(f"buildd.conf: [binarypackage] {line.split(maxsplit=1)[0]}: ")
 
@@ -147,3 +164,11 @@ def test_percent_signs_are_plain_characters(tmp_path: Path) -> None:
     path = tmp_path / "buildd.conf"
     path.write_text("[builder]\nlabel = 100%(host)s\n")
     assert read_config(path).label == "100%(host)s"
+
+
+def test_hosts_that_packages_may_reach(tmp_path: Path) -> None:
+    """None, unless the file lists some; each is as it was written."""
+    path = tmp_path / "buildd.conf"
+    path.write_text("[binarypackage]\nnetwork_hosts = pypi.example\n    git.example:8443 [2001:db8::1]:80\n")
+    assert read_config(path).network_hosts == ("pypi.example", "git.example:8443", "[2001:db8::1]:80")
+    assert BuilddConfig().network_hosts == ()
