@@ -4,7 +4,8 @@ Both are counted: how often in a row the builder has failed, and the build. A bu
 build it has is likely the broken one, and the other way round. The table is Launchpad's; two flaws around it are
 mended elsewhere: a builder's count is zeroed when a build *ends* properly there, not when one begins (gathering.py);
 and a build is not sent back to the builder that lost it while another could take it (queue.candidates), nor, when no
-other could, counted against for that again (recovery.py). A builder that says itself that it failed is judged alone.
+other could, counted against for that again (recovery.py). A builder that says itself that it failed is judged alone,
+until the build has broken several.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from enum import StrEnum
 
 RETRIES = 3  # A failure that both share is tried again where it is, until there were this many.
 DISABLE_AT = 5  # A builder that failed this often in a row is taken out of service.
+BREAKDOWNS = 3  # A build with which so many builders in a row said that they had failed is to blame.
 GRACE = 5  # So many scans in a row must fail before that is one failure; see scanner.py.
 
 
@@ -58,9 +60,13 @@ def judge(builder_failures: int, job_failures: int, *, may_retry: bool, isolatio
     return judge_builder(builder_failures)
 
 
-def judge_builder(failures: int) -> Verdict:
-    """Judge a failure that is the builder's alone; the build is requeued.
+def judge_builder(failures: int, breakdowns: int = 0) -> Verdict:
+    """Judge a failure that is the builder's alone, as it says itself. The build is requeued; but what breaks one
+    builder after the other must not go through the whole farm.
 
     :param failures: of the builder, in a row, this one included.
+    :param breakdowns: of builders that had the build, in a row, this one included.
     """
+    if breakdowns >= BREAKDOWNS:
+        return Verdict(BuilderVerdict.FORGIVE if failures == 1 else BuilderVerdict.CLEAN, JobVerdict.FAIL)
     return Verdict(BuilderVerdict.DISABLE if failures >= DISABLE_AT else BuilderVerdict.CLEAN, JobVerdict.REQUEUE)

@@ -12,14 +12,17 @@ from xml.parsers.expat import ExpatError
 from defusedxml.xmlrpc import DefusedExpatParser
 
 from buildd.protocol import (
+    ERROR_MAX,
     STATUSES_WITH_FILES,
     BuildAnswer,
     BuilderStatus,
     BuildId,
     BuildStatus,
+    Cause,
     FileName,
     Sha1,
     parse_build_id,
+    parse_cause,
     parse_filemap,
 )
 from buildmaster.builder_http import BodyReader, BuilderError, BuilderHttp, BuilderUnreachable
@@ -28,6 +31,7 @@ ANSWER_LIMIT_BYTES = 4 << 20  # The longest honest one is the filemap of a build
 DEPTH_LIMIT = 8  # Arrays and structs inside each other; the protocol needs three.
 FILES_LIMIT = 20_000  # In one filemap.
 TEXT_LIMIT = 8_192  # Characters; a longer text is cut.
+LINES_LIMIT = 40  # Of a text that has several.
 UNKNOWN_METHOD = 8001  # The fault that twisted.web answers.
 
 
@@ -71,6 +75,8 @@ class Status:
     filemap: Mapping[FileName, Sha1] | None = None  # While WAITING, for STATUSES_WITH_FILES.
     dependencies: str = ""
     reason: str = ""
+    cause: Cause | None = None  # Of a failure; a stock daemon tells none.
+    error: str = ""  # Lines of the log that tell what went wrong.
 
 
 class BuilderClient:
@@ -279,6 +285,8 @@ def _parse_waiting(answer: Mapping[object, object], version: str, build_id: Buil
         filemap=filemap,
         dependencies=_text(answer.get("dependencies", "")),
         reason=_text(answer.get("reason", "")),
+        cause=parse_cause(answer.get("cause")),
+        error=_lines(answer.get("error", "")),
     )
 
 
@@ -301,3 +309,11 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         return "" if value is None else f"a {type(value).__name__}"
     return "".join(c if c.isprintable() else " " for c in value[:TEXT_LIMIT]).strip()
+
+
+def _lines(value: object) -> str:
+    """A builder's words, as lines that can be shown and stored."""
+    if not isinstance(value, str):
+        return ""
+    lines = value[:ERROR_MAX].split("\n")[:LINES_LIMIT]
+    return "\n".join("".join(c if c.isprintable() else " " for c in line).rstrip() for line in lines).strip("\n")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Connection, Row, and_, delete, func, select, update
 
-from buildd.protocol import BuildId, FileName
+from buildd.protocol import BuildId, Cause, FileName
 from buildmaster import files
 from buildmaster.lifecycle import ENDED, BuildState, Event, after
 from buildmaster.scoring import ArchivePurpose, Pocket, Urgency, score
@@ -134,12 +134,16 @@ def record(
     *,
     reason: str = "",
     dependencies: str = "",
+    cause: Cause | None = None,
+    error: str = "",
     pause_s: float = 0.0,
 ) -> BuildState:
     """Let an event happen to a build, and keep the queue in step. Returns the state that it leads to.
 
     :param reason: why, in words; kept beside the new state.
     :param dependencies: for DEPENDENCIES_MISSING, what is missing.
+    :param cause: for an attempt that failed, why, as far as its builder says;
+    :param error: and the lines of its log that tell.
     :param pause_s: for an event that puts it back into the queue: how long it is not to be built.
     :raises NoSuchBuild: there is none.
     :raises ImpossibleTransition: it cannot take this event now.
@@ -149,6 +153,7 @@ def record(
     old = BuildState(row.state)
     new = after(old, event)
     values: dict[str, object] = {"state": new, "reason": reason, "dependencies": dependencies}
+    values |= {"cause": cause or "", "error": error}
     values["finished_at"] = now if new in ENDED else None
     changed = connection.execute(update(build).where(build.c.id == build_id, build.c.state == old).values(**values))
     if changed.rowcount != 1:
@@ -204,7 +209,7 @@ def claim(connection: Connection, build_id: int, builder_id: int, now: float) ->
     """
     mine = and_(build.c.id == build_id, build.c.state == BuildState.NEEDS_BUILD)
     values = {"state": after(BuildState.NEEDS_BUILD, Event.CLAIMED), "builder_id": builder_id, "started_at": now}
-    if connection.execute(update(build).where(mine).values(**values, reason="")).rowcount != 1:
+    if connection.execute(update(build).where(mine).values(**values, reason="", cause="", error="")).rowcount != 1:
         return False
     expected = expected_s(connection, build_id)
     taken = {"builder_id": builder_id, "expected_s": expected, "attempts": build_queue.c.attempts + 1}

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from buildd.protocol import BuildStatus, FileName, Sha1
+from buildd.protocol import BuildStatus, Cause, FileName, Sha1
 from buildmaster import builders, builds, queue, recovery, results
 from buildmaster.builder_client import BadAnswer, BuilderClient, Status
 from buildmaster.builders import Job, Vitals
@@ -33,6 +33,8 @@ class _Ending:
     log: StoredFile | None
     reason: str = ""
     dependencies: str = ""
+    cause: Cause | None = None
+    error: str = ""
     results: dict[FileName, StoredFile] | None = None
 
 
@@ -66,7 +68,8 @@ class Gatherer:
             case other:
                 kept = await self._fetcher.log_of(client)
                 reason = status.reason or _REASONS[other]
-                ending = _Ending(vitals, job, _EVENTS[other], kept, reason, status.dependencies)
+                words = (reason, status.dependencies, status.cause, status.error)
+                ending = _Ending(vitals, job, _EVENTS[other], kept, *words)
                 state = await self._farm.transact(self._record, ending)
         self._farm.log_path(job.build_id).unlink(missing_ok=True)
         log.info(
@@ -116,8 +119,16 @@ class Gatherer:
         """The builder says that it is broken, or stopped a build that nobody asked it to stop."""
         kept = await self._fetcher.log_of(client)
         reason = status.reason or f"the builder says {status.build_status}"
-        now = self._now()
-        outcome = await self._farm.transact(recovery.punish_builder, vitals.id, job, reason, now, log=kept)
+        outcome = await self._farm.transact(
+            recovery.punish_builder,
+            vitals.id,
+            job,
+            reason,
+            self._now(),
+            log=kept,
+            cause=status.cause,
+            error=status.error,
+        )
         recovery.tell(log, reason, outcome)
         assert outcome.state is not None  # Nobody but this builder's scan takes the build away.
         return outcome.state
@@ -128,8 +139,17 @@ class Gatherer:
         if event is Event.GATHERED and builds.is_superseded(connection, build_id):
             event = Event.SUPERSEDE
         pause_s = queue.pause_s(queue.attempts(connection, build_id))
-        words = {"reason": ending.reason, "dependencies": ending.dependencies}
-        state = builds.record(connection, build_id, event, now, pause_s=pause_s, **words)
+        state = builds.record(
+            connection,
+            build_id,
+            event,
+            now,
+            pause_s=pause_s,
+            reason=ending.reason,
+            dependencies=ending.dependencies,
+            cause=ending.cause,
+            error=ending.error,
+        )
         if ending.log is not None:
             builds.keep_log(connection, build_id, builds.log_of(connection, build_id, ending.log), now)
         if ending.results is not None and state is BuildState.BUILT:

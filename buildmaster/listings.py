@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Row, Select, select
 
+from buildd.protocol import Cause
 from buildmaster.builders import Cleanliness
 from buildmaster.lifecycle import ENDED, BuildState
 from buildmaster.queue import LONGEST_PAUSE_S
@@ -24,6 +25,11 @@ from buildmaster.tables import (
     source,
     source_file,
     stored_file,
+)
+
+# The reason says no more than that the package does not build.
+_TOLD_BY_LOG = frozenset(
+    {Cause.COMPILE, Cause.TESTS, Cause.PACKAGING, Cause.SOURCE, Cause.NETWORK_WANTED, Cause.SIGNAL}
 )
 
 
@@ -52,6 +58,8 @@ class Build:
     state: BuildState
     reason: str  # Why it is in that state, in words; may be "".
     dependencies: str  # What a dep-wait waits for.
+    cause: str  # Why its last attempt failed, a protocol.Cause; "" when it did not, or its builder did not tell.
+    error: str  # The lines of the log that tell so.
     builder: str | None  # That builds it, or was the last to.
     stage: str  # What the daemon is at; "" unless building.
     score: int | None  # None: not in the queue.
@@ -63,6 +71,14 @@ class Build:
     log_name: str  # "" until a log is in the store.
     log_sha256: str | None  # Of the log in the store, which is gzipped.
     source_id: int
+
+    @property
+    def why(self) -> str:
+        """Why it is in its state, in a line: what it waits for, or the cause and how the first error begins where that
+        tells more than the reason."""
+        first = self.error.partition("\n")[0].strip() if self.cause in _TOLD_BY_LOG else ""
+        told = self.dependencies or first or self.reason
+        return f"{self.cause}: {told}" if self.cause else told
 
     @property
     def title(self) -> str:
@@ -253,6 +269,8 @@ def _build(row: Row[Any]) -> Build:
         state=BuildState(row.state),
         reason=row.reason,
         dependencies=row.dependencies,
+        cause=row.cause,
+        error=row.error,
         builder=row.builder,
         stage=row.stage or "",
         score=row.score,

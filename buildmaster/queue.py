@@ -1,6 +1,6 @@
 """The queue, asked: what a builder could be given, what waits, and how a queued build has fared so far."""
 
-from sqlalchemy import Connection, exists, func, or_, select
+from sqlalchemy import Connection, exists, func, or_, select, update
 
 from buildmaster.builders import Cleanliness
 from buildmaster.tables import build_queue, builder
@@ -63,6 +63,19 @@ def attempts(connection: Connection, build_id: int) -> int:
     """How often a build was claimed since it was queued; 0 when it is not in the queue."""
     query = select(build_queue.c.attempts).where(build_queue.c.build_id == build_id)
     return connection.execute(query).scalar() or 0
+
+
+def breakdowns(connection: Connection, build_id: int) -> int:
+    """How many builders, one after the other, said that they had failed when they had a build."""
+    query = select(build_queue.c.breakdowns).where(build_queue.c.build_id == build_id)
+    return connection.execute(query).scalar() or 0
+
+
+def count_breakdown(connection: Connection, build_id: int) -> int:
+    """Count one more of these, and say how many there are now."""
+    row = update(build_queue).where(build_queue.c.build_id == build_id)
+    counted = row.values(breakdowns=build_queue.c.breakdowns + 1).returning(build_queue.c.breakdowns)
+    return int(connection.execute(counted).scalar_one())
 
 
 def pause_s(attempts: int) -> float:

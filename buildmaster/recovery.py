@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 from twisted.logger import Logger
 
+from buildd.protocol import Cause
 from buildmaster import blame, builders, builds, queue
 from buildmaster.blame import BuilderVerdict, JobVerdict, Verdict
 from buildmaster.builders import Cleanliness
@@ -51,20 +52,36 @@ def punish(
 
 
 def punish_builder(
-    connection: Connection, builder_id: int, job: builders.Job, reason: str, now: float, *, log: StoredFile | None
+    connection: Connection,
+    builder_id: int,
+    job: builders.Job,
+    reason: str,
+    now: float,
+    *,
+    log: StoredFile | None,
+    cause: Cause | None = None,
+    error: str = "",
 ) -> Outcome:
-    """Count a failure against a builder that says itself that it has failed, and requeue the build that it has.
-
-    The build is not blamed, however many builders say so of it.
+    """Count a failure against a builder that says itself that it has failed, and requeue the build that it has, unless
+    too many builders in a row have said so of it.
 
     :param reason: what failed, in words; kept with a builder that is taken out of service and with the build.
     :param log: the build's log, gzipped; None: the builder has none.
+    :param cause: see builds.record(), as is
+    :param error: this.
     """
     failures = builders.count_failure(connection, builder_id)
-    verdict = blame.judge_builder(failures)
+    again = queue.lost_by(connection, job.build_id) == builder_id
+    breakdowns = (
+        queue.breakdowns(connection, job.build_id) if again else queue.count_breakdown(connection, job.build_id)
+    )
+    verdict = blame.judge_builder(failures, breakdowns)
     _apply_to_builder(connection, builder_id, verdict.builder, reason)
-    pause_s = queue.pause_s(queue.attempts(connection, job.build_id))
-    state = builds.record(connection, job.build_id, Event.REQUEUED, now, reason=reason, pause_s=pause_s)
+    if verdict.job is JobVerdict.FAIL:
+        event, pause_s, why = Event.CONDEMNED, 0.0, f"{breakdowns} builders in a row failed with it: {reason}"
+    else:
+        event, pause_s, why = Event.REQUEUED, queue.pause_s(queue.attempts(connection, job.build_id)), reason
+    state = builds.record(connection, job.build_id, event, now, reason=why, cause=cause, error=error, pause_s=pause_s)
     if log is not None:
         builds.keep_log(connection, job.build_id, builds.log_of(connection, job.build_id, log), now)
     return Outcome(verdict, failures, job.build_id, job.title, job.failures, state)

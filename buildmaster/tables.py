@@ -142,6 +142,8 @@ build = Table(
     Column("state", String(16), nullable=False),  # lifecycle.BuildState.
     Column("reason", Text, nullable=False, server_default=""),  # Why it is in that state, in words.
     Column("dependencies", Text, nullable=False, server_default=""),  # What a DEP_WAIT waits for.
+    Column("cause", String(32), nullable=False, server_default=""),  # protocol.Cause of the last failure; "": not told.
+    Column("error", Text, nullable=False, server_default=""),  # The lines of the log that told so.
     Column("failures", Integer, nullable=False, server_default="0"),  # Consecutive; see blame.py.
     Column("builder_id", ForeignKey("builder.id")),  # That builds it, or was the last to.
     Column("created_at", Double, nullable=False),
@@ -175,6 +177,7 @@ build_queue = Table(
     Column("manual_score", Boolean, nullable=False, server_default=false()),  # A person set it: it sticks.
     Column("queued_at", Double, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),  # How often it was claimed since it was queued.
+    Column("breakdowns", Integer, nullable=False, server_default="0"),  # Of the builders that had it; see blame.py.
     Column("not_before", Double, nullable=False, server_default="0"),  # A pause after it was given back.
     Column("builder_id", ForeignKey("builder.id"), unique=True),  # None: waiting.
     Column("lost_by_id", ForeignKey("builder.id")),  # The last builder that lost it.

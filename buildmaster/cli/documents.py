@@ -19,6 +19,8 @@ def build_document(build: Build) -> dict[str, object]:
         "ended": build.has_ended,
         "reason": build.reason,
         "dependencies": build.dependencies,
+        "cause": build.cause,
+        "error": build.error,
         "builder": build.builder,
         "stage": build.stage,
         "score": build.score,

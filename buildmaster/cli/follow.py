@@ -88,7 +88,7 @@ def _sight(build: Build, why: str, now: float) -> Sight:
         return Sight(build, build.stage, now - (build.started_at or now))
     if build.has_ended:
         began = build.started_at or build.created_at
-        return Sight(build, build.reason, (build.finished_at or now) - began)
+        return Sight(build, build.why, (build.finished_at or now) - began)
     return Sight(build, why, now - (build.queued_at or now))
 
 

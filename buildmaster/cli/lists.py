@@ -124,7 +124,7 @@ def build_row(build: Build) -> tuple[str, ...]:
         build.architecture,
         build.builder or "-",
         took,
-        build.stage or build.dependencies or build.reason,
+        build.stage or build.why,
     )
 
 

@@ -60,7 +60,7 @@ def log(session: Session, /, *, build_id: int, no_follow: bool) -> None:
         why = "it has not started" if build.started_at is None else "its builder sent none"
         raise Refusal(f"build {build_id} has no log: {why}. `buildmaster show {build_id}` tells its state")
     if build.has_ended:
-        session.output.hint(f"-- build {build_id}: {build.state}{': ' + build.reason if build.reason else ''}")
+        session.output.hint(f"-- build {build_id}: {build.state}{': ' + build.why if build.why else ''}")
 
 
 def read_log(

@@ -60,6 +60,8 @@ def _facts(build: Build, why: str, log: Path | None) -> list[tuple[str, str]]:
         ("For", f"{build.distribution} {build.series}, {architecture}, archive {build.archive}"),
         ("State", build.state.value),
         ("Why", build.reason or why),
+        ("Cause", build.cause),
+        ("First error", build.error),
         ("Stage", build.stage),
         ("Waits for", build.dependencies),
         ("Builder", build.builder or ""),

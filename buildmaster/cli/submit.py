@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from textwrap import indent
 
 import click
 
@@ -74,12 +75,13 @@ def _report(session: Session, farm: Farm, builds: list[Build]) -> None:
     directory = farm.directory
     for build in builds:
         span = took(build)
-        why = build.dependencies or build.reason
         session.output.say(
             f"build {build.id}: {build.title}: {build.state}"
             + (f" after {span}" if span else "")
-            + (f": {why}" if why else "")
+            + (f": {build.why}" if build.why else "")
         )
+        if build.error:
+            session.output.say("  first error:\n" + indent(build.error, "    "))
         place = log_place(farm, build)
         if build.state == BuildState.BUILT:
             with farm.reading() as connection:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from buildmaster.blame import BuilderVerdict, JobVerdict, Verdict, judge
+from buildmaster.blame import BuilderVerdict, JobVerdict, Verdict, judge, judge_builder
 
 B, J = BuilderVerdict, JobVerdict
 
@@ -40,3 +40,18 @@ def test_a_builder_that_fails_every_job_ends_out_of_service() -> None:
 def test_a_build_that_breaks_builders_is_to_blame() -> None:
     """A build that fails on a second builder, which serves others well, has failed."""
     assert judge(1, 2, may_retry=False) == Verdict(B.FORGIVE, J.FAIL)
+
+
+@pytest.mark.parametrize(
+    ("failures", "breakdowns", "verdict"),
+    [
+        (1, 1, Verdict(B.CLEAN, J.REQUEUE)),
+        (4, 2, Verdict(B.CLEAN, J.REQUEUE)),
+        (5, 2, Verdict(B.DISABLE, J.REQUEUE)),
+        (1, 3, Verdict(B.FORGIVE, J.FAIL)),
+        (4, 3, Verdict(B.CLEAN, J.FAIL)),
+    ],
+)
+def test_a_builder_that_says_it_has_failed(failures: int, breakdowns: int, verdict: Verdict) -> None:
+    """The builder's fault, until a third builder in a row says so of the same build: what breaks all is no builder."""
+    assert judge_builder(failures, breakdowns) == verdict

@@ -193,6 +193,36 @@ class TestHowItEnds(FarmCase):
         row = await self.ended(BuildStatus.PACKAGEFAIL, S.FAILED)
         assert row.reason == "the compiler found a fault"
 
+    async def test_the_cause(self) -> None:
+        """Cause and first error of an attempt are kept, until the next one begins."""
+        self.fake.extra_status = {"cause": "compile", "error": "x.c:1:1: error: odd\n    1 | code"}
+        row = await self.ended(BuildStatus.PACKAGEFAIL, S.FAILED)
+        assert (row.cause, row.error) == ("compile", "x.c:1:1: error: odd\n    1 | code")
+        with self.farm.transaction() as connection:
+            builds.retry(connection, row.id, self.now)
+        self.fake.outcome, self.fake.extra_status = BuildStatus.OK, {}
+        await self.scan_until(row.id, S.BUILT)
+        assert (self.build(row.id).cause, self.build(row.id).error) == ("", "")
+
+    async def test_the_cause_of_what_is_tried_again(self) -> None:
+        """A build that is given back tells why, too."""
+        self.fake.extra_status = {"cause": "disk", "error": ""}
+        row = await self.ended(BuildStatus.BUILDERFAIL, S.NEEDS_BUILD)
+        assert (row.cause, row.error) == ("disk", "")
+
+    async def test_a_cause_that_is_none(self) -> None:
+        """A word that is not the protocol's is not kept; nor what drives terminals, nor an error without end."""
+        self.fake.extra_status = {"cause": "sabotage", "error": "\x9b2Ja\tb\u202e\n" + "x\n" * 5000}
+        row = await self.ended(BuildStatus.PACKAGEFAIL, S.FAILED)
+        assert row.cause == ""
+        assert row.error.split("\n") == [" 2Ja b", *"x" * 39]
+
+    async def test_a_cause_of_a_wrong_type(self) -> None:
+        """Not even text: none of it is kept, and the build has ended all the same."""
+        self.fake.extra_status = {"cause": ["compile"], "error": {"a": 1}}
+        row = await self.ended(BuildStatus.PACKAGEFAIL, S.FAILED)
+        assert (row.cause, row.error) == ("", "")
+
 
 class TestResults(FarmCase):
     async def refused(self, results: dict[str, bytes]) -> str:
@@ -251,7 +281,6 @@ class TestResults(FarmCase):
         await self.scan_until(build_id, S.GATHERING, scanner=scanner)
         assert scanner._errors == 1
         assert not list(self.directory.rglob("*.part"))
-
 
     async def test_too_long_together(self) -> None:
         """A builder cannot fill the master's disk with many files either: no more are fetched, the build is refused."""
@@ -513,6 +542,28 @@ class TestBadBuilders(FarmCase):
         await self.scan_until(build_id, S.FAILED)
         assert self.vitals().failures == 0
         await other.stop()
+
+    async def test_a_build_of_which_three_builders_say_that_they_failed(self) -> None:
+        """The third in a row ends it, with cause and reason, and is forgiven: one build takes no farm down."""
+        self.fake.outcome = BuildStatus.BUILDERFAIL
+        self.fake.extra_status = {"reason": "the builder's disk is full", "cause": "disk"}
+        build_id = make_build(self.farm)
+        fakes = [self.fake]
+        for name in ("second", "third"):
+            await self.scan_until(build_id, S.BUILDING)
+            await self.scan_until(build_id, S.NEEDS_BUILD)
+            fakes.append(self.make_fake(self.fake.reactor, outcome=self.fake.outcome))
+            fakes[-1].extra_status = self.fake.extra_status
+            self.builder_id = make_builder(self.farm, name, fakes[-1].listen())
+            self.now += 1000
+        await self.scan_until(build_id, S.BUILDING)
+        await self.scan_until(build_id, S.FAILED)
+        row = self.build(build_id)
+        assert (row.reason, row.cause) == ("3 builders in a row failed with it: the builder's disk is full", "disk")
+        assert [len(fake.started) for fake in fakes] == [1, 1, 1]
+        assert self.vitals().failures == 0 and self.vitals().enabled
+        for fake in fakes[1:]:
+            await fake.stop()
 
     async def two_builders_fail(self, outcome: BuildStatus) -> None:
         self.fake.outcome = outcome

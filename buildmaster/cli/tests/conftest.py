@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from buildd.protocol import FileName
+from buildd.protocol import Cause, FileName
 from buildmaster import builders, builds
 from buildmaster.cli import main
 from buildmaster.farm import Farm
@@ -150,13 +150,15 @@ def end(
     event: Event,
     *,
     reason: str = "",
+    cause: Cause | None = None,
+    error: str = "",
     log: bytes | None = b"the log\n",
     files: Mapping[str, bytes] | None = None,
 ) -> BuildState:
     """Let a build that runs end so, with this log and these results."""
     now = time.time()
     with farm.transaction() as connection:
-        state = builds.record(connection, build_id, event, now, reason=reason)
+        state = builds.record(connection, build_id, event, now, reason=reason, cause=cause, error=error)
         if state is BuildState.GATHERING:
             results = {FileName(name): farm.store.add([content]) for name, content in (files or {}).items()}
             builds.keep_results(connection, build_id, results, now)

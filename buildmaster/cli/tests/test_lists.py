@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from buildd.protocol import Cause
 from buildmaster import builders, builds
 from buildmaster.cli.tests.conftest import Cli, end, make_source, start
 from buildmaster.farm import Farm
@@ -117,6 +118,28 @@ def test_strangers_text_in_a_table(ready: Cli, farm: Farm, dsc: Path) -> None:
     lines = ready("builds").out.splitlines()
     assert len(lines) == 2
     assert lines[1].endswith("^[[2Jbad things [red]happen[/red]\\u202e")
+
+
+def test_why_a_build_failed(ready: Cli, farm: Farm, dsc: Path) -> None:
+    """The cause and how the first error begins stand in the list; all of its lines where one build is shown."""
+    ready("submit", dsc)
+    start(farm, 1)
+    error = "x.c:1:1: error: \x1b[2Jodd\n    1 | code"
+    end(farm, 1, Event.PACKAGE_FAILED, reason="it does not build", cause=Cause.COMPILE, error=error)
+    assert ready("builds").out.splitlines()[1].endswith("  compile: x.c:1:1: error: ^[[2Jodd")
+    shown = ready("show", 1).out
+    assert "\nWhy:         it does not build\nCause:       compile\n" in shown
+    assert "\nFirst error: x.c:1:1: error: ^[[2Jodd\n                 1 | code\n" in shown
+    (document,) = ready("builds", "--json").json["builds"]
+    assert (document["cause"], document["error"]) == ("compile", error)
+
+
+def test_why_a_build_was_ended(ready: Cli, farm: Farm, dsc: Path) -> None:
+    """Where a limit was reached, the reason tells more than how the log goes on."""
+    ready("submit", dsc)
+    start(farm, 1)
+    end(farm, 1, Event.PACKAGE_FAILED, reason="it was silent", cause=Cause.SILENCE, error="so far\nso good")
+    assert ready("builds").out.splitlines()[1].endswith("  silence: it was silent")
 
 
 def test_a_limit_beyond_all_builds(ready: Cli) -> None:

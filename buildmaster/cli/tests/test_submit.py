@@ -2,9 +2,11 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from buildd.protocol import Cause
 from buildmaster import builds
 from buildmaster.cli.follow import Lines, Screen, follow
 from buildmaster.cli.tests.conftest import Cli, Meanwhile, end, make_source, start
@@ -62,6 +64,14 @@ def test_wait_for_a_bad_end(ready: Cli, farm: Farm, dsc: Path, meanwhile: Meanwh
     ended = ready("submit", dsc, "--wait", status=1)
     assert "failed after 0 s: make: *** [all] Error 1" in ended.out
     assert "  log: " in ended.out
+
+
+def test_wait_for_an_error_that_is_known(ready: Cli, farm: Farm, dsc: Path, meanwhile: Meanwhile) -> None:
+    """The cause, and the first error's lines."""
+    words: dict[str, Any] = {"reason": "it does not build", "cause": Cause.TESTS, "error": "FAIL: adding\n  1 and 1"}
+    meanwhile.then(lambda: start(farm, 1), lambda: end(farm, 1, Event.PACKAGE_FAILED, **words))
+    ended = ready("submit", dsc, "--wait", status=1)
+    assert "failed after 0 s: tests: FAIL: adding\n  first error:\n    FAIL: adding\n      1 and 1\n" in ended.out
 
 
 def test_wait_without_a_chroot(cli: Cli, dsc: Path) -> None:
