@@ -183,7 +183,9 @@ class Layers:
             await self._remove(path, lock)
             raise
         give_back(self._locks / path.name, lock)
-        _log.info("layer {place}: kept: {note}", place=place.name, note=note)
+        known = parsed(note)
+        what = f"{known.get('kind', '?')}, {known.get('description', '?')}"
+        _log.info("layer {place}: kept: {what}", place=place.name, what=what)
         self._seen_sound.add(place.name)
         self._settle(place)
         return Layer(place / "tree", note, held)

@@ -1,0 +1,150 @@
+"""Two builders with one cache: what one has made the other uses, and nobody is in anybody's way (sharing.py)."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftests.tiny_source import tiny_source
+from harness import base_chroot
+from tools.account import Account, build_account
+from tools.daemon import python_and_code
+from tools.places import Places, default_root
+
+pytestmark = pytest.mark.real
+
+# Each needs what another does not, or the same as one of the other builder. The first leaves what is hard to remove.
+_DEEP = """perl -e 'for (1..40) {mkdir "d" x 200; chdir "d" x 200}; open F, ">", "a\\nb"; mkdir "e" x 255'"""
+SOURCES = {
+    "needs-nothing": ("", _DEEP),
+    "needs-bc": ("bc", "test `echo '6*7' | bc` = 42"),
+    "needs-dc": ("dc", "test `dc -e '6 7 * p'` = 42"),
+    "needs-both": ("bc, dc", "bc --version && dc --version"),
+}
+
+
+@dataclass
+class Builders:
+    """Two builders, as processes of the unprivileged account."""
+
+    account: Account
+    folder: Path
+    layers: Path
+    python: Path
+    code: Path
+    log: str = ""
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+    def command(self, *argv: str | Path) -> "subprocess.Popen[str]":
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(self.code),
+            "HOME": str(self.folder),
+            "DEBFARM_BUILDD_LAYERS": str(self.layers),
+        }
+        return subprocess.Popen(
+            self.account.command([self.python, *argv]),
+            env=environment,
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, name: str, sources: list[Path]) -> "subprocess.Popen[str]":
+        directory = self.account.make_directory(self.folder / name)
+        return self.command(self.folder / "sharing.py", directory, self.layers, base_chroot(), *sources)
+
+    def cache(self, *argv: str) -> str:
+        """What `debfarm-buildd cache` says."""
+        main = "import sys; from buildd.commands import main; sys.exit(main())"
+        ended = self.command("-c", main, "--dir", self.folder / "one", "cache", *argv)
+        said, complaint = ended.communicate(timeout=60)
+        assert ended.returncode == 0, said + complaint
+        return said
+
+
+@pytest.fixture(scope="module")
+def builders() -> Iterator[Builders]:
+    """After a third has died in the midst of unpacking, two have built the same packages, all at once."""
+    account, places = build_account(), Places(default_root()).make()
+    folder = account.make_directory(places.tests / f"sharing-{os.getpid()}")
+    try:
+        python, code = python_and_code(account, places)
+        shutil.copy(Path(__file__).with_name("sharing.py"), folder)
+        found = Builders(account, folder, account.make_directory(folder / "layers"), python, code)
+        sources = [
+            tiny_source(folder / "sources", name, needs=needs, build=build) for name, (needs, build) in SOURCES.items()
+        ]
+        _die_in_the_midst(found.start("dead", sources[:1]), found.layers)
+        running = [found.start(name, sources) for name in ("one", "two")]
+        for builder in running:
+            said, log = builder.communicate(timeout=300)
+            assert builder.returncode == 0, log
+            found.results.append(json.loads(said))
+            found.log += log
+        yield found
+    finally:
+        account.remove_tree(folder)
+
+
+def _die_in_the_midst(builder: "subprocess.Popen[str]", layers: Path) -> None:
+    while not list(layers.glob("making-*/tree/*")):
+        assert builder.poll() is None, builder.communicate()
+        time.sleep(0.01)
+    builder.send_signal(signal.SIGKILL)
+    builder.communicate()
+
+
+def test_all_results_are_right(builders: Builders) -> None:
+    """Each package was built with what it needs, by both."""
+    for results in builders.results:
+        for dsc, result in results.items():
+            assert result["status"] == "BuildStatus.OK", result["log"]
+            kinds = [
+                file.removeprefix(dsc.removesuffix("dsc").rstrip(".")).rpartition(".")[2] for file in result["files"]
+            ]
+            assert kinds == ["buildinfo", "changes", "deb"]
+        assert len(results) == len(SOURCES)
+
+
+def test_each_layer_is_made_once(builders: Builders) -> None:
+    """By whichever of them comes first; the others wait for it."""
+    made = Counter(re.findall(r"layer ([0-9a-f]{64})-\d+: kept: ([a-z]+)", builders.log))
+    assert made
+    assert set(made.values()) == {1}, made
+    kinds = Counter(kind for _, kind in made)
+    assert kinds["base"] == 1
+    assert kinds["updated"] == 1
+    assert 3 <= kinds["installed"] <= len(SOURCES)
+
+
+def test_nothing_is_left(builders: Builders) -> None:
+    """Of builds, of what was being made, of locks; not even of the one that died."""
+    for name in ("one", "two"):
+        assert list((builders.folder / name / "builds").iterdir()) == []
+        assert list((builders.folder / name / "scratch").iterdir()) == []
+    assert [path for path in builders.layers.iterdir() if re.match("making|removing", path.name)] == []
+    assert str(builders.folder) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_the_layers_are_shown_and_verified(builders: Builders) -> None:
+    """By the command, whichever builder's configuration it has."""
+    listed = json.loads(builders.cache("list", "--json"))
+    assert {layer["note"]["kind"] for layer in listed} == {"base", "updated", "installed"}
+    assert not any(layer["in_use"] for layer in listed)
+    assert "CHANGED" not in builders.cache("verify")
+    base = next(layer for layer in listed if layer["note"]["kind"] == "base")
+    assert base["inodes"] is None or base["inodes"] > 5000
+    assert "dropped" in builders.cache("drop", base["key"][:16])
+    assert len(json.loads(builders.cache("list", "--json"))) == len(listed) - 1
