@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterable
 from urllib.parse import unquote
 
+from buildd import dpkg
 from buildd.control import Dsc
 from buildd.depwait import COMPLETE
 from buildd.isolation.enter import PROXY
-from buildd.protocol import ProtocolError
+from buildd.protocol import BinaryPackageArguments, ProtocolError
 from buildd.relations import Alternatives, first_alternatives, parse_relations, show_relations
 
 UPDATE = ("apt-get", "-q", "update")
@@ -70,13 +71,14 @@ _CREDENTIALS = re.compile(r"([A-Za-z0-9+.-]+)://([^\s/]*)@([^\s/@]+)(\S*)")
 _NO_SPACE = re.compile(r"You don't have enough free space in|No space left on device")
 
 
-def build_dep(dsc_path: str, *, resolve: bool = False) -> tuple[str, ...]:
+def build_dep(dsc_path: str, *, cross_for: str = "", resolve: bool = False) -> tuple[str, ...]:
     """The command that installs the build-dependencies of a .dsc, or only says which packages those are: `resolved`.
 
     Without a cache of its own on disk: each layer would have 36 MB of it. The one that `update` has made is used.
     """
     only = ("--print-uris",) if resolve else ()
-    return ("apt-get", "-q", "-o", "Dir::Cache::pkgcache=", *only, "build-dep", dsc_path)
+    cross = ("--host-architecture", cross_for) if cross_for else ()
+    return ("apt-get", "-q", "-o", "Dir::Cache::pkgcache=", *only, *cross, "build-dep", dsc_path)
 
 
 def resolved(output: str) -> list[str]:
@@ -135,28 +137,34 @@ def had_no_space(output: str) -> bool:
     return any(map(_NO_SPACE.search, _complaints(output)))
 
 
-def build_depends(dsc: Dsc, architecture: str, arch_indep: bool) -> tuple[Alternatives, ...]:
+def build_depends(dsc: Dsc, arguments: BinaryPackageArguments) -> tuple[Alternatives, ...]:
     """What a source needs to be built, reduced as sbuild reduces it (Debian Policy 7.7)."""
-    return first_alternatives(_fields(dsc, "Build-Depends", architecture, arch_indep))
+    return first_alternatives(_fields(dsc, "Build-Depends", arguments))
 
 
-def build_conflicts(dsc: Dsc, architecture: str, arch_indep: bool) -> tuple[Alternatives, ...]:
+def build_conflicts(dsc: Dsc, arguments: BinaryPackageArguments) -> tuple[Alternatives, ...]:
     """What must not be installed while a source is built."""
-    return _fields(dsc, "Build-Conflicts", architecture, arch_indep)
+    return _fields(dsc, "Build-Conflicts", arguments)
 
 
-def dependency_dsc(dsc: Dsc, wanted: Iterable[Alternatives], unwanted: Iterable[Alternatives]) -> str:
+def dependency_dsc(
+    dsc: Dsc, wanted: Iterable[Alternatives], unwanted: Iterable[Alternatives], cross_for: str = ""
+) -> str:
     """A .dsc that asks for just these; apt-get build-dep takes it, in any release since Debian 9.
 
-    fakeroot comes along since dpkg-buildpackage may need it (Rules-Requires-Root).
+    fakeroot comes along since dpkg-buildpackage may need it (Rules-Requires-Root), and for a cross-build what sbuild
+    adds.
     """
+    tools = "fakeroot"
+    if cross_for:
+        tools = f"fakeroot:native, crossbuild-essential-{cross_for}:native, libc-dev, libstdc++-dev"
     lines = [
         "Format: 1.0",
         f"Source: {dsc.source}",
         f"Version: {dsc.version}",
         "Architecture: any",
         "Maintainer: nobody <nobody@localhost>",
-        f"Build-Depends: {show_relations([*wanted, *parse_relations('fakeroot')])}",
+        f"Build-Depends: {show_relations([*wanted, *parse_relations(tools)])}",
     ]
     conflicts = show_relations(unwanted)
     return "\n".join([*lines, *([f"Build-Conflicts: {conflicts}"] if conflicts else []), ""])
@@ -178,10 +186,11 @@ def key_files(trusted_keys: Iterable[str]) -> dict[str, bytes]:
     return files
 
 
-def _fields(dsc: Dsc, name: str, architecture: str, arch_indep: bool) -> tuple[Alternatives, ...]:
+def _fields(dsc: Dsc, name: str, arguments: BinaryPackageArguments) -> tuple[Alternatives, ...]:
     """A field and its -Arch and -Indep forms, as far as they apply."""
-    names = [name, f"{name}-Arch", *([f"{name}-Indep"] if arch_indep else [])]
-    return tuple(clause for one in names for clause in parse_relations(dsc.field(one), architecture))
+    names = [name, f"{name}-Arch", *([f"{name}-Indep"] if arguments.arch_indep else [])]
+    architecture, active = dpkg.host_architecture(arguments), frozenset(dpkg.profiles(arguments))
+    return tuple(clause for one in names for clause in parse_relations(dsc.field(one), architecture, active))
 
 
 def _complaints(output: str) -> list[str]:

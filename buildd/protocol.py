@@ -7,7 +7,7 @@ once, at the edge; inside, a :data:`Sha1` is good because it exists.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, NewType, TypedDict
 from xmlrpc.client import Binary
@@ -91,6 +91,14 @@ BuildId = NewType("BuildId", str)  # One plain path segment; the master's cookie
 
 _SHA1 = re.compile(r"[0-9a-f]{40}", re.ASCII)
 _ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
+_PROFILE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,99}", re.ASCII)
+_BUILD_OPTION = re.compile(
+    r"parallel=[1-9]\d{0,4}|(?!parallel(?:=|$))[a-z][a-z0-9_-]{0,99}(?:=[A-Za-z0-9_.,:+-]{0,99})?", re.ASCII
+)
+_MAINTAINER = re.compile(r"[^<>\s][^<>]{0,199} <[^<>\s]{1,200}>")
+_BINNMU_MAX = 9999
+_DIGITS_MAX = 12
+_DIGITS = re.compile(rf"\d{{1,{_DIGITS_MAX}}}", re.ASCII)
 _SUITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63}(?:/[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63})?", re.ASCII)
 
 
@@ -203,14 +211,30 @@ class BinaryPackageArguments:
     fast_cleanup: bool = False
     image_type: str = "chroot"
     package_builder: PackageBuilderName | None = None  # Ours alone, as all that follows; None: the daemon's choice.
+    host_architecture: str = ""  # To build for; another than arch_tag is cross-built.
+    build_profiles: tuple[str, ...] = ()
+    build_options: tuple[str, ...] = ()  # Words of DEB_BUILD_OPTIONS.
+    binnmu: "BinNmu | None" = None
+    source_date_epoch: int | None = None  # Seconds since 1970.
 
     def to_wire(self) -> dict[str, Any]:
         """The struct that build() takes; what has no value is left out."""
         wire: dict[str, Any] = {}
         for name, value in vars(self).items():
-            if value not in (None, "", ()):
+            if isinstance(value, BinNmu):
+                wire[name] = asdict(value)
+            elif value not in (None, "", ()):
                 wire[name] = list(value) if isinstance(value, tuple) else value
         return wire
+
+
+@dataclass(frozen=True)
+class BinNmu:
+    """Packages built anew from a source that has not changed, under a version of their own."""
+
+    number: int  # The version ends with +bNUMBER.
+    changelog: str  # Why; one line.
+    maintainer: str  # Who signs the entry: NAME <ADDRESS>.
 
 
 def parse_binarypackage_arguments(value: object, own_architecture: str) -> BinaryPackageArguments:
@@ -225,6 +249,9 @@ def parse_binarypackage_arguments(value: object, own_architecture: str) -> Binar
     image_type = arguments.text("image_type") or "chroot"
     if image_type != "chroot":
         raise ProtocolError(f"image_type {_shown(image_type)} is not supported here: send a chroot")
+    binnmu = _parse_binnmu(value.get("binnmu"))
+    if binnmu and value.get("arch_indep"):
+        raise ProtocolError("a binNMU is of one architecture: arch_indep is not possible with it")
     return BinaryPackageArguments(
         arch_tag=parse_architecture(value.get("arch_tag") or own_architecture),
         series=parse_suite(value.get("series"), "series"),
@@ -241,7 +268,31 @@ def parse_binarypackage_arguments(value: object, own_architecture: str) -> Binar
         fast_cleanup=arguments.flag("fast_cleanup"),
         image_type=image_type,
         package_builder=arguments.package_builder("package_builder"),
+        host_architecture=parse_architecture(value["host_architecture"]) if value.get("host_architecture") else "",
+        build_profiles=arguments.words("build_profiles", _PROFILE),
+        build_options=arguments.words("build_options", _BUILD_OPTION),
+        binnmu=binnmu,
+        source_date_epoch=arguments.number("source_date_epoch"),
     )
+
+
+def _parse_binnmu(value: object) -> BinNmu | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise ProtocolError(f"binnmu must be a struct, not {_shown(value)}")
+    struct = _Struct(value)
+    try:
+        number, changelog, maintainer = struct.number("number"), struct.text("changelog"), struct.text("maintainer")
+    except ProtocolError as exc:
+        raise ProtocolError(f"binnmu: {exc}") from exc
+    if not number or number > _BINNMU_MAX:
+        raise ProtocolError(f"binnmu: number must be from 1 to {_BINNMU_MAX}, not {_shown(value.get('number'))}")
+    if not changelog.strip():
+        raise ProtocolError("binnmu: changelog is empty")
+    if not _MAINTAINER.fullmatch(maintainer):
+        raise ProtocolError(f"binnmu: maintainer is not NAME <ADDRESS>: {_shown(maintainer)}")
+    return BinNmu(number, changelog.strip(), maintainer)
 
 
 def parse_fast_cleanup(arguments: Mapping[str, object]) -> bool:
@@ -280,6 +331,23 @@ class _Struct:
             return PackageBuilderName(name) if name else None
         except ValueError:
             raise ProtocolError(f"{key} is one of {', '.join(PackageBuilderName)}, not {_shown(name)}") from None
+
+    def number(self, key: str) -> int | None:
+        """A whole number from 0; in digits where XML-RPC's integers are too small."""
+        value = self.values.get(key)
+        if value is None or value == "":
+            return None
+        if isinstance(value, str) and _DIGITS.fullmatch(value):
+            return int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 10**_DIGITS_MAX:
+            raise ProtocolError(f"{key} must be a whole number, not {_shown(value)}")
+        return value
+
+    def words(self, key: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
+        for word in (words := self.lines(key)):
+            if not pattern.fullmatch(word):
+                raise ProtocolError(f"{key}: not a word that can stand there: {_shown(word)}")
+        return words
 
     def lines(self, key: str) -> tuple[str, ...]:
         value = self.values.get(key)

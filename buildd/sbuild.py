@@ -132,14 +132,18 @@ def schroot(root: str, user_ids: str) -> str:
     return _SCHROOT.format(root=shlex.quote(root), name=CHROOT_NAME, user=dpkg.BUILD_USER, uid=uid, gid=gid)
 
 
-def command(arguments: BinaryPackageArguments, dsc: str) -> list[str]:
+def command(arguments: BinaryPackageArguments, dsc: str, changelog_entry: str = "") -> list[str]:
     """sbuild's command line.
 
     :param dsc: path of the .dsc, its files beside it.
+    :param changelog_entry: that makes it a binNMU.
     """
+    profiles = dpkg.profiles(arguments)
     return [
         *("sbuild", "--dist", arguments.suite, "--chroot", CHROOT_NAME),
-        *("--arch", arguments.arch_tag, "--build", arguments.arch_tag),
+        *("--build", arguments.arch_tag, "--host", dpkg.host_architecture(arguments)),
+        *(("--profiles", " ".join(profiles)) if profiles else ()),
+        *((f"--binNMU-changelog={changelog_entry}",) if changelog_entry else ()),
         *(("--arch-all",) if arguments.arch_indep else ("--no-arch-all",)),
         *("--no-source", dsc),
     ]

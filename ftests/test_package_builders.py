@@ -1,5 +1,6 @@
 """Both package builders, on real packages: what they are asked for, and how they end."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,3 +115,71 @@ def test_results_that_are_not_what_they_seem(client: StockClient, tmp_path: Path
     status, log = client.build("trick", source, base_chroot(), package_builder=builder)
     assert status["build_status"] == "BuildStatus.PACKAGEFAIL", log[-4000:]
     assert "cannot be used" in status["reason"]
+
+
+def said(log: str, word: str) -> str:
+    """What a package's build printed behind a word at the beginning of a line."""
+    found = re.findall(rf"^{word}=(.*)$", log, re.MULTILINE)
+    assert found, log[-4000:]
+    return str(found[-1])
+
+
+def test_what_a_build_is_asked_for(client: StockClient, tmp_path: Path, builder: str) -> None:
+    """Profiles, which need other packages; options, with no more jobs than are allowed; a date."""
+    look = "echo PROFILES=$$DEB_BUILD_PROFILES; echo OPTIONS=$$DEB_BUILD_OPTIONS; echo DATE=$$SOURCE_DATE_EPOCH; bc -v"
+    source = tiny_source(tmp_path, build=look, needs="never <!pkg.tiny.calculator>, bc <pkg.tiny.calculator>")
+    status, log = client.build(
+        "asked",
+        source,
+        base_chroot(),
+        package_builder=builder,
+        build_profiles=["nocheck", "pkg.tiny.calculator"],
+        build_options=["parallel=9999", "nostrip"],
+        build_debug_symbols=False,
+        source_date_epoch=1234567890,
+    )
+    assert status["build_status"] == "BuildStatus.OK", log[-4000:]
+    assert said(log, "PROFILES") == "nocheck pkg.tiny.calculator"
+    assert re.fullmatch("parallel=[0-9]{1,3} nostrip noautodbgsym", said(log, "OPTIONS"))
+    assert said(log, "DATE") == "1234567890"
+    assert "\nBuild Profiles: nocheck pkg.tiny.calculator\n" in log.rpartition("| Summary ")[2]
+    buildinfo = next(name for name in status["filemap"] if name.endswith(".buildinfo"))
+    assert b'\n SOURCE_DATE_EPOCH="1234567890"\n' in client.fetch(status["filemap"][buildinfo])
+
+
+def test_a_binnmu(client: StockClient, tmp_path: Path, builder: str) -> None:
+    """A version of its own; .changes and .buildinfo say of which source it is, and why it was built."""
+    binnmu = {"number": 2, "changelog": "Rebuild for the test.", "maintainer": "Ann <ann@localhost>"}
+    source = tiny_source(tmp_path, build="head -n 6 debian/changelog")
+    status, log = client.build(
+        "binnmu", source, base_chroot(), package_builder=builder, arch_indep=False, binnmu=binnmu
+    )
+    assert status["build_status"] == "BuildStatus.OK", log[-4000:]
+    assert "\ntiny (1.0+b2) bookworm; urgency=low, binary-only=yes\n" in log
+    names = sorted(status["filemap"])
+    assert names == [f"tiny_1.0+b2_{client.architecture}.{ending}" for ending in ("buildinfo", "changes", "deb")]
+    changes = client.fetch(status["filemap"][names[1]]).decode()
+    assert "\nSource: tiny (1.0)\n" in changes
+    assert "\nBinary-Only: yes\n" in changes
+    assert "Rebuild for the test." in changes
+    assert "\nVersion: 1.0+b2\n" in log.rpartition("| Summary ")[2]
+
+
+@pytest.mark.skipif(not os.environ.get("DEBFARM_CROSS"), reason="fetches 70 MB: set DEBFARM_CROSS=1")
+def test_a_cross_build(client: StockClient, tmp_path: Path, builder: str) -> None:
+    """A program for another architecture, with a library of the other, and a tool of its own."""
+    other = "arm64" if client.architecture == "amd64" else "amd64"
+    program = "bc -v && echo 'int main(void) { return 0; }' >x.c && $$DEB_HOST_GNU_TYPE-gcc -o x x.c -lz"
+    look = (
+        "readelf -h x | sed -n 's/ *Machine: */MACHINE=/p'; echo PROFILES=$$DEB_BUILD_PROFILES; echo SITE=$$CONFIG_SITE"
+    )
+    source = tiny_source(tmp_path, build=f"{program} && {look}", needs="zlib1g-dev, bc")
+    status, log = client.build(
+        "cross", source, base_chroot(), package_builder=builder, arch_indep=False, host_architecture=other
+    )
+    assert status["build_status"] == "BuildStatus.OK", log[-4000:]
+    assert said(log, "MACHINE") == {"arm64": "AArch64", "amd64": "Advanced Micro Devices X86-64"}[other]
+    assert said(log, "PROFILES") == "cross nocheck"
+    assert said(log, "SITE") == f"/etc/dpkg-cross/cross-config.{other}"
+    assert f"tiny_1.0_{other}.deb" in status["filemap"]
+    assert f"\nHost Architecture: {other}\n" in log.rpartition("| Summary ")[2]

@@ -5,7 +5,7 @@ import re
 import time
 from dataclasses import asdict
 
-from buildd import apt
+from buildd import apt, dpkg
 from buildd.archives import TELL, TOLD_MAX, Snapshot, UnknownArchives, parse
 from buildd.dpkg import BUILD_USER
 from buildd.isolation import BrokenChroot, LimitReached
@@ -34,7 +34,8 @@ async def unpack(build: Building) -> BuildResult | None:
 async def bring_up_to_date(build: Building) -> BuildResult | None:
     """Have a root on the chroot as a dist-upgrade leaves it now; what was done for these archives is used again."""
     files = await build.host.in_thread(root_files, build.plan)
-    key = layer_key("prepared", build.request.chroot_sha1, hashlib.sha256(files).hexdigest())
+    foreign = dpkg.cross_for(build.plan.arguments)
+    key = layer_key("prepared", build.request.chroot_sha1, hashlib.sha256(files).hexdigest(), foreign)
     async with build.host.isolation.turn(key):
         known = _remembered(build, key)
         layer = await build.find(known.layer_key) if known else None
@@ -91,6 +92,7 @@ async def _prepare(build: Building, files: bytes) -> BuildResult | str:
     build.begin("prepare chroot")
     said = Kept(None)
     arguments = ["sh", "-c", PREPARE, "prepare", "replace" if build.plan.arguments.archives else "keep"]
+    arguments.append(dpkg.cross_for(build.plan.arguments))
     ended = await build.root.run(arguments, network=None, stdin=files, output=said)
     if not ended.ok:
         return build.stopped(ended) or build.end(

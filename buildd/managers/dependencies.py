@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from buildd import apt, depwait
+from buildd import apt, depwait, dpkg
 from buildd.isolation.layers import layer_key, layer_note
 from buildd.managers.base import BuildResult
 from buildd.managers.building import Building, Kept
@@ -41,7 +41,7 @@ async def _resolve(build: Building) -> Sequence[str] | BuildResult:
         return [str(package) for package in remembered]
     build.root.put(DEPENDENCY_DSC, build.plan.dependency_dsc.encode())
     said = Kept(build.request.log.write)
-    ended = await build.root.run(apt.build_dep(f"/{DEPENDENCY_DSC}", resolve=True), network=None, output=said)
+    ended = await build.root.run(_build_dep(build, resolve=True), network=None, output=said)
     if not ended.ok:
         return build.stopped(ended) or await _explain(build, said.text())
     try:
@@ -55,7 +55,7 @@ async def _resolve(build: Building) -> Sequence[str] | BuildResult:
 async def _install(build: Building) -> BuildResult | None:
     """Install them in the root, or find out why that cannot be."""
     build.root.put(DEPENDENCY_DSC, build.plan.dependency_dsc.encode())
-    ended, said = await build.apt(apt.build_dep(f"/{DEPENDENCY_DSC}"))
+    ended, said = await build.apt(_build_dep(build))
     if ended.ok:
         build.root.take_back(DEPENDENCY_DSC)
         return None
@@ -67,6 +67,11 @@ async def _install(build: Building) -> BuildResult | None:
         return build.end(BuildStatus.GIVENBACK, "an archive did not answer while build-dependencies were fetched")
     why = f"a build-dependency could not be installed: {ended}"
     return build.end(BuildStatus.PACKAGEFAIL, why, cause=Cause.DEPENDENCY)
+
+
+def _build_dep(build: Building, *, resolve: bool = False) -> tuple[str, ...]:
+    cross_for = dpkg.cross_for(build.plan.arguments)
+    return apt.build_dep(f"/{DEPENDENCY_DSC}", cross_for=cross_for, resolve=resolve)
 
 
 async def _explain(build: Building, explanation: str) -> BuildResult:

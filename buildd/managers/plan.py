@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from buildd import apt
+from buildd import apt, dpkg
 from buildd.control import ControlError, Dsc, check_source, parse_dsc
 from buildd.managers.base import BuildRequest
 from buildd.protocol import (
@@ -51,8 +51,8 @@ def make_plan(request: BuildRequest, architecture: str) -> Plan:
     try:
         dsc = parse_dsc(request.files[dsc_name])
         check_source(dsc_name, dsc, request.files)
-        wanted = apt.build_depends(dsc, arguments.arch_tag, arguments.arch_indep)
-        unwanted = apt.build_conflicts(dsc, arguments.arch_tag, arguments.arch_indep)
+        wanted = apt.build_depends(dsc, arguments)
+        unwanted = apt.build_conflicts(dsc, arguments)
     except ControlError as exc:
         raise ProtocolError(str(exc)) from exc
     return Plan(
@@ -61,7 +61,7 @@ def make_plan(request: BuildRequest, architecture: str) -> Plan:
         dsc=dsc,
         wanted=wanted,
         unwanted=unwanted,
-        dependency_dsc=apt.dependency_dsc(dsc, wanted, unwanted),
+        dependency_dsc=apt.dependency_dsc(dsc, wanted, unwanted, dpkg.cross_for(arguments)),
         key_files=key_files,
         sources=sources,
         auth_conf=auth_conf,

@@ -13,7 +13,8 @@ DEPENDENCY_DSC = "build-dependencies.dsc"  # What apt-get build-dep is given.
 CURRENTLY_BUILDING = "CurrentlyBuilding"
 
 # Runs inside, as the build's root, with the files as a tar archive on standard input; "$1" is "replace" when they bring
-# a sources.list. Prints "ARCHITECTURE UID:GID". What it removes first may be a link, and tar would write through it.
+# a sources.list; "$2" may be an architecture to have packages of, too. Prints "ARCHITECTURE UID:GID". What it removes
+# first may be a link, and tar would write through it.
 PREPARE = f"""
 set -eu
 exec 3>&1 1>&2
@@ -34,6 +35,7 @@ if command -v debconf-set-selections >/dev/null; then
     # An index of manual pages, of which nobody has need, takes more than a second.
     echo 'man-db man-db/auto-update boolean false' | debconf-set-selections || :
 fi
+[ -z "$2" ] || dpkg --add-architecture "$2"
 echo "$(dpkg --print-architecture) $(id -u {BUILD_USER}):$(id -g {BUILD_USER})" >&3
 """
 

@@ -1,9 +1,10 @@
 """The package builder `sbuild`: Debian's own, beside the root of the build."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from buildd import sbuild
+from buildd import dpkg, sbuild
 from buildd.isolation import LimitReached
 from buildd.managers.building import Building
 from buildd.managers.results import results
@@ -22,7 +23,8 @@ class WithSbuild:
         out, files = request.directory / _OUT, SbuildFiles(request.directory / "sbuild")
         out.mkdir()
         await host.in_thread(files.lay_out, plan, request.files, build.root.path, build.user_ids, host.config)
-        command = sbuild.command(plan.arguments, str(files.source / plan.dsc_name))
+        entry = dpkg.changelog_entry(plan.dsc, plan.arguments, time.time())
+        command = sbuild.command(plan.arguments, str(files.source / plan.dsc_name), entry)
         visible = [files.directory, out]
         ended = await build.root.run_beside(command, env=files.environment, cwd=out, visible=visible)
         if ended.limit is not None:

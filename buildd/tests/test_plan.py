@@ -54,6 +54,18 @@ def test_all_that_a_build_needs_is_in_its_plan(tmp_path: Path) -> None:
     assert "Build-Depends: aa:any, fakeroot\nBuild-Conflicts: ee\n" in made.dependency_dsc
 
 
+def test_profiles_and_architecture_decide_what_is_needed(tmp_path: Path) -> None:
+    """Of the build, or what sbuild takes for a cross-build; which needs a compiler besides."""
+    more = "Build-Depends: aa <!nocheck>, bb <pkg.x.y>, cc [arm64]\n"
+    assert "Build-Depends: aa, fakeroot\n" in plan(tmp_path, more).dependency_dsc
+    wanted = plan(tmp_path, more, build_profiles=["nocheck", "pkg.x.y"]).dependency_dsc
+    assert "Build-Depends: bb, fakeroot\n" in wanted
+    crossed = plan(tmp_path, more, host_architecture="arm64").dependency_dsc
+    tools = "fakeroot:native, crossbuild-essential-arm64:native, libc-dev, libstdc++-dev"
+    assert f"Build-Depends: cc, {tools}\n" in crossed
+    assert plan(tmp_path, more, host_architecture="amd64") == plan(tmp_path, more, host_architecture="amd64")
+
+
 @pytest.mark.parametrize(
     ("more", "arguments", "complaint"),
     [

@@ -6,6 +6,7 @@ from functools import reduce
 import pytest
 
 from buildd.protocol import (
+    BinNmu,
     Cause,
     PackageBuilderName,
     ProtocolError,
@@ -80,6 +81,61 @@ def test_package_builder(value: object, parsed: PackageBuilderName | None) -> No
     arguments = parse_binarypackage_arguments({**WANTED, "package_builder": value}, "amd64")
     assert arguments.package_builder is parsed
     assert arguments.to_wire().get("package_builder") == parsed
+
+
+BINNMU = {"number": 3, "changelog": "Rebuild.", "maintainer": "Ann <ann@h>"}
+
+
+def test_what_a_build_may_ask_for_beyond_protocol_1_0() -> None:
+    """It comes through the wire as it was; without any of it nothing is sent."""
+    asked = {
+        **WANTED,
+        "host_architecture": "arm64",
+        "build_profiles": ["nocheck", "pkg.hello.mini"],
+        "build_options": ["parallel=3", "nocheck", "hardening=-all"],
+        "binnmu": BINNMU,
+        "source_date_epoch": "99999999999",
+    }
+    arguments = parse_binarypackage_arguments(asked, "amd64")
+    assert arguments.binnmu == BinNmu(3, "Rebuild.", "Ann <ann@h>")
+    assert arguments.source_date_epoch == 99999999999
+    assert parse_binarypackage_arguments(arguments.to_wire(), "i386") == arguments
+    assert not asked.keys() & parse_binarypackage_arguments(WANTED, "amd64").to_wire().keys() - WANTED.keys()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"host_architecture": "../x"},
+        {"host_architecture": 1},
+        {"build_profiles": "nocheck"},
+        {"build_profiles": ["a b"]},
+        {"build_profiles": ["!nocheck"]},
+        {"build_options": ["parallel=0"]},
+        {"build_options": ["parallel"]},
+        {"build_options": ["parallel=x"]},
+        {"build_options": ["a b"]},
+        {"build_options": ["$x"]},
+        {"build_options": [1]},
+        {"source_date_epoch": -1},
+        {"source_date_epoch": True},
+        {"source_date_epoch": 1.5},
+        {"source_date_epoch": "1e9"},
+        {"source_date_epoch": 10**12},
+        {"binnmu": 3},
+        {"binnmu": {**BINNMU, "number": 0}},
+        {"binnmu": {**BINNMU, "number": 10_000}},
+        {"binnmu": {**BINNMU, "changelog": " "}},
+        {"binnmu": {**BINNMU, "changelog": "a\nb"}},
+        {"binnmu": {**BINNMU, "maintainer": "Ann"}},
+        {"binnmu": {**BINNMU, "maintainer": "Ann <ann@h>\n"}},
+        {"binnmu": BINNMU, "arch_indep": True},
+    ],
+)
+def test_what_no_build_may_ask_for(wrong: dict[str, object]) -> None:
+    """A message names the key."""
+    with pytest.raises(ProtocolError, match=f"{next(iter(wrong))}|binNMU|architecture"):
+        parse_binarypackage_arguments({**WANTED, **wrong}, "amd64")
 
 
 @pytest.mark.parametrize("value", ["pbuilder", "Sbuild", 1, ["sbuild"]])

@@ -43,14 +43,28 @@ def test_no_summary_is_the_builders_fault(exit_status: int | None) -> None:
     assert sbuild.verdict(exit_status, "Status: successful\n").status is BuildStatus.BUILDERFAIL
 
 
+def option(command: list[str], name: str) -> str:
+    return command[command.index(name) + 1]
+
+
 def test_the_command_line() -> None:
     """Architecture, suite and arch:all as asked for."""
     arguments = BinaryPackageArguments(arch_tag="arm64", series="trixie", suite="trixie-proposed", arch_indep=True)
     command = sbuild.command(arguments, "/x/y.dsc")
-    assert command[command.index("--dist") + 1] == "trixie-proposed"
-    assert command[command.index("--arch") + 1] == "arm64"
+    assert option(command, "--dist") == "trixie-proposed"
+    assert (option(command, "--build"), option(command, "--host")) == ("arm64", "arm64")
     assert "--arch-all" in command
+    assert "--profiles" not in command
     assert "--no-arch-all" in sbuild.command(BinaryPackageArguments("amd64", "x", "x"), "/x/y.dsc")
+
+
+def test_what_is_asked_for_beyond_the_usual() -> None:
+    """Profiles, another architecture, an entry for the changelog: by sbuild's own options."""
+    arguments = BinaryPackageArguments("amd64", "x", "x", host_architecture="arm64", build_profiles=("a", "b"))
+    command = sbuild.command(arguments, "/x/y.dsc", "an entry\n")
+    assert (option(command, "--build"), option(command, "--host")) == ("amd64", "arm64")
+    assert option(command, "--profiles") == "a b"
+    assert "--binNMU-changelog=an entry\n" in command
 
 
 def test_text_cannot_leave_its_perl_string() -> None:
