@@ -88,6 +88,7 @@ class Serving:
         self.reach = reach
         self.idle_s = proxy.patience.idle_s
         self.clients: set[Client] = set()
+        self.tunnels: set[Tunnel] = set()
         self._upstream = proxy.upstream
         self._say = say
         self._refused: dict[str, None] = {}
@@ -115,6 +116,8 @@ class Serving:
         self._port.stopListening()
         for client in tuple(self.clients):
             client.abort()
+        for tunnel in tuple(self.tunnels):  # Whose client may have gone before.
+            tunnel.abort()
         self._pool.closeCachedConnections()
 
     def refuse(self, refusal: Refused) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
@@ -46,6 +47,9 @@ _PHRASES: Final = {
 _OWN_ANSWER: Final = (
     b"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: %s\r\n\r\n%s"
 )
+
+
+_log = Logger()
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,10 @@ class Client(Protocol, TimeoutMixin):
             self._fail(exc.status, str(exc), keep=keep)
         except CancelledError:
             return
+        except Exception:  # The outermost: whoever waits for an answer must not wait for ever.
+            _log.failure("the proxy failed")
+            self.abort()
+            return
         if not keep:
             self._close()
         # Not at once: a thousand refused requests in one piece would be as many calls deep.
@@ -212,11 +220,16 @@ class Client(Protocol, TimeoutMixin):
 
     async def _open_tunnel(self, target: Target) -> None:
         """Connect the build with a server; from then on bytes go both ways as they come."""
-        self._tunnel = Tunnel(self)
-        await self._serving.open_tunnel(target, self._tunnel)
+        self._tunnel = tunnel = Tunnel(self, self._serving.tunnels)
+        try:
+            await self._serving.open_tunnel(target, tunnel)
+        except Exception:
+            self._tunnel = None
+            tunnel.end()
+            raise
         self._begun = True
         self.transport.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        self._tunnel.begin(self._received)
+        tunnel.begin(self._received)
         self._received = b""
 
     def _fail(self, status: int, sentence: str, *, keep: bool) -> None:
@@ -285,11 +298,17 @@ class Tunnel(Protocol):
 
     transport: Any = None
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, tunnels: "set[Tunnel]") -> None:
+        """:param tunnels: it is among them while it is connected."""
         self._client = client
+        self._tunnels = tunnels
         self._asked: Deferred[bytes] | None = None  # The first line of the upstream proxy's answer.
         self._received = b""
         self.open = False
+
+    def connectionMade(self) -> None:
+        """It is connected."""
+        self._tunnels.add(self)
 
     async def ask(self, target: Target, authorization: bytes) -> None:
         """Have the proxy at the other end connect us further.
@@ -330,6 +349,7 @@ class Tunnel(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The other side has ended; what it sent is still delivered."""
+        self._tunnels.discard(self)
         if self._asked is not None and not self._asked.called:
             self._asked.errback(Failed(502, "the proxy behind hung up"))
         if self.open:
@@ -338,11 +358,15 @@ class Tunnel(Protocol):
             self._client.transport.loseConnection()
 
     def end(self) -> None:
-        """Close the connection."""
+        """Close the connection when all is sent."""
         if self.transport is not None:
             if self.open:
                 self.transport.unregisterProducer()
             self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Close the connection without delay."""
+        self.transport.abortConnection()
 
 
 def _one_line(value: bytes) -> bytes:

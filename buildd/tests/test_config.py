@@ -76,21 +76,17 @@ def test_bad_value_is_a_mistake(line: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        *(
-            "builder = pbuilder",
-            "jobs = 0",
-            "jobs = many",
-            "apt_proxy = localhost",
-            "apt_proxy = https://x",
-            "apt_proxy = http://",
-        ),
-        *(
-            "network_hosts = *",
-            "network_hosts = a http://b",
-            "network_hosts = a:0",
-            "network_hosts = a, b",
-            "network_hosts = a/b",
-        ),
+        "builder = pbuilder",
+        "jobs = 0",
+        "jobs = many",
+        "apt_proxy = localhost",
+        "apt_proxy = https://x",
+        "apt_proxy = http://",
+        "network_hosts = *",
+        "network_hosts = a http://b",
+        "network_hosts = a:0",
+        "network_hosts = a, b",
+        "network_hosts = a/b",
     ],
 )
 def test_bad_value_for_builds_is_a_mistake(line: str, tmp_path: Path) -> None:

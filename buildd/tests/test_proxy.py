@@ -540,6 +540,32 @@ class ProxyTests(TestCase):
         assert self.through_tls(connection, certificate) == b"secret" * 100_000
 
     @in_thread
+    def test_a_tunnel_to_who_does_not_read(self) -> None:
+        """What a server does not take yet is not kept, and the end of the run is the end of the tunnel."""
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listening.close)
+        port = listening.getsockname()[1]
+        serving = self.serve_from_thread(Reach.of([f"https://127.0.0.1:{port}/"]))
+        connection = self.connect()
+        connection.sendall(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+        server = listening.accept()[0]
+        self.addCleanup(server.close)
+        connection.settimeout(0.2)
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while True:
+                sent += connection.send(bytes(100_000))
+        assert sent < 30_000_000  # The system's buffers, of both connections.
+        connection.close()
+        reactor.callFromThread(serving.stop)  # type: ignore[attr-defined]
+        time.sleep(0.05)
+        with pytest.raises(ConnectionResetError):
+            while server.recv(1 << 20):
+                pass
+        assert (serving.tunnels, serving.clients) == (set(), set())
+
+    @in_thread
     def test_a_tunnel_elsewhere(self) -> None:
         """No tunnel leads to what is no archive's, or to an archive that cannot be reached."""
         self.serve_from_thread(Reach.of(["https://secret.example:1/debian", "http://127.0.0.1:22/"]))
@@ -616,9 +642,11 @@ class ProxyTests(TestCase):
     @in_thread
     def test_a_tunnel_that_the_proxy_behind_refuses(self) -> None:
         """What the proxy behind does not connect to is told, with its words."""
-        self.behind(
+        _, serving = self.behind(
             Reach.of(["https://secret.example/"]),
             lambda connection, _: connection.sendall(b"HTTP/1.1 407 Who are you\r\n\r\n"),
         )
         answer = self.ask(b"CONNECT secret.example:443 HTTP/1.1\r\n\r\n")
         assert (answer.status, b"407 Who are you" in answer.body) == (502, True)
+        time.sleep(0.05)
+        assert serving.tunnels == set()
