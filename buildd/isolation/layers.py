@@ -157,13 +157,13 @@ class Layers:
 
     @asynccontextmanager
     async def making(self) -> AsyncIterator[Path]:
-        """A directory to make something in, on the layers' file system; what is left in it goes."""
+        """A directory to make something in, on the layers' file system; what is left in it goes, in its own time."""
         path, lock = self._begin("making")
         try:
             path.mkdir(mode=0o755)
             yield path
         finally:
-            await self._remove(path, lock)
+            _background(self._remove(path, lock))
 
     async def keep(self, key: LayerKey, tree: Path, note: str) -> Layer:
         """Make a layer of a directory, which moves, in place of the one that has this key; to be released.
@@ -172,6 +172,7 @@ class Layers:
         :raises OSError: it cannot be; the directory is of no use any more.
         """
         path, lock = self._begin("making")
+        held = None
         try:
             path.mkdir(mode=0o755)
             about = json.dumps({"note": note, "boot": boot_id(), "made": self._now()})
@@ -180,6 +181,8 @@ class Layers:
             await self._move(tree, path / "tree")
             place = self._put(path, key)
         except BaseException:
+            if held is not None:
+                held.close()
             await self._remove(path, lock)
             raise
         give_back(self._locks / path.name, lock)
@@ -320,8 +323,8 @@ class Layers:
         short = self._budget.free_floor_bytes + wanted_bytes - shutil.disk_usage(self.directory).free
         return max(over, short)
 
-    async def _seal(self, place: Path) -> Seal:
-        return cast(Seal, json.loads(await self._commands.run([*_SEAL, str(place / "tree")])))
+    async def _seal(self, place: Path, how: Sequence[str] = ()) -> Seal:
+        return cast(Seal, json.loads(await self._commands.run([*how, *_SEAL, str(place / "tree")])))
 
     async def _content(self, place: Path) -> str:
         said = await self._commands.run([*_IDLE, *_SEAL, "--content", str(place / "tree")])
@@ -344,7 +347,7 @@ class Layers:
         held = take(place / "about", shared=True)
         try:
             if held is not None:
-                write(place / "seal", json.dumps(await self._seal(place)))
+                write(place / "seal", json.dumps(await self._seal(place, _IDLE)))
         finally:
             give_back(path, lock)
             if held is not None:

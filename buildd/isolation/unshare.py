@@ -27,7 +27,8 @@ _ADVICE = (
     "Install uidmap; give this user 65536 subordinate ids (usermod --add-subuids 100000-165535 --add-subgids"
     " 100000-165535 USER); allow users namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)"
 )
-_LAYERS_MAX = 24  # On top of each other: mount(2) takes 4096 bytes of options, their paths among them.
+_LAYERS_MAX = 24  # On top of each other.
+_LAYERS_PATHS_MAX = 3000  # Bytes. mount(2) takes 4096 bytes of options; there are two more paths in them.
 _PROBE_S = 60.0
 
 
@@ -63,8 +64,9 @@ class UnshareIsolation:
 
     def open(self, layers: Sequence[Layer], directory: Path, children: Children) -> MountedRoot:
         """See Isolation.open."""
-        if len(layers) > _LAYERS_MAX:
-            raise ValueError(f"{len(layers)} layers on top of each other: more than {_LAYERS_MAX}")
+        if len(layers) > _LAYERS_MAX or sum(len(str(layer.tree)) + 1 for layer in layers) > _LAYERS_PATHS_MAX:
+            what = f"{len(layers)} layers in {self.layers.directory} cannot be mounted together"
+            raise IsolationFailure(f"{what}: choose a directory with a shorter path ([builder] layers)")
         return MountedRoot(self._entry, [layer.tree for layer in layers], directory, children)
 
     async def find(self, key: LayerKey) -> Layer | None:
