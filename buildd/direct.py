@@ -229,8 +229,13 @@ def parse_report(text: str) -> Report:
     for line in text.splitlines():
         key, _, value = line.partition(" ")
         found[key] = value
-    began, ended, space = (int(found.get(key) or 0) for key in ("began", "ended", "space"))
+    began, ended, space = (_number(found.get(key, "")) for key in ("began", "ended", "space"))
     return Report(found.get("stage", "init"), max(0, ended - began), space or None)
+
+
+def _number(text: str) -> int:
+    """A number in a report; 0 for anything else, as what runs as root in there may have written it."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else 0
 
 
 def summary(job: Job, report: Report, took_s: float, now: float) -> str:

@@ -3,6 +3,7 @@
 Only what protocol 1.0 has (docs/protocol.md): a daemon that this client can drive is one that a stock master can drive.
 """
 
+import http.client
 import time
 import urllib.request
 import xmlrpc.client
@@ -14,6 +15,14 @@ from buildd.control import parse_dsc
 from harness import FileServer
 
 POLL_S = 0.2
+ANSWER_S = 60.0  # A daemon that is deaf for longer has hung.
+
+
+class _Impatient(xmlrpc.client.Transport):
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        connection = super().make_connection(host)
+        connection.timeout = ANSWER_S
+        return connection
 
 
 @dataclass
@@ -25,7 +34,7 @@ class StockClient:
     proxy: Any = field(init=False)  # An xmlrpc.client.ServerProxy.
 
     def __post_init__(self) -> None:
-        self.proxy = xmlrpc.client.ServerProxy(f"{self.url}/rpc", allow_none=True)
+        self.proxy = xmlrpc.client.ServerProxy(f"{self.url}/rpc", allow_none=True, transport=_Impatient())
 
     def send(self, file: Path | bytes) -> str:
         """Have the daemon fetch a file; return its SHA-1."""
@@ -76,7 +85,7 @@ class StockClient:
 
     def fetch(self, name: str) -> bytes:
         """A file of the daemon's cache by its SHA-1, or `buildlog`."""
-        with urllib.request.urlopen(f"{self.url}/filecache/{name}") as answer:
+        with urllib.request.urlopen(f"{self.url}/filecache/{name}", timeout=ANSWER_S) as answer:
             content: bytes = answer.read()
         return content
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 _CONTROL = """\
@@ -35,6 +36,7 @@ binary binary-arch: build-arch
 \trm -rf debian/tree
 \tinstall -d debian/tree/DEBIAN debian/tree/usr/share/{name}
 \techo "made by a test" > debian/tree/usr/share/{name}/file
+\t{install}
 \tdpkg-gencontrol -p{name} -Pdebian/tree
 \tdpkg-deb --root-owner-group --build debian/tree ..
 binary-indep:
@@ -44,13 +46,24 @@ clean:
 """
 
 
-def tiny_source(folder: Path, name: str = "tiny", version: str = "1.0", build: str = "true", needs: str = "") -> Path:
+def tiny_source(
+    folder: Path,
+    name: str = "tiny",
+    version: str = "1.0",
+    build: str = "true",
+    needs: str = "",
+    *,
+    install: str = "true",
+    files: Mapping[str, bytes] = {},
+) -> Path:
     """Make a native source package; return its .dsc, which has the tar archive that it names beside it.
 
     :param build: the shell command that its build target runs.
     :param needs: its Build-Depends.
+    :param install: the shell command that adds to what is packed, in debian/tree.
+    :param files: more of the source, by path.
     """
-    facts = {"name": name, "version": version, "build": build}
+    facts = {"name": name, "version": version, "build": build, "install": install}
     with tempfile.TemporaryDirectory() as scratch:
         debian = Path(scratch) / name / "debian"
         (debian / "source").mkdir(parents=True)
@@ -60,6 +73,8 @@ def tiny_source(folder: Path, name: str = "tiny", version: str = "1.0", build: s
         (debian / "control").write_text(_CONTROL.format(**facts, build_depends=relations))
         (debian / "rules").write_text(_RULES.format(**facts))
         (debian / "rules").chmod(0o755)
+        for path, content in files.items():
+            (debian.parent / path).write_bytes(content)
         subprocess.run(["dpkg-source", "--build", name], cwd=scratch, check=True, capture_output=True)
         folder.mkdir(parents=True, exist_ok=True)
         for file in Path(scratch).glob(f"{name}_{version}*"):

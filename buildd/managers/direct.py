@@ -11,12 +11,15 @@ from pathlib import Path
 
 import buildd
 from buildd import direct, dpkg, relations
+from buildd.control import ControlError
 from buildd.isolation import LimitReached
 from buildd.managers.building import Building
 from buildd.managers.plan import Plan
-from buildd.managers.results import results
+from buildd.managers.results import plain_directory, read_text, results
 from buildd.protocol import BuildStatus, FileName
 from buildd.sbuild import Verdict, failure
+
+_REPORT_MAX = 1 << 16
 
 
 class Direct:
@@ -25,7 +28,7 @@ class Direct:
     async def build(self, build: Building) -> Verdict:
         """See PackageBuilder.build."""
         host, log, began = build.host, build.request.log, time.time()
-        job = _job(build.plan, host.config.jobs)
+        job = _job(build.plan, host.config.jobs, proxied=build.network is not None)
         log.say(direct.opening(job, buildd.__version__, host.config.label, began))
         fits = relations.is_for(job.host_architecture, build.plan.dsc.architectures, build.plan.arguments.arch_indep)
         log.say(direct.arch_check(job, " ".join(build.plan.dsc.architectures), fits))
@@ -36,18 +39,26 @@ class Direct:
 
     def results(self, build: Building) -> Mapping[FileName, Path]:
         """See PackageBuilder.results."""
-        return results(_private(build) / direct.RESULTS)
+        return results(plain_directory(build.root.changes, direct.PRIVATE, direct.RESULTS))
 
 
 async def _run(build: Building, job: direct.Job) -> direct.Report:
     private = _private(build)
     entry = dpkg.changelog_entry(build.plan.dsc, build.plan.arguments, time.time())
     await build.host.in_thread(_lay_out, private, build.request.files, entry)
-    ended = await build.root.run(["sh", "-c", direct.script(job, build.user_ids)], network=None)
+    ended = await build.root.run(["sh", "-c", direct.script(job, build.user_ids)], network=build.network)
     if ended.limit is not None:
         raise LimitReached(ended)
-    report = private / direct.REPORT
-    return direct.parse_report(report.read_text(encoding="ascii") if report.exists() else "")
+    return direct.parse_report(_report(build))
+
+
+def _report(build: Building) -> str:
+    """What the script wrote to its report; "" when that is gone."""
+    try:
+        private = plain_directory(build.root.changes, direct.PRIVATE)
+    except ControlError:
+        return ""
+    return read_text(private / direct.REPORT, _REPORT_MAX)
 
 
 def _private(build: Building) -> Path:
@@ -55,7 +66,7 @@ def _private(build: Building) -> Path:
     return build.root.changes / direct.PRIVATE
 
 
-def _job(plan: Plan, jobs: int) -> direct.Job:
+def _job(plan: Plan, jobs: int, *, proxied: bool) -> direct.Job:
     arguments = plan.arguments
     return direct.Job(
         source=plan.dsc.source,
@@ -69,7 +80,7 @@ def _job(plan: Plan, jobs: int) -> direct.Job:
         build_type=dpkg.build_type(arguments),
         # sbuild rewrites the field.
         options=(*dpkg.options(arguments), f"--changes-option=-DDistribution={arguments.suite}"),
-        environment=dpkg.environment(arguments, jobs),
+        environment=dpkg.environment(arguments, jobs, proxied=proxied),
     )
 
 

@@ -50,6 +50,7 @@ def test_where_the_source_is_unpacked(version: str, directory: str) -> None:
         ("stage unpack\nstage build\nbegan 5\nended 8\nspace 70\n", "build", "attempted", BuildStatus.PACKAGEFAIL),
         ("stage unpack\nstage check-space\n", "check-space", "failed", BuildStatus.BUILDERFAIL),
         ("", "init", "failed", BuildStatus.BUILDERFAIL),
+        ("began x\nended -1\nspace 99999999999999999999\nstage \n", "", "successful", None),
     ],
 )
 def test_what_the_script_reports(report: str, stage: str, status: str, verdict: BuildStatus | None) -> None:

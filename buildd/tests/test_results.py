@@ -1,12 +1,13 @@
 """What is taken of what a build left."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
 from buildd.control import ControlError
-from buildd.managers.results import results
+from buildd.managers.results import plain_directory, read_text, results
 
 CONTENT = b"a package"
 
@@ -46,3 +47,33 @@ def test_what_is_not_as_promised_is_not_taken(built: Path, trick: str) -> None:
             changes.symlink_to("elsewhere")
     with pytest.raises(ControlError):
         results(built)
+
+
+@pytest.mark.parametrize("trick", ["missing", "link", "linked parent", "file"])
+def test_a_directory_that_a_build_put_something_else_in_place_of(built: Path, trick: str) -> None:
+    """Nothing is taken through a link out of the root, however deep."""
+    top = built / "top"
+    (top / "ours").mkdir(parents=True)
+    results = top / "ours/results"
+    match trick:
+        case "link":
+            results.symlink_to(built)
+        case "linked parent":
+            (top / "ours").rmdir()
+            (built / "elsewhere/results").mkdir(parents=True)
+            (top / "ours").symlink_to(built / "elsewhere")
+        case "file":
+            results.touch()
+    with pytest.raises(ControlError):
+        plain_directory(top, "ours", "results")
+
+
+def test_a_text_that_is_none(tmp_path: Path) -> None:
+    """A fifo, a link and nothing at all are read as nothing, at once; and of much, the beginning."""
+    text = tmp_path / "text"
+    assert read_text(text, 3) == ""
+    text.write_bytes(b"abc\xff")
+    assert read_text(text, 3) == "abc"
+    (tmp_path / "link").symlink_to(text)
+    os.mkfifo(tmp_path / "fifo")
+    assert [read_text(tmp_path / name, 3) for name in ("link", "fifo", ".")] == ["", "", ""]
