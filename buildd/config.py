@@ -73,6 +73,11 @@ def parse_memory(text: str) -> int:
     return (int(found["MemTotal:"]) * 9 // 10 + int(found["SwapTotal:"])) << 10
 
 
+def parse_processes(text: str) -> int:
+    """A number; a thousand for each processor and at least two thousand, when empty."""
+    return parse_count(text) if text else max(2000, 1000 * len(os.sched_getaffinity(0)))
+
+
 def parse_cgroup(text: str) -> str:
     """The path of a control group, as /proc/self/cgroup has it; empty means the daemon's own."""
     if text and (not text.startswith("/") or ".." in text.split("/") or not text.isprintable()):
@@ -148,7 +153,7 @@ class BuilddConfig:
     silence_s: float = key("limits", "silence", "150m", parse_duration)
     abort_timeout_s: float = key("limits", "abort", "120s", parse_duration)
     memory_bytes: int = key("limits", "memory", "", parse_memory)
-    processes: int = key("limits", "processes", "10000", parse_count)
+    processes: int = key("limits", "processes", "", parse_processes)
     disk_bytes: int = key("limits", "disk", "100G", parse_limit)
     open_files: int = key("limits", "open_files", "65536", parse_count)
     cgroup: str = key("limits", "cgroup", "", parse_cgroup)

@@ -31,7 +31,8 @@ class OwnGroups:
         """Make them for an account; none, where this program may not. What killed tests left is removed."""
         if os.geteuid() != ROOT:
             return cls()
-        above = [hierarchy.place for hierarchy in find("")]
+        # Not that of cpu alone: a build would compete as one with each single process of all that runs here besides.
+        above = [hierarchy.place for hierarchy in find("") if hierarchy.controllers != ("cpu",)]
         for place in (left for parent in above for left in parent.glob(f"{_PREFIX}*")):
             if not Path("/proc", place.name.removeprefix(_PREFIX).partition("-")[0]).exists():
                 _remove(place)

@@ -21,11 +21,10 @@ ENVIRONMENT = {
 NAMESPACE = (
     # Dies with the daemon; and does not begin when the daemon died before that was agreed on.
     *("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())),
-    # When processors are short, the daemon's answers come before the build.
-    *("nice", "-n", "5"),
     *("unshare", "--user", "--map-auto", "--map-root-user", "--setgroups", "allow"),
     *("--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"),
 )
+_NICE = ("nice", "-n", "5")
 _TIMEOUT_S = 600.0
 
 
@@ -39,7 +38,7 @@ class Namespaces:
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """The command line of such a command, for who has limits of its own: Children.run, with ENVIRONMENT."""
-        return [*NAMESPACE, *argv]
+        return [*NAMESPACE, *_NICE, *argv]
 
     async def run(self, argv: Sequence[str]) -> bytes:
         """Run one, and wait for its end. What it wrote to standard output.
