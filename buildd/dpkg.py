@@ -3,6 +3,7 @@
 import time
 
 from buildd.control import Dsc
+from buildd.isolation.enter import PROXY
 from buildd.protocol import BinaryPackageArguments
 
 BUILD_USER = "buildd"  # Runs dpkg-buildpackage; stock chroots for build daemons have it too.
@@ -38,16 +39,20 @@ def options(arguments: BinaryPackageArguments) -> list[str]:
     ]
 
 
-def environment(arguments: BinaryPackageArguments, jobs: int) -> dict[str, str]:
+def environment(arguments: BinaryPackageArguments, jobs: int, *, proxied: bool = False) -> dict[str, str]:
     """What the package's build sees beside what every build sees.
 
     :param jobs: how many processes it may use at once, at most.
+    :param proxied: it may reach something, by the proxy of its network.
     """
     found = {"DEB_BUILD_OPTIONS": " ".join(_build_options(arguments, jobs))}
     if cross_for(arguments):
         found["CONFIG_SITE"] = f"/etc/dpkg-cross/cross-config.{cross_for(arguments)}"
     if arguments.source_date_epoch is not None:
         found["SOURCE_DATE_EPOCH"] = str(arguments.source_date_epoch)
+    if proxied:
+        url = f"http://{PROXY[0]}:{PROXY[1]}"
+        found |= {"http_proxy": url, "https_proxy": url, "no_proxy": "localhost,127.0.0.1,::1"}
     return found
 
 

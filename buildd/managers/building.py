@@ -87,6 +87,12 @@ class Building:
         """ "uid:gid" of the build user in the root."""
         return self.prepared.user_ids
 
+    @property
+    def network(self) -> Reach | None:
+        """What the package may reach while it is built; None: nothing."""
+        hosts = self.host.config.network_hosts
+        return Reach.of_hosts(hosts) if hosts else None
+
     def begin(self, stage: str) -> None:
         """Tell everybody that this is what goes on now."""
         self.request.begin(stage)

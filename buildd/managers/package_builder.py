@@ -13,7 +13,9 @@ class PackageBuilder(Protocol):
     """Runs dpkg-buildpackage, with what belongs around it."""
 
     async def build(self, build: Building) -> Verdict:
-        """Build the package, in the root and without network. May write below the build's own directory.
+        """Build the package, in the root and with no other network than `build.network`.
+
+        It may write below the build's own directory.
 
         :raises LimitReached: the build ran into one of its limits.
         """

@@ -45,7 +45,7 @@ class SbuildFiles:
         schroot = self.directory / "schroot"
         schroot.write_text(sbuild.schroot(str(root), user_ids))
         schroot.chmod(0o755)
-        environment = dpkg.environment(plan.arguments, config.jobs)
+        environment = dpkg.environment(plan.arguments, config.jobs, proxied=bool(config.network_hosts))
         (self.directory / "sbuildrc").write_text(sbuild.configuration(str(schroot), environment, config.silence_s))
 
 

@@ -26,7 +26,9 @@ class WithSbuild:
         entry = dpkg.changelog_entry(plan.dsc, plan.arguments, time.time())
         command = sbuild.command(plan.arguments, str(files.source / plan.dsc_name), entry)
         visible = [files.directory, out]
-        ended = await build.root.run_beside(command, env=files.environment, cwd=out, visible=visible)
+        ended = await build.root.run_beside(
+            command, env=files.environment, cwd=out, visible=visible, network=build.network
+        )
         if ended.limit is not None:
             raise LimitReached(ended)
         return sbuild.verdict(ended.code, build.request.log.tail(sbuild.SUMMARY_BYTES).decode(errors="replace"))

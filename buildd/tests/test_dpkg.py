@@ -81,3 +81,11 @@ def test_a_binnmu_is_an_entry_in_the_changelog() -> None:
     )
     dated = BinaryPackageArguments("amd64", "x", "bookworm", binnmu=binnmu, source_date_epoch=0)
     assert "Thu, 01 Jan 1970 00:00:00" in dpkg.changelog_entry(dsc, dated, 86400)
+
+
+def test_a_package_that_may_reach_something_is_told_how() -> None:
+    """By the proxy, but for what is its own; no other package hears of a proxy."""
+    found = dpkg.environment(PLAIN, 1, proxied=True)
+    assert found["http_proxy"] == found["https_proxy"] == "http://127.0.0.1:3128"
+    assert found["no_proxy"].split(",") == ["localhost", "127.0.0.1", "::1"]
+    assert not [name for name in dpkg.environment(PLAIN, 1) if "proxy" in name]
