@@ -131,8 +131,10 @@ class WatchTests(TestCase):
         assert told.returncode == 0, told.stderr
         return parse(told.stdout, Reach.of(archive.url for archive in known))
 
-    async def unchanged(self, snapshot: Snapshot, auth_conf: str = "", now: float | None = None) -> bool:
-        watch = ArchiveWatch(reactor, waiting=Waiting(step_s=0.3, total_s=0.6))
+    async def unchanged(
+        self, snapshot: Snapshot, auth_conf: str = "", now: float | None = None, waiting: Waiting | None = None
+    ) -> bool:
+        watch = ArchiveWatch(reactor, waiting=waiting)
         return await watch.unchanged(snapshot, auth_conf, time.time() if now is None else now)
 
     @awaited
@@ -300,7 +302,8 @@ class WatchTests(TestCase):
         self.addCleanup(server.__exit__)
         begun = time.monotonic()
         for url in (server.url("/hang"), server.url("/trickle"), server.url("/none"), "http://127.0.0.1:1"):
-            assert not await self.unchanged(Snapshot((Release(f"{url}/InRelease", DIGEST, 0, None),)))
+            snapshot = Snapshot((Release(f"{url}/InRelease", DIGEST, 0, None),))
+            assert not await self.unchanged(snapshot, waiting=Waiting(step_s=0.3, total_s=0.6))
         assert time.monotonic() - begun < 3
 
     @awaited

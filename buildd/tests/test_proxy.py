@@ -27,7 +27,7 @@ from buildd.tests.running import FileServer, Script, hang, slow, status_line, wh
 from buildd.tests.small_archive import server_tls
 
 CONTENT = bytes(range(256)) * 1000
-PATIENCE = Patience(connect_s=0.5, idle_s=0.5)
+SHORT = Patience(connect_s=0.5, idle_s=0.5)
 
 
 def in_thread(test: Callable[["ProxyTests"], None]) -> Callable[["ProxyTests"], Deferred[None]]:
@@ -90,6 +90,7 @@ class ProxyTests(TestCase):
         self.said: list[str] = []
         self.names: dict[str, list[str]] = {}
         self.servings: list[Serving] = []
+        self.patience = Patience(connect_s=5, idle_s=5)
         self.server = FileServer({"/a/file": whole(CONTENT), "/a/hang": hang})
         self.addCleanup(self.server.__exit__)
         self.serving = self.serve(Reach.of([self.server.url("/a/")]))
@@ -108,7 +109,9 @@ class ProxyTests(TestCase):
         """Another proxy, which `connect` then connects to. In the reactor's thread."""
         listening = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port = listening.getsockname()[1]
-        serving = ArchiveProxy(reactor, upstream, self._resolve, PATIENCE).serve(listening, reach, self.said.append)
+        serving = ArchiveProxy(reactor, upstream, self._resolve, self.patience).serve(
+            listening, reach, self.said.append
+        )
         self.servings.append(serving)
         return serving
 
@@ -405,8 +408,10 @@ class ProxyTests(TestCase):
     @in_thread
     def test_an_archive_that_never_answers(self) -> None:
         """An archive that hangs is given up after a time, and the client hears of it."""
+        self.patience = SHORT
+        server = self.serve_files({"/hang": hang})
         begun = time.monotonic()
-        answer = self.get(self.server.url("/a/hang"))
+        answer = self.get(server.url("/hang"))
         assert answer.status == 504
         assert b"nothing came for 0.5 s" in answer.body
         assert time.monotonic() - begun < 3
@@ -422,6 +427,7 @@ class ProxyTests(TestCase):
         def chunk(connection: socket.socket, request: bytes, over: threading.Event) -> None:
             connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
 
+        self.patience = SHORT
         server = self.serve_files({"/hangs": half, "/closes": whole(b"half", announced=10), "/chunk": chunk})
         for path in ("/hangs", "/closes", "/chunk"):
             connection = self.connect()
@@ -457,6 +463,7 @@ class ProxyTests(TestCase):
             while not over.is_set():
                 sent[0] += connection.send(bytes(100_000))
 
+        self.patience = SHORT
         server = self.serve_files({"/x": endless})
         connection = self.connect()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
