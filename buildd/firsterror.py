@@ -27,8 +27,12 @@ _STEP = re.compile(
     r"| {0,3}(?:fakeroot )?(?:debian/rules (?P<target>[a-z_-]+)|(?P<tool>(?:dh_|dpkg-)[a-z0-9_-]+)(?: |$))"
 )
 _AROUND_STEP = re.compile(r"^(?:override_|execute_before_|execute_after_)|-(?:arch|indep)$")
-# The failure is passed on: by debhelper, dpkg-buildpackage, the daemon.
-_OVER = re.compile(r"BuildStatus\.|dpkg-buildpackage: error: |\t(?:cd [^&]{1,500} && )?tail -v -n ")
+# The failure is passed on: by debhelper, dpkg-buildpackage, the daemon. unshare complains when what it waits for is
+# killed from outside.
+_OURS = ("BuildStatus.", "unshare: sigprocmask ")
+_OVER = re.compile(
+    r"BuildStatus\.|unshare: sigprocmask |dpkg-buildpackage: error: |\t(?:cd [^&]{1,500} && )?tail -v -n "
+)
 _PASSED_ON = re.compile(r"(?:make(?:\[\d+\])?|ninja|dh_auto_\w+): ")
 # Goes on with what the line before says: indented, or as compilers quote a source.
 _GOES_ON = re.compile(r"\s|\||\d+ +\||Error: ")
@@ -133,7 +137,7 @@ class _Reader:
         if not self.over:
             self._continue_block(line)
             self._look(line)
-        if line.strip() and not line.startswith("BuildStatus.") and not _DIRECTORY.match(line):
+        if line.strip() and not line.startswith(_OURS) and not _DIRECTORY.match(line):
             self.last.append(line[:_KEPT_MAX])
 
     def _continue_block(self, line: str) -> None:
