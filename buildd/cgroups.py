@@ -82,7 +82,7 @@ def find(wanted: str, proc: Path = Path("/proc/self")) -> list[Hierarchy]:
             name, version = sorted(names)[0], 1
         else:
             continue
-        path = Path(wanted or own.get(name, "/"))
+        path = Path(wanted or own.get(name, "/").removesuffix(f"/{_LEAF}"))
         place = mounted / (path.relative_to(root) if path.is_relative_to(root) else path.relative_to("/"))
         controllers = _controllers(place) if version == 2 else tuple(each for each in CONTROLLERS if each in names)
         found.setdefault(name, Hierarchy(version, place, controllers))

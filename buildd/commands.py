@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from twisted.logger import LogLevel
 
-from buildd import __version__, cachecommand
+from buildd import __version__, cachecommand, doctor
 from buildd.config import ENVIRONMENT_PREFIX, BuilddConfig, ConfigError, read_config
 from buildd.service import STOP_S, BuildTypes, CannotStart, Logging, run
 
@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None, build_types: BuildTypes | None = Non
     arguments = _parser().parse_args(argv)
     try:
         config = _configuration(arguments)
+        if arguments.command == "doctor":
+            return doctor.run(arguments, config)
         if arguments.command == "cache":
             return cachecommand.run(arguments, config)
         return run(config, _logging(arguments), build_types, stop_s=stop_s)
@@ -55,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(parser)
     _add_options_of_run(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", required=False)
+    doctor.add_arguments(_add_command(commands, "doctor", "tell whether builds can run here, and what to mend"))
     cachecommand.add_arguments(_add_command(commands, "cache", "show, verify and drop what is kept for later builds"))
     _add_options_of_run(_add_command(commands, "run", "run the daemon, which is what happens without a command"))
     return parser

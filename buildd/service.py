@@ -43,7 +43,7 @@ from buildd.web import Site
 BuildTypes = Callable[[BuilddConfig, Any], Mapping[str, BuildManager]]
 
 # No clock that is right says less: the program is not older.
-_EARLIEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
+EARLIEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
 STOP_S: Final = 8.0  # For ending clean when told to end; whoever tells waits 10.
 _STOP_HARD_S: Final = 9.5
 _ANSWER_S: Final = 0.5
@@ -99,7 +99,7 @@ def _check_machine(config: BuilddConfig) -> None:
             "as in a throw-away container, with --allow-root (in buildd.conf: [builder] allow_root = yes)"
         )
     now = datetime.now(UTC)
-    if now < _EARLIEST:
+    if now < EARLIEST:
         raise CannotStart(
             f"the clock is wrong, it says {now:%Y-%m-%d %H:%M}: signatures and certificates would not hold"
         )
