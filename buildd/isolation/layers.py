@@ -44,6 +44,7 @@ _DEBRIS = re.compile(r"(making|removing)-[0-9a-f]{16}", re.ASCII)
 _TURN_EVERY_S = (0.005, 0.1)  # At first, and after a while.
 _TAKEN_EVERY_S, _TAKEN_S = 0.01, 1.0  # Who has a layer to himself takes it away at once, or has just looked.
 _DURABLE_AFTER_S = 60.0  # By then the kernel has written most of it, and the build that made it has had the disk.
+_BEHIND_BUILDS = ("nice", "-n", "5")  # A fraction of a second, which at the lowest priority can take minutes.
 _IDLE = ("nice", "-n", "19", "ionice", "--class", "idle")
 _SEAL = (sys.executable, "-I", "-S", str(Path(__file__).with_name("seal.py")))
 
@@ -326,8 +327,8 @@ class Layers:
     async def _seal(self, place: Path, how: Sequence[str] = ()) -> Seal:
         return cast(Seal, json.loads(await self._commands.run([*how, *_SEAL, str(place / "tree")])))
 
-    async def _content(self, place: Path) -> str:
-        said = await self._commands.run([*_IDLE, *_SEAL, "--content", str(place / "tree")])
+    async def _content(self, place: Path, how: Sequence[str] = ()) -> str:
+        said = await self._commands.run([*how, *_SEAL, "--content", str(place / "tree")])
         return str(json.loads(said)["content"])
 
     # --- in the background
@@ -347,7 +348,7 @@ class Layers:
         held = take(place / "about", shared=True)
         try:
             if held is not None:
-                write(place / "seal", json.dumps(await self._seal(place, _IDLE)))
+                write(place / "seal", json.dumps(await self._seal(place, _BEHIND_BUILDS)))
         finally:
             give_back(path, lock)
             if held is not None:
@@ -364,7 +365,8 @@ class Layers:
         for stored in self.stored():
             if stored.content is None and (lock := take(stored.place / "about", shared=True)) is not None:
                 with lock:
-                    write(stored.place / "content", json.dumps({"content": await self._content(stored.place)}))
+                    content = await self._content(stored.place, _IDLE)
+                    write(stored.place / "content", json.dumps({"content": content}))
 
 
 def _background(work: Coroutine[Deferred[Any], Any, None]) -> None:

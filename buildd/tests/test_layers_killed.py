@@ -3,11 +3,14 @@
 import errno
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from buildd.isolation.layers import Layers, layer_note
 from buildd.tests.layers_farm import KEY, Farm, done
@@ -97,3 +100,39 @@ def test_a_maker_that_ends_at_any_step_leaves_a_whole_layer_or_none(
         assert how is outcome, step
     assert 15 < step < 400
     assert whole > 3
+
+
+def test_the_turn_of_a_maker_that_dies_is_over_at_once(tmp_path: Path) -> None:
+    """The kernel takes its lock back; and a child that it has started does not have it."""
+    farm = Farm(tmp_path)
+    begun, beginning = os.pipe()
+    maker = os.fork()
+    if maker == 0:
+
+        async def make() -> None:
+            async with farm.daemon().turn(KEY):
+                subprocess.Popen(["sleep", "60"], close_fds=False)  # noqa: ASYNC220
+                os.write(beginning, b"x")
+                time.sleep(60)  # noqa: ASYNC251
+
+        done(make())
+    os.read(begun, 1)
+    turns = []
+
+    async def wait() -> None:
+        async with farm.daemon().turn(KEY):
+            turns.append("mine")
+
+    Deferred.fromCoroutine(wait())
+    farm.clock.pump([0.1] * 5)
+    assert turns == []
+    (child,) = Path(f"/proc/{maker}/task/{maker}/children").read_text().split()
+    os.kill(maker, signal.SIGKILL)
+    os.waitpid(maker, 0)
+    try:
+        farm.clock.pump([0.1] * 2)
+        assert turns == ["mine"]
+    finally:
+        os.kill(int(child), signal.SIGKILL)
+        os.close(begun)
+        os.close(beginning)
