@@ -20,7 +20,7 @@ from buildd.managers.binarypackage import BinaryPackageManager
 from buildd.managers.building import Host
 from buildd.managers.memos import Memos
 from buildd.process import Exit
-from buildd.protocol import BuildId, BuildStatus
+from buildd.protocol import BuildId, BuildStatus, Cause
 from buildd.tests.fake_isolation import Answer, FakeIsolation
 from buildd.tests.test_plan import request
 
@@ -112,7 +112,7 @@ def test_missing_build_dependencies_are_named(tmp_path: Path) -> None:
     result = build(tmp_path, {"dumpavail": available("bb"), **UNINSTALLABLE}, more="Build-Depends: aa (>= 2), bb\n")
     assert (result.status, result.dependencies) == (BuildStatus.DEPFAIL, "aa (>= 2)")
     result = build(tmp_path / "again", {"dumpavail": available("aa"), **UNINSTALLABLE})
-    assert result.status is BuildStatus.PACKAGEFAIL
+    assert (result.status, result.cause) == (BuildStatus.PACKAGEFAIL, Cause.DEPENDENCY)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,7 @@ def test_a_full_disk_is_the_builders_fault(tmp_path: Path, answers: dict[str, An
     """Whatever stage fails on it, and whatever it says."""
     result = build(tmp_path, answers, free=1 << 20)
     assert (result.status, result.reason) == (BuildStatus.BUILDERFAIL, "the builder's disk is full")
+    assert result.cause is Cause.DISK
     assert build(tmp_path / "other", answers).reason != result.reason
 
 
@@ -173,6 +174,7 @@ def test_a_limit_while_the_chroot_is_unpacked_is_not_the_chroots_fault(tmp_path:
     result = build(tmp_path, {}, unpacking=LimitReached(TOO_LONG))
     assert result.status is BuildStatus.PACKAGEFAIL
     assert "longer than the time limit" in result.reason
+    assert result.cause is Cause.TIME
     result = build(tmp_path / "again", {}, unpacking=LimitReached(Exit(None, 9, Limit.LOG_ERROR)))
     assert result.status is BuildStatus.BUILDERFAIL
 
