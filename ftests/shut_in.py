@@ -19,15 +19,16 @@ from twisted.web.static import Data
 
 from buildd.buildlog import BuildLog
 from buildd.isolation import IsolationFailure
-from buildd.isolation.namespaces import ENVIRONMENT, NAMESPACE
+from buildd.isolation.namespaces import ENVIRONMENT, NAMESPACE, Namespaces
 from buildd.isolation.unshare import UnshareIsolation
 from buildd.process import Children
 from buildd.protocol import parse_sha1
 from buildd.proxy import ArchiveProxy
 from buildd.reach import Reach
 
-# A setuid copy of perl in the root, as a build-dependency's maintainer script could make it; and what it does then.
-PLANT = "cp /usr/bin/perl /usr/bin/esc && chmod 4755 /usr/bin/esc"
+# Setuid copies in the root, as a build-dependency's maintainer script could make them; and what perl does then.
+PLANT = "cp /usr/bin/perl /usr/bin/esc && cp /usr/bin/id /usr/bin/esc-id && chmod 4755 /usr/bin/esc /usr/bin/esc-id"
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 # GET by whatever is at an address: "$1" is what to ask for, "$2" the address.
 FETCH = """
 use IO::Socket::INET;
@@ -51,25 +52,30 @@ async def main(reactor: Any, directory: str, tarball: str) -> None:
     await isolation.recover()
     log = BuildLog(place / "log", 1 << 20)
     children = Children(reactor, log, 300, 300)
+    namespaces = Namespaces(place, reactor)
     sha1 = parse_sha1(hashlib.sha1(tarball.encode()).hexdigest())
     base = await isolation.unpack(Path(tarball), sha1, children)
     root = isolation.open([base], place / "builds" / "one" / "root-1", children)
 
-    async def said(*argv: str, network: Reach | None = None, **beside: Any) -> str:
+    async def said(*argv: str, network: Reach | None = None, building: bool = False, **beside: Any) -> str:
         before = log.size
         if beside:
             await root.run_beside(argv, **{"env": {}, "cwd": Path("/"), "visible": [], "network": network, **beside})
         else:
-            await root.run(argv, network=network, output=log.write)
+            await root.run(argv, network=network, building=building, output=log.write)
         return log.tail(log.size - before).decode() if log.size > before else ""
 
     found = {"inside": await said("sh", "-c", "ls -A /mnt; ls -d /proc/[0-9]*; id -u; cat /proc/net/dev | wc -l")}
     await said("sh", "-c", PLANT)
     victim = place / "layers" / "owned"
     escape = ["/usr/bin/esc", "-e", ESCAPE.replace("VICTIM", str(victim))]
-    found["beside"] = await said("chroot", "--userspec=65534:65534", str(root.path), *escape, visible=[])
+    found["beside"] = await said("chroot", str(root.path), *escape, visible=[])
+    found["setuid"] = await said(*NOBODY, "/usr/bin/esc-id", "-u")
+    setuid = await namespaces.run([*NOBODY, str(root.changes / "usr/bin/esc-id"), "-u"])
+    found["setuid outside"] = setuid.decode()
     found["owned"] = str(victim.exists())
     found["host"] = await said("sh", "-c", f"ls / ; ls {place} {place}/layers; ls /home /root /srv", visible=[])
+    found |= await _privileges(said, namespaces)
     found |= await _network(reactor, said)
     found |= await _binds(place, said)
     found["lost kills"] = str(await _lost_kills(reactor, children))
@@ -77,6 +83,27 @@ async def main(reactor: Any, directory: str, tarball: str) -> None:
     found["left"] = " ".join(path.name for path in (place / "builds").iterdir())
     log.close()
     print(json.dumps(found))
+
+
+async def _privileges(said: Any, namespaces: Namespaces) -> dict[str, str]:
+    """What root of a namespace can do, and root of a build cannot."""
+    tried = {
+        "mount": "mount -t tmpfs none /tmp && echo done",
+        "hostname": "hostname other && echo done",
+        "new user": "unshare --user true && echo done",
+        "new mounts": "unshare --map-root-user --mount mount -t tmpfs none /tmp && echo done",
+        "core": "ulimit -H -c",
+        "oom": "cat /proc/self/oom_score_adj",
+        "nice": "nice",
+        "umask": "umask",
+    }
+    found = {}
+    for name, script in tried.items():
+        found[f"{name}, outside"] = (await namespaces.run(["sh", "-c", f"{{ {script}; }} 2>&1 || true"])).decode()
+        found[f"{name}, preparing"] = await said("sh", "-c", script)
+        found[f"{name}, building"] = await said("sh", "-c", script, building=True)
+        found[f"{name}, beside"] = await said("sh", "-c", script, visible=[])
+    return found
 
 
 async def _network(reactor: Any, said: Any) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -44,14 +45,31 @@ def test_a_command_in_the_root_sees_the_root_only(found: dict[str, str]) -> None
     assert (uid, interfaces) == ("0", "3")  # Two lines of heading.
 
 
-def test_a_setuid_program_left_in_the_root_finds_nothing_outside(found: dict[str, str]) -> None:
-    """It leaves the chroot as root of the namespace, and stands among the host's programs, with nothing to harm."""
+def test_a_setuid_program_left_in_the_root_is_one_like_any_other(found: dict[str, str]) -> None:
+    """Who starts it stays who they are."""
+    assert found["setuid outside"].split() == ["0"], "the attack does not even work"
+    assert found["setuid"].split() == ["65534"]
+
+
+def test_root_beside_a_root_finds_nothing_outside(found: dict[str, str]) -> None:
+    """It leaves the chroot, as it may, and stands among the host's programs, with nothing there to harm."""
     words = found["beside"].split()
     assert words[0] == "0", "the attack does not even work"
     assert "usr" in words
     assert "boot" not in words, "it is still in the chroot"
     assert "escaped" not in found["beside"]
     assert found["owned"] == "False"
+
+
+@pytest.mark.parametrize("what", ["mount", "hostname", "new mounts"])
+def test_root_of_a_build_is_not_what_root_of_a_namespace_is(found: dict[str, str], what: str) -> None:
+    """Only while the package is prepared may a program make a namespace of its own."""
+    assert found[f"{what}, outside"].split() == ["done"], "the attack does not even work"
+    for when in ("building", "beside", *(["preparing"] if what != "new mounts" else [])):
+        assert "done" not in found[f"{what}, {when}"].split()
+        assert re.search(r"ermitted|denied|must be root", found[f"{what}, {when}"])
+    assert found["new user, preparing"].split() == ["done"]
+    assert "done" not in found["new user, building"]
 
 
 def test_what_runs_beside_a_root_sees_no_other_build(found: dict[str, str]) -> None:

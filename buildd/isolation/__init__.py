@@ -82,12 +82,14 @@ class Root(Protocol):
         argv: Sequence[str],
         *,
         network: Reach | None,
+        building: bool = False,
         stdin: bytes = b"",
         output: Callable[[bytes], None] | None = None,
     ) -> Exit:
         """Run a command inside, as the root user of the build. Nothing that it starts outlives it.
 
         :param network: what it may reach, by the proxy at enter.PROXY; None: nothing but itself.
+        :param building: it runs the package's own code, and gets the stricter filter (seccomp.py).
         :param output: takes its standard output; None: the build's log.
         """
         ...
@@ -102,7 +104,7 @@ class Root(Protocol):
         binds: Mapping[Path, Path] | None = None,
         network: Reach | None = None,
     ) -> Exit:
-        """Run a host's command beside the root, as the root user of the build.
+        """Run a host's command beside the root, as the root user of the build, to build the package.
 
         :param visible: the directories that it sees, where they are, besides the root and the host's programs and
             libraries (/usr, /etc and what belongs to them). It may write there.

@@ -1,8 +1,9 @@
 """Mount the root of a build and run a command in it, or beside it: `python3 enter.py SETTING ... -- COMMAND ...`.
 
-A program of its own, run as root of fresh user, mount, pid, ipc and uts namespaces. What it mounts nobody else sees,
-and it goes with the namespace. A SETTING is NAME=VALUE, see `Setup`. Its exit status is the command's. It inherits a
-socket, CONTROL, by which it tells the daemon (handover.py) that the command begins, or why it cannot.
+A program of its own, run as root of fresh user, mount, pid, ipc, uts and network namespaces. What it mounts nobody
+else sees, and it goes with the namespace. A SETTING is NAME=VALUE, see `Setup`. Its exit status is the command's. It
+inherits a socket, CONTROL, by which it tells the daemon (handover.py) that the command begins, or why it cannot; and
+FILTER, a program for seccomp(2) that says which system calls are refused from then on (seccomp.py).
 
 It stays as the first process of the pid namespace, to reap what loses its parent: tests wait for daemons that they
 ended to be gone. When it exits, the kernel ends everything else in the namespace.
@@ -28,6 +29,13 @@ _RDONLY, _NOSUID, _NODEV, _NOEXEC, _BIND, _REC = 1, 2, 4, 8, 4096, 16384
 _MNT_DETACH = 2
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1  # netdevice(7)
 _SCM_RIGHTS = 1  # unix(7)
+_PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 22, 24, 38  # prctl(2)
+_SECCOMP_MODE_FILTER = 2
+_CAPABILITY_VERSION_3 = 0x20080522  # capget(2)
+# capabilities(7): what a system without hardware of its own needs to install packages; numbers 0 to 63 are taken away
+# but for CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_RAW, SYS_CHROOT,
+# SYS_PTRACE, MKNOD, AUDIT_WRITE, SETFCAP. Without SYS_ADMIN nothing is mounted, without SYS_RESOURCE no limit raised.
+_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 19, 27, 29, 31)
 _QUIET = _NOSUID | _NODEV | _NOEXEC
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = (
@@ -44,7 +52,7 @@ _NICENESS = 5
 _SIGNALS = [*range(1, 32), *range(34, 65)]  # 32 and 33 are the C library's own (signal(7)).
 _HOST_NAME = b"localhost"  # The same for every build, and one that resolves.
 
-CONTROL = 3  # A file that is inherited. What is said by it:
+CONTROL, FILTER = 3, 4  # The files that are inherited. What is said by the first:
 LISTENING = b"listening"  # ... comes with a socket that listens at PROXY; ...
 SERVED, REFUSED = b"served", b"refused"  # ... the daemon's answers to that.
 ENTERED = b"entered"  # Anything else is the reason why it could not be.
@@ -66,7 +74,7 @@ class Setup:
         self.lower = given["lower"]  # What it is made of, the topmost first ...
         self.upper = given["upper"][0]
         self.work = given["work"][0]
-        self.network = given["network"][0]  # "none", "proxy"; "host" until all that uses it has a proxy.
+        self.proxied = "proxied" in given  # The daemon is to serve a proxy.
         self.view = given.get("view", [""])[0]  # "": the command is run in the root. Else an empty directory, to ...
         # ... show it the host at, where it sees _HOST and the root, and at each of these paths what is at another.
         self.binds = [bind.partition("=")[::2] for bind in given.get("bind", [])]
@@ -91,14 +99,15 @@ def main() -> "NoReturn":
 def enter(setup: Setup, control: _socket.socket) -> None:
     """Make the root, or the view beside it, and make it this program's own."""
     _libc.sethostname(_HOST_NAME, len(_HOST_NAME))
-    if setup.network != "host":
-        bring_up_loopback()
-    if setup.network == "proxy":
+    bring_up_loopback()
+    if setup.proxied:
         hand_over_listener(control)
     mount_root(setup)
     change_root(show_host(setup) if setup.view else setup.root)
-    if setup.network == "proxy" and control.recv(100) != SERVED:
+    if setup.proxied and control.recv(100) != SERVED:
         raise OSError("the daemon serves no proxy")
+    drop_capabilities()
+    load_filter(os.pread(FILTER, 1 << 20, 0))
 
 
 def mount_root(setup: Setup) -> None:
@@ -109,8 +118,7 @@ def mount_root(setup: Setup) -> None:
     for name in ("dev", "proc", "sys"):
         _make_real_directory(f"{root}/{name}")
     _mount("proc", f"{root}/proc", "proc", _QUIET)
-    if setup.network != "host":  # A fresh sysfs needs a network namespace of one's own.
-        _mount("sysfs", f"{root}/sys", "sysfs", _QUIET | _RDONLY)
+    _mount("sysfs", f"{root}/sys", "sysfs", _QUIET | _RDONLY)
     _mount("dev", f"{root}/dev", "tmpfs", _NOSUID, "mode=755")
     for name in _DEVICES:
         _touch(f"{root}/dev/{name}")
@@ -175,6 +183,25 @@ def change_root(root: str) -> None:
     _check(_libc.pivot_root(b".", b"."), "pivot_root")
     _check(_libc.umount2(b".", _MNT_DETACH), "the old root")
     os.chdir("/")
+
+
+def drop_capabilities() -> None:
+    """Have no others than these, nor have what this process starts."""
+    for number in range(64):
+        if number not in _CAPABILITIES:
+            _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)  # Fails for those that there are not.
+    kept = sum(1 << number for number in _CAPABILITIES)
+    low, high = kept & 0xFFFFFFFF, kept >> 32
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    _check(_libc.capset(header, struct.pack("6I", low, low, 0, high, high, 0)), "capset")
+
+
+def load_filter(seccomp_filter: bytes) -> None:
+    """Make no system calls but those allowed, and gain nothing by starting a program; nor does what is started."""
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    kept_here = ctypes.create_string_buffer(seccomp_filter, len(seccomp_filter))
+    program = struct.pack("HP", len(seccomp_filter) // 8, ctypes.addressof(kept_here))  # struct sock_fprog
+    _check(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program, 0, 0), "seccomp")
 
 
 def run(command: list[str], cwd: str) -> int:

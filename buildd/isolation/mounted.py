@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from buildd.isolation import IsolationFailure, Proxy
-from buildd.isolation.enter import CONTROL
+from buildd.isolation.enter import CONTROL, FILTER
 from buildd.isolation.handover import Serve, handover
 from buildd.isolation.namespaces import ENVIRONMENT
+from buildd.isolation.seccomp import Filters
 from buildd.process import Children, Exit
 from buildd.reach import Reach
 
@@ -20,10 +21,10 @@ _ENTER = Path(__file__).with_name("enter.py")
 class Entry:
     """How the commands of all builds enter their roots."""
 
-    namespace: Sequence[str]  # The beginning of the command line, which makes the namespaces ...
-    network: Sequence[str]  # ... and what is added to it for one of the network.
+    namespace: Sequence[str]  # The beginning of the command line, which makes the namespaces.
     reactor: Any
     proxy: Proxy | None
+    filters: Filters
 
 
 class MountedRoot:
@@ -58,12 +59,15 @@ class MountedRoot:
         self,
         argv: Sequence[str],
         *,
-        network: Reach | bool | None,
+        network: Reach | None,
+        building: bool = False,
         stdin: bytes = b"",
         output: Callable[[bytes], None] | None = None,
     ) -> Exit:
         """See Root.run."""
-        return await self._run(["cwd=/"], argv, network, env=ENVIRONMENT, stdin=stdin, output=output)
+        filtered = self._entry.filters.building if building else self._entry.filters.always
+        more = {"env": ENVIRONMENT, "stdin": stdin, "output": output}
+        return await self._run(["cwd=/"], argv, network, filtered, **more)
 
     async def run_beside(
         self,
@@ -78,22 +82,21 @@ class MountedRoot:
         """See Root.run_beside."""
         shown = {**{path: path for path in visible}, **(binds or {})}
         settings = [f"view={self._view}", *(f"bind={path}={source}" for path, source in shown.items()), f"cwd={cwd}"]
-        return await self._run(settings, argv, network, env=ENVIRONMENT | dict(env))
+        return await self._run(settings, argv, network, self._entry.filters.building, env=ENVIRONMENT | dict(env))
 
     async def _run(
-        self, settings: Sequence[str], argv: Sequence[str], network: Reach | bool | None, **more: Any
+        self, settings: Sequence[str], argv: Sequence[str], network: Reach | None, filtered: int, **more: Any
     ) -> Exit:
         """Run a command by enter.py; `more` is for Children.run.
 
         :raises IsolationFailure: it was not as far as the command.
         """
         entry = self._entry
-        kind = "host" if network is True else "proxy" if network else "none"
-        program = [sys.executable, "-I", "-S", str(_ENTER), *self._overlay, *settings, f"network={kind}", "--"]
-        namespace = [*entry.namespace, *([] if network is True else entry.network)]
-        with handover(entry.reactor, self._serve(network) if isinstance(network, Reach) else None) as talk:
-            inherited = {CONTROL: talk.theirs}
-            ended = await self._children.run([*namespace, *program, *argv], cwd=Path("/"), fds=inherited, **more)
+        proxied = [] if network is None else ["proxied=yes"]
+        program = [sys.executable, "-I", "-S", str(_ENTER), *self._overlay, *settings, *proxied, "--"]
+        with handover(entry.reactor, None if network is None else self._serve(network)) as talk:
+            inherited = {CONTROL: talk.theirs, FILTER: filtered}
+            ended = await self._children.run([*entry.namespace, *program, *argv], cwd=Path("/"), fds=inherited, **more)
             talk.doRead()
         if talk.failure:
             raise IsolationFailure(f"the root of the build could not be set up: {talk.failure}")

@@ -46,7 +46,8 @@ async def _run(build: Building, job: direct.Job) -> direct.Report:
     private = _private(build)
     entry = dpkg.changelog_entry(build.plan.dsc, build.plan.arguments, time.time())
     await build.host.in_thread(_lay_out, private, build.request.files, entry)
-    ended = await build.root.run(["sh", "-c", direct.script(job, build.user_ids)], network=build.network)
+    script = ["sh", "-c", direct.script(job, build.user_ids)]
+    ended = await build.root.run(script, network=build.network, building=True)
     if ended.limit is not None:
         raise LimitReached(ended)
     return direct.parse_report(_report(build))

@@ -86,6 +86,7 @@ class FakeRoot:
         argv: Sequence[str],
         *,
         network: Reach | None,
+        building: bool = False,
         stdin: bytes = b"",
         output: Callable[[bytes], None] | None = None,
     ) -> Exit:

@@ -7,7 +7,7 @@ from buildd.isolation import enter
 
 def test_settings_are_read_from_the_command_line() -> None:
     """Several layers keep their order; what is not given is none."""
-    words = ["root=/r", "lower=/a=b", "lower=/c", "upper=/u", "work=/w", "cwd=/", "network=none", "bind=/etc/x=/a=b"]
+    words = ["root=/r", "lower=/a=b", "lower=/c", "upper=/u", "work=/w", "cwd=/", "bind=/etc/x=/a=b"]
     setup = enter.Setup(words)
     assert (setup.root, setup.lower, setup.view, setup.binds) == ("/r", ["/a=b", "/c"], "", [("/etc/x", "/a=b")])
 
