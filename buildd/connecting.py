@@ -1,7 +1,8 @@
 """Connections to hosts for the daemon's proxy: to an address that was looked at, and to no other."""
 
 import socket
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,7 +10,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.threads import deferToThreadPool
 from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
 from twisted.web.client import HTTPConnectionPool, _HTTP11ClientFactory
 from twisted.web.iweb import IAgentEndpointFactory
@@ -18,9 +18,10 @@ from zope.interface import implementer
 from buildd.reach import shown
 
 HEAD_MAX: Final = 16 << 10  # Bytes of a request's or an answer's headers.
+_LOOKUPS_MAX: Final = 16  # Of names, at once; of all builds.
 _ADDRESS_S: Final = 10.0  # For one of a host's addresses, when it has more.
 
-Resolve = Callable[[str, int], Awaitable[list[str]]]  # The addresses of a host and port. May raise OSError.
+Resolve = Callable[[str, int], Coroutine[Any, Any, list[str]]]  # The addresses of a host and port. May raise OSError.
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,35 @@ class Failed(Exception):
 
 
 def system_resolver(reactor: Any) -> Resolve:
-    """The system's, in a thread of the reactor's."""
+    """The system's, in threads that nobody waits for: a name server may take its time, and no thread can be ended."""
+    running = 0
 
     async def resolve(host: str, port: int) -> list[str]:
-        kind = socket.SOCK_STREAM
-        found = await deferToThreadPool(reactor, reactor.getThreadPool(), socket.getaddrinfo, host, port, type=kind)
-        return [str(address[0]) for *_, address in found]
+        nonlocal running
+        if running >= _LOOKUPS_MAX:
+            raise OSError("too many names are being looked up")
+        running += 1
+        found: Deferred[list[str]] = Deferred()
+        threading.Thread(target=look_up, args=(host, port, found), name="look-up", daemon=True).start()
+        return await found
+
+    def look_up(host: str, port: int, found: Deferred[list[str]]) -> None:
+        result: list[str] | Exception
+        try:
+            result = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        except (OSError, UnicodeError) as exc:
+            result = exc
+        reactor.callFromThread(done, found, result)
+
+    def done(found: Deferred[list[str]], result: list[str] | Exception) -> None:
+        nonlocal running
+        running -= 1
+        if found.called:  # It was given up.
+            return
+        if isinstance(result, Exception):
+            found.errback(result)
+        else:
+            found.callback(result)
 
     return resolve
 

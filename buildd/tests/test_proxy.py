@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from twisted.internet import reactor
@@ -20,7 +21,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from buildd.connecting import Patience
+from buildd.connecting import Patience, system_resolver
 from buildd.proxy import CONNECTIONS_MAX, ArchiveProxy, Serving
 from buildd.reach import Reach
 from buildd.tests.running import FileServer, Script, hang, slow, status_line, whole
@@ -392,6 +393,35 @@ class ProxyTests(TestCase):
         assert self.get(target).status == 403
 
     # --- what goes wrong
+
+    @in_thread
+    def test_names_of_the_system(self) -> None:
+        """Names are looked up as by any program of this machine; one that cannot be is a gateway's error."""
+        self._resolve = None  # type: ignore[assignment]
+        server = FileServer({"/x": whole(b"1")})
+        self.addCleanup(server.__exit__)
+        url = server.url("/x").replace("127.0.0.1", "localhost")
+        self.serve_from_thread(Reach.of([url.removesuffix("x"), f"http://{'x' * 64}/"]))
+        assert self.get(url).body == b"1"
+        answer = self.get(f"http://{'x' * 64}/x")
+        assert (answer.status, b"cannot be resolved" in answer.body) == (502, True)
+
+    def test_name_servers_that_are_slow(self) -> "Deferred[None]":
+        """So many names are waited for at once and no more, whoever has given up meanwhile."""
+        resolve, over = system_resolver(reactor), threading.Event()
+
+        async def try_many() -> None:
+            with mock.patch("socket.getaddrinfo", lambda *_, **__: over.wait(10) and []):
+                waiting = [Deferred.fromCoroutine(resolve("x", 1)) for _ in range(16)]
+                for each in waiting[:8]:
+                    each.addErrback(lambda _: None).cancel()
+                with pytest.raises(OSError, match="too many"):
+                    await resolve("x", 1)
+                over.set()
+                assert await waiting[15] == []
+            assert await resolve("127.0.0.1", 1) == ["127.0.0.1"]
+
+        return Deferred.fromCoroutine(try_many())
 
     @in_thread
     def test_an_archive_that_cannot_be_reached(self) -> None:
