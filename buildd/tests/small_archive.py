@@ -33,11 +33,11 @@ _OWN_ROOT = (
 
 @functools.cache
 def _signing_home() -> Path:
-    """A GnuPG home with a key, whose public half is in `key`; made once for all the tests of a process."""
+    """A GnuPG home with a key, whose public half is in key.gpg; made once for all the tests of a process."""
     home = Path(tempfile.mkdtemp(prefix="gpg-"))
     atexit.register(_forget, home)
     gpg(home, "--passphrase", "", "--quick-gen-key", "tests@debfarm.invalid", "ed25519", "sign")
-    (home / "key").write_bytes(gpg(home, "--export"))
+    (home / "key.gpg").write_bytes(gpg(home, "--export"))
     return home
 
 
@@ -88,7 +88,7 @@ class SmallArchive:
         """For sources.list."""
         if self.flat:
             return f"deb [trusted=yes] {self.url} ./"
-        return f"deb [signed-by={_signing_home() / 'key'}] {self.url} stable main"
+        return f"deb [signed-by={_signing_home() / 'key.gpg'}] {self.url} stable main"
 
     def add(self, name: str, version: str = "1.0", size: int = 0) -> None:
         """Have a package, with so many bytes in it; `publish` tells of it."""
