@@ -80,6 +80,12 @@ class Snapshot:
 
     releases: tuple[Release, ...] = ()
 
+    @property
+    def state(self) -> str:
+        """A digest of all that the archives have, by their release files; nothing, when nothing is known."""
+        files = json.dumps(sorted((release.url, release.sha256) for release in self.releases))
+        return hashlib.sha256(files.encode()).hexdigest() if self.releases else ""
+
     def to_json(self) -> str:
         """For a layer's note."""
         return json.dumps([asdict(release) for release in self.releases])

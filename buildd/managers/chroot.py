@@ -3,7 +3,7 @@
 import hashlib
 import re
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from buildd import apt, dpkg
 from buildd.archives import TELL, TOLD_MAX, Snapshot, UnknownArchives, parse
@@ -48,7 +48,9 @@ async def bring_up_to_date(build: Building) -> BuildResult | None:
             # apt knows best. It fetches what has changed, on top of what it has.
             if (ended := await _update(build)) is not None:
                 return ended
-            if await _said(build, apt.STATE) == known.state:
+            state, snapshot = await _archives_now(build)
+            if state == known.state:
+                build.host.memos.keep(key, asdict(replace(known, snapshot=snapshot)))
                 build.open(layer)
                 return None
         build.open()
@@ -63,8 +65,7 @@ async def _make(build: Building, files: bytes, key: LayerKey) -> BuildResult | N
     build.archives = list(archive_urls(build.plan.sources)) or (await _said(build, apt.ARCHIVES)).split()
     if (ended := await _update(build)) is not None:
         return ended
-    state = await _said(build, apt.STATE)
-    snapshot = await _snapshot(build)
+    state, snapshot = await _archives_now(build)
     build.prepared = Prepared(layer_key("updated", key, state), state, snapshot, build.archives, user_ids)
     if (layer := await build.find(build.prepared.layer_key)) is not None:
         build.open(layer)  # Only what it was for had been forgotten.
@@ -128,15 +129,17 @@ async def _are_unchanged(build: Building, known: Prepared) -> bool:
     return await build.host.unchanged(snapshot, build.plan.auth_conf, time.time())
 
 
-async def _snapshot(build: Building) -> str:
-    """What to ask the archives by, the next time."""
+async def _archives_now(build: Building) -> tuple[str, str]:
+    """The state of the archives whose lists apt has just fetched, and what to ask them by, the next time."""
     told = Kept(None, TOLD_MAX)
     ended = await build.root.run(TELL, network=None, output=told)
+    snapshot = Snapshot()
     try:
-        return parse(told.text(), Reach.of(build.archives)).to_json() if ended.ok else Snapshot().to_json()
+        snapshot = parse(told.text(), Reach.of(build.archives)) if ended.ok else snapshot
     except (UnknownArchives, Refused) as exc:
         build.request.log.say(f"Each build is going to fetch the package lists: {exc}")
-        return Snapshot().to_json()
+    # Hashing the release files is as good as hashing all that they have the digests of, and 0.2 s faster.
+    return snapshot.state or await _said(build, apt.STATE), snapshot.to_json()
 
 
 async def _said(build: Building, command: tuple[str, ...]) -> str:

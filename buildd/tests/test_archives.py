@@ -326,3 +326,14 @@ class WatchTests(TestCase):
         assert await watch.unchanged(snapshot, "", 0)
         assert b"Proxy-Authorization: Basic YTpi\r\n" in server.requests[0]
         assert b"If-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n" in server.requests[0]
+
+
+def test_the_state_is_that_of_all_release_files() -> None:
+    """Whatever their order, and whenever they were fetched; of nothing known there is none."""
+    one = Release("http://h/x/dists/s/InRelease", "a" * 64, 1, None)
+    other = Release("http://h/y/./InRelease", "b" * 64, 1, None)
+    state = Snapshot((one, other)).state
+    assert Snapshot((other, replace(one, modified=2, valid_until=3))).state == state
+    assert Snapshot((one,)).state != state
+    assert Snapshot((one, replace(other, sha256="c" * 64))).state != state
+    assert Snapshot().state == ""
