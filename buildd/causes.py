@@ -53,6 +53,7 @@ SIGNS = (
     # What there is too little of
     Sign(Cause.DISK, "No space left on device", can_pass=True),
     Sign(Cause.DISK, "Disk quota exceeded", can_pass=True),
+    Sign(Cause.PROCESSES, "unable to create native thread", can_pass=True),  # java, as an OutOfMemoryError.
     Sign(Cause.MEMORY, "Cannot allocate memory", can_pass=True),
     Sign(Cause.MEMORY, "emory exhausted", can_pass=True),  # ld; older GCC: virtual memory exhausted.
     Sign(Cause.MEMORY, "MemoryError", r"(?:E +)?MemoryError\b", can_pass=True),
@@ -67,7 +68,6 @@ SIGNS = (
     Sign(Cause.PROCESSES, ": Resource temporarily unavailable", r"make(?:\[\d+\])?: ", can_pass=True),
     Sign(Cause.PROCESSES, "[Errno 11] Resource temporarily", r"BlockingIOError: ", can_pass=True),
     Sign(Cause.PROCESSES, "can't start new thread", can_pass=True),
-    Sign(Cause.PROCESSES, "unable to create native thread", can_pass=True),  # java.
     Sign(Cause.OPEN_FILES, "oo many open files", can_pass=True),
     # What a build may not reach
     Sign(Cause.NETWORK_WANTED, "Could not resolve host", can_pass=True),  # curl, git.
@@ -99,9 +99,13 @@ SIGNS = (
     Sign(Cause.SIGNAL, " signal terminated program ", r".{0,200}: (?:fatal error|internal compiler error): "),  # gcc.
     Sign(Cause.SIGNAL, " terminated with signal ", r"collect2: fatal error: "),
     Sign(Cause.SIGNAL, "internal compiler error: ", rf".{{0,300}}internal compiler error: {_CRASH}"),
-    Sign(Cause.SIGNAL, "command failed: ", rf".{{0,200}}: error: unable to execute command: {_CRASH}"),  # clang.
+    Sign(
+        Cause.SIGNAL,
+        "clang frontend command failed ",
+        r"\S{1,200}: error: clang frontend command failed (?:with exit code 1[23]|due to signal)",
+    ),
     Sign(Cause.SIGNAL, "died with <Signals.", r"subprocess\.CalledProcessError: "),
-    Sign(Cause.SIGNAL, "(signal: ", r".{0,300}\(signal: \d+, SIG"),  # cargo.
+    Sign(Cause.SIGNAL, "(signal: "),  # cargo.
     *(Sign(Cause.SIGNAL, crash, _BY_SHELL % crash) for crash in _CRASHES),
     Sign(Cause.SIGNAL, "] ", rf"make(?:\[\d+\])?: \*\*\* \[.{{0,300}}\] {_CRASH}", before=2),
     # What makes the packages, once all is compiled

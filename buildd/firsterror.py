@@ -16,8 +16,8 @@ from functools import cached_property
 
 from buildd.protocol import Cause
 
-LINE_MAX = 2000  # Characters of a line that are looked at.
-_KEPT_MAX = 300  # Characters of a line that is kept.
+LINE_MAX = 2000  # Bytes of a line that are looked at.
+_KEPT_BEGIN, _KEPT_END = 220, 80  # Characters of a long line that is kept.
 _NEAR = 200  # Lines.
 
 # What debhelper and dpkg-buildpackage announce: "   dh_auto_build -a", " debian/rules binary"; make echoes it without
@@ -96,7 +96,16 @@ def _text(line: bytes) -> str:
     """A line as a terminal would have it in the end: what a progress bar wrote over is gone, colours are."""
     line = line.rstrip(b"\r\n").rpartition(b"\r")[2]
     text = line[:LINE_MAX].decode(errors="replace")
+    if len(line) > LINE_MAX:
+        text = text.rstrip("\ufffd")  # Half a character.
     return _ESCAPE.sub("", text) if "\x1b" in text else text
+
+
+def _kept(line: str) -> str:
+    """A line as it is kept: where it is long, its end often tells most."""
+    if len(line) <= _KEPT_BEGIN + _KEPT_END:
+        return line
+    return f"{line[:_KEPT_BEGIN]} ... {line[-_KEPT_END:]}"
 
 
 @dataclass
@@ -138,7 +147,7 @@ class _Reader:
             self._continue_block(line)
             self._look(line)
         if line.strip() and not line.startswith(_OURS) and not _DIRECTORY.match(line):
-            self.last.append(line[:_KEPT_MAX])
+            self.last.append(_kept(line))
 
     def _continue_block(self, line: str) -> None:
         """The line may belong to the error before it."""
@@ -148,12 +157,12 @@ class _Reader:
         goes_on = block.anything or not line.strip() or _GOES_ON.match(line) is not None
         if sign.said_last:
             if not goes_on:
-                block.lines = [line[:_KEPT_MAX], *block.lines[-2:]]
+                block.lines = [_kept(line), *block.lines[-2:]]
                 self.open = None
             elif not _MARKS.match(line):
-                block.lines = [*block.lines[-1:], line[:_KEPT_MAX]]
+                block.lines = [*block.lines[-1:], _kept(line)]
         elif goes_on and block.left and not _PASSED_ON.match(line) and not (block.detailed and _HEADING.match(line)):
-            block.lines.append(line[:_KEPT_MAX])
+            block.lines.append(_kept(line))
             block.left -= bool(line.strip())
         else:
             self.open = None
@@ -172,7 +181,7 @@ class _Reader:
         known = self.blocks.get(self.seen)
         if known is None or (self.seen.can_pass and self.number - known.number > _NEAR):
             before = list(self.last)[-self.seen.before :] if self.seen.before else []
-            lines = [*before, line[:_KEPT_MAX]]
+            lines = [*before, _kept(line)]
             self.blocks[self.seen] = _Block(self.number, lines, self.seen.more, self.seen.anything)
             if self.open is None or not self.blocks[self.open].detailed:
                 self.open = self.seen
