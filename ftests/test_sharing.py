@@ -138,6 +138,15 @@ def test_nothing_is_left(builders: Builders) -> None:
     assert str(builders.folder) not in Path("/proc/self/mountinfo").read_text()
 
 
+def test_layers_and_builds_are_spread_over_the_disk(builders: Builders) -> None:
+    """Where the file system can be told to: what was removed slows nothing down that is made."""
+    for directory in (builders.layers, builders.folder / "one" / "builds"):
+        shown = subprocess.run(["lsattr", "-d", directory], capture_output=True, text=True, check=False)
+        if shown.returncode:
+            pytest.skip(f"this file system cannot: {shown.stderr}")
+        assert "T" in shown.stdout.split()[0]
+
+
 def test_the_layers_are_shown_and_verified(builders: Builders) -> None:
     """By the command, whichever builder's configuration it has."""
     listed = json.loads(builders.cache("list", "--json"))

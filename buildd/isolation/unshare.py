@@ -6,6 +6,7 @@ namespace of its own, so no mount is ever seen outside and none can be left behi
 whatever it starts dies with it, and with the daemon (prctl(2), PR_SET_PDEATHSIG).
 """
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -19,7 +20,6 @@ from buildd.isolation.bases import Bases
 from buildd.isolation.layers import Budget, Layer, LayerKey, Layers
 from buildd.isolation.mounted import Entry, MountedRoot
 from buildd.isolation.namespaces import ENVIRONMENT, NAMESPACE, Namespaces
-from buildd.isolation.seccomp import filters
 from buildd.process import Children, Reactor, end_leftovers
 from buildd.protocol import Sha1
 
@@ -56,7 +56,7 @@ class UnshareIsolation:
         self._scratch.mkdir(mode=0o755, exist_ok=True)
         self._namespaces = Namespaces(self._scratch, reactor)
         self.layers = Layers(layers or directory / "layers", self._namespaces, reactor, budget or Budget())
-        self._entry = Entry([*NAMESPACE, "--net"], reactor, proxy, filters())
+        self._entry = Entry(NAMESPACE, ["--net"], reactor, proxy)
         self._bases = Bases(self.layers, self._namespaces)
 
     async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> Layer:
@@ -102,7 +102,17 @@ class UnshareIsolation:
         for left in self._scratch.iterdir():
             await self.remove(left)
         await self._probe()
+        await self._spread(self.layers.directory, self._directory / "builds")
         await self.layers.tidy()
+
+    async def _spread(self, *directories: Path) -> None:
+        """Have the file system keep what is below these apart (chattr(1)), where it can.
+
+        ext4 without a journal looks at each inode of a block group that was freed in the last minutes before it takes
+        another: a chroot that was unpacked where one had been removed took 5 to 7 s instead of 0.8.
+        """
+        with contextlib.suppress(OSError):  # Another file system has other ways.
+            await self._namespaces.run(["chattr", "+T", "--", *map(str, directories)])
 
     async def _probe(self) -> None:
         """See whether builds can be shut in here, by doing so with an empty root.
