@@ -158,6 +158,51 @@ def test_a_real_failure(cause: Cause, name: str, first: str) -> None:
     assert found.error.startswith(first)
 
 
+# As programs write them.
+LINES = [
+    (BuildStatus.PACKAGEFAIL, Cause.SIGNAL, "Segmentation fault"),
+    (BuildStatus.PACKAGEFAIL, Cause.SIGNAL, "Bus error (core dumped)"),
+    (BuildStatus.PACKAGEFAIL, Cause.SIGNAL, "/bin/sh: 1: Illegal instruction"),
+    (BuildStatus.PACKAGEFAIL, Cause.SIGNAL, "bash: line 1: 19377 Killed                  sleep 5"),
+    (BuildStatus.PACKAGEFAIL, Cause.COMPILE, "Killed three birds with one stone"),
+    (BuildStatus.PACKAGEFAIL, Cause.NETWORK_WANTED, "IO::Socket::INET: Bad hostname 'deb.debian.org:80' at -e line 1."),
+    (BuildStatus.PACKAGEFAIL, Cause.NETWORK_WANTED, "socket.gaierror: [Errno -2] Name or service not known"),
+    (BuildStatus.PACKAGEFAIL, Cause.TESTS, "1/1 endless TIMEOUT        1.02s   killed by signal 15 SIGTERM"),
+    (BuildStatus.PACKAGEFAIL, Cause.TESTS, "not ok 2 - adding"),
+    (BuildStatus.PACKAGEFAIL, Cause.COMPILE, "not ok 2 - adding # TODO mend it"),
+    (BuildStatus.PACKAGEFAIL, Cause.DISK, "dd: error writing 'x': Disk quota exceeded"),
+    (BuildStatus.PACKAGEFAIL, Cause.SOURCE, "dpkg-source: error: unpacking tarball x.tar.xz failed"),
+    (BuildStatus.PACKAGEFAIL, Cause.SOURCE, "dsc: amd64 not in arch list or does not match any arch wildcards: i386"),
+    (BuildStatus.DEPFAIL, Cause.DEPENDENCY, " builddeps:/x.dsc : Depends: libnone-dev but it is not installable"),
+    *(
+        (status, cause, line)
+        for status, cause in BY_STATUS.items()
+        if cause is not Cause.BUILDER
+        for line in (
+            "E: Unable to correct problems",
+            "Err:1 http://h x",
+            "dpkg: error processing x",
+            "tar: x: Cannot open",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("status", "cause", "line"), LINES)
+def test_a_line(status: BuildStatus, cause: Cause, line: str) -> None:
+    """One line that tells; what comes after it does not matter."""
+    found = verdict(status, None, [b"before", line.encode(), b"after"])
+    assert found.cause is cause
+    assert cause is Cause.COMPILE or found.error.startswith(line)
+
+
+def test_every_sign_has_been_seen() -> None:
+    """Nothing is in the table that no program writes."""
+    lines = [line for path in FAILURES.iterdir() for line in path.read_text().splitlines()]
+    lines += [line for _, _, line in LINES]
+    assert [sign for sign in SIGNS if not any(map(sign.is_in, lines))] == []
+
+
 def test_every_log_is_tested() -> None:
     """No failure was provoked in vain."""
     assert sorted(path.stem for path in FAILURES.iterdir()) == sorted(name for _, name, _ in REAL)
