@@ -2,12 +2,14 @@
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+# Fields of status and of smaps_rollup: of its own, of that in swap, shared.
+_QUICK = (b"RssAnon:", b"VmSwap:", b"RssShmem:")
+_EXACT = (b"Pss_Anon:", b"SwapPss:", b"Pss_Shmem:")
 _NAMED_MAX = 5  # Processes in a sentence.
 
 
@@ -47,15 +49,22 @@ def threads_of(uid: int, proc: Path = PROC) -> int:
     return found
 
 
-def memory_bytes(processes: Iterable[Process], limit: int, proc: Path = PROC) -> int:
+def memory_bytes(processes: Sequence[Process], limit: int, proc: Path = PROC) -> int:
     """The memory that these take; no more exactly than is needed to see whether that is more than a limit.
 
-    What processes share since they forked counts once for each at first, which is quick to find out; only where that
-    would be too much, the kernel is asked for each one's part, for which it has to look at every page.
+    What processes share counts once for each of them at first, which is quick to find out; only where that would be too
+    much, the kernel is asked for each one's part, for which it has to look at every page.
+
+    :param processes: as `below` has them: the first mounts nothing, the second has the mounts of all others.
     """
+    in_files = _shm_bytes(processes[1].pid, proc) if len(processes) > 1 else 0
     pids = [process.pid for process in processes]
-    most = sum(_own_bytes(pid, proc) for pid in pids)
-    return most if most <= limit else sum(_part_bytes(pid, proc) for pid in pids)
+    quick = {pid: _memory(pid, proc, "status", _QUICK) or _NONE for pid in pids}
+    most = _Memory.sum(quick.values())
+    if most.total(in_files) <= limit:
+        return most.total(in_files)
+    exact = _Memory.sum(_memory(pid, proc, "smaps_rollup", _EXACT) or quick[pid] for pid in pids)
+    return exact.total(in_files)
 
 
 def stuck(processes: Iterable[Process], proc: Path = PROC) -> str:
@@ -85,23 +94,47 @@ def look(pid: int, proc: Path = PROC) -> Process | None:
     return Process(pid, int(rest[1]), name, rest[0].decode(), int(rest[17]))
 
 
-def _own_bytes(pid: int, proc: Path) -> int:
-    """Resident, but for what is of a file."""
-    with contextlib.suppress(OSError, ValueError):
-        _, resident, shared = (proc / str(pid) / "statm").read_bytes().split()[:3]
-        return (int(resident) - int(shared)) * _PAGE
-    return 0
+@dataclass(frozen=True)
+class _Memory:
+    """Of one or more processes, in bytes; what is mapped of files does not count, as the kernel can drop it."""
+
+    own: int
+    shared: int  # /dev/shm, memfd_create(2), System V.
+
+    @classmethod
+    def sum(cls, parts: Iterable["_Memory"]) -> "_Memory":
+        found = list(parts)
+        return cls(sum(each.own for each in found), sum(each.shared for each in found))
+
+    def total(self, in_files: int) -> int:
+        """:param in_files: what there is in /dev/shm, whoever has it mapped."""
+        return self.own + max(self.shared, in_files)
 
 
-def _part_bytes(pid: int, proc: Path) -> int:
-    """Its part of what it shares, and what of it is in swap; files do not count, as the kernel can drop them."""
-    kept = 0
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in (proc / str(pid) / "smaps_rollup").read_bytes().splitlines():
-            if line.startswith((b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:")):
-                kept += int(line.split()[1]) << 10
-        return kept
-    return _own_bytes(pid, proc)
+_NONE = _Memory(0, 0)
+
+
+def _memory(pid: int, proc: Path, file: str, fields: tuple[bytes, bytes, bytes]) -> _Memory | None:
+    """As a file of proc(5) has it; None, when the process has ended."""
+    try:
+        lines = [line.split() for line in (proc / str(pid) / file).read_bytes().splitlines()]
+    except OSError:
+        return None
+    found = {words[0]: int(words[1]) << 10 for words in lines if words and words[0] in fields}
+    own, swapped, shared = (found.get(name, 0) for name in fields)
+    return _Memory(own + swapped, shared)
+
+
+def _shm_bytes(pid: int, proc: Path) -> int:
+    """What is in a process' /dev/shm; nothing, when that is this machine's own, or is no file system of its own."""
+    try:
+        place = proc / str(pid) / "root/dev/shm"
+        if place.stat().st_dev in (place.parent.stat().st_dev, Path("/dev/shm").stat().st_dev):
+            return 0
+        found = os.statvfs(place)
+    except OSError:
+        return 0
+    return (found.f_blocks - found.f_bfree) * found.f_frsize
 
 
 def _waits(process: Process, proc: Path) -> str:

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.real
 GONE_S = 2.0  # How long what a build started may live on.
 # Each name says what a build then does; \$ is make's.
 HOG = "perl -e '$$x = \"x\" x 600_000_000; sleep 300'"
+SHM = "dd if=/dev/zero of=/dev/shm/big bs=1M count=600; sleep 300"
 FORK_BOMB = "echo begun; perl -e 'for (;;) { fork; $$SIG{TERM} = \"IGNORE\" }' debfarm-bomb"
 MANY = "i=0; while [ $$i -lt 200 ]; do sleep 60 & i=$$((i+1)); done"
 FILL = "dd if=/dev/zero of=big bs=1M count=600; sync; sleep 300"
@@ -74,6 +75,7 @@ def _namespace(pid: int) -> str:
 
 TOO_MUCH: dict[str, tuple[str, dict[str, int], str]] = {
     "memory": (HOG, {"memory": 400 << 20}, "it needed more memory than a build may use (400M)"),
+    "memory in files": (SHM, {"memory": 400 << 20}, "it needed more memory than a build may use (400M)"),
     "processes": (MANY, {"processes": 150}, "it needed more processes than a build may have (150)"),
     "fork bomb": (FORK_BOMB, {"processes": 300}, "it needed more processes than a build may have (300)"),
     "disk": (FILL, {"disk": 500 << 20, "silence": 100}, "it took more of the disk than a build may (500M)"),
