@@ -50,16 +50,16 @@ def _parser() -> argparse.ArgumentParser:
         prog="debfarm-buildd",
         description="Build packages on behalf of a master, which gives its orders by XML-RPC.",
         epilog=f"Every key of buildd.conf can also be set in the environment, such as {ENVIRONMENT_PREFIX}TIMEOUT=90m. "
-        "SIGTERM: abort the build and end. SIGHUP: end after the current build.",
+        "SIGTERM: abort the build and end. SIGHUP: end after the current build. COMMAND --help tells more of a command.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     _add_options(parser)
     _add_options_of_run(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", required=False)
+    _add_options_of_run(_add_command(commands, "run", "run the daemon, which is what happens without a command"))
     doctor.add_arguments(_add_command(commands, "doctor", "tell whether builds can run here, and what to mend"))
     cachecommand.add_arguments(_add_command(commands, "cache", "show, verify and drop what is kept for later builds"))
-    _add_options_of_run(_add_command(commands, "run", "run the daemon, which is what happens without a command"))
     return parser
 
 

@@ -133,6 +133,7 @@ def _check_daemon_runs(system: BootedSystem) -> None:
     }
     for file in ("subuid", "subgid"):
         assert re.search(r"^debfarm-buildd:\d+:65536$", (system.root / "etc" / file).read_text(), re.MULTILINE)
+    assert "Builds can run here." in system.run(["debfarm-buildd", "doctor"], user="debfarm-buildd")
     info = xmlrpc.client.ServerProxy(f"{daemon_url(system)}/rpc").info()
     assert info == ["1.0", ARCHITECTURE, ["binarypackage"]]
 
