@@ -20,6 +20,7 @@ from buildd.isolation.bases import Bases
 from buildd.isolation.layers import Budget, Layer, LayerKey, Layers
 from buildd.isolation.mounted import Entry, MountedRoot
 from buildd.isolation.namespaces import ENVIRONMENT, NAMESPACE, Namespaces
+from buildd.isolation.seccomp import filters
 from buildd.process import Children, Reactor, end_leftovers
 from buildd.protocol import Sha1
 
@@ -56,7 +57,7 @@ class UnshareIsolation:
         self._scratch.mkdir(mode=0o755, exist_ok=True)
         self._namespaces = Namespaces(self._scratch, reactor)
         self.layers = Layers(layers or directory / "layers", self._namespaces, reactor, budget or Budget())
-        self._entry = Entry(NAMESPACE, ["--net"], reactor, proxy)
+        self._entry = Entry([*NAMESPACE, "--net"], reactor, proxy, filters())
         self._bases = Bases(self.layers, self._namespaces)
 
     async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> Layer:
