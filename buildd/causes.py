@@ -70,6 +70,7 @@ SIGNS = (
     Sign(Cause.PROCESSES, "can't start new thread", can_pass=True),
     Sign(Cause.OPEN_FILES, "oo many open files", can_pass=True),
     # What a build may not reach
+    Sign(Cause.NETWORK_WANTED, "network refused: ", "network refused", can_pass=True),  # The daemon's own proxy.
     Sign(Cause.NETWORK_WANTED, "Could not resolve host", can_pass=True),  # curl, git.
     Sign(Cause.NETWORK_WANTED, "unable to resolve host address", can_pass=True),  # wget.
     Sign(Cause.NETWORK_WANTED, "Temporary failure in name resolution", can_pass=True),

@@ -1,5 +1,6 @@
 """Real builds that fail in every way there is, on a real daemon: each names its cause, and what went wrong first."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -176,8 +177,9 @@ def test_a_builder_that_fails(setup: BuilddTestSetup, client: StockClient, tmp_p
     while "\nbegun" not in client.fetch("buildlog").decode(errors="replace"):
         time.sleep(0.1)
     for each in below(setup.process.process.pid):
-        if Path(f"/proc/{each.pid}/comm").read_text() == "sbuild\n":
-            os.kill(each.pid, signal.SIGKILL)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It has ended meanwhile.
+            if Path(f"/proc/{each.pid}/comm").read_text() == "sbuild\n":
+                os.kill(each.pid, signal.SIGKILL)
     status = client.wait(30)
     assert (status["build_status"], status["cause"]) == ("BuildStatus.BUILDERFAIL", "builder fault")
     assert_told(status, client.fetch("buildlog").decode(errors="replace"))

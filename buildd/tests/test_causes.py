@@ -167,6 +167,11 @@ LINES = [
     (BuildStatus.PACKAGEFAIL, Cause.COMPILE, "Killed three birds with one stone"),
     (BuildStatus.PACKAGEFAIL, Cause.NETWORK_WANTED, "IO::Socket::INET: Bad hostname 'deb.debian.org:80' at -e line 1."),
     (BuildStatus.PACKAGEFAIL, Cause.NETWORK_WANTED, "socket.gaierror: [Errno -2] Name or service not known"),
+    (
+        BuildStatus.PACKAGEFAIL,
+        Cause.NETWORK_WANTED,
+        "network refused: GET http://192.0.2.1/: it is not on the list of hosts for this build",
+    ),
     (BuildStatus.PACKAGEFAIL, Cause.TESTS, "1/1 endless TIMEOUT        1.02s   killed by signal 15 SIGTERM"),
     (BuildStatus.PACKAGEFAIL, Cause.TESTS, "not ok 2 - adding"),
     (BuildStatus.PACKAGEFAIL, Cause.COMPILE, "not ok 2 - adding # TODO mend it"),
