@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="debfarm-buildd",
         description="Build packages on behalf of a master, which gives its orders by XML-RPC.",
         epilog=f"Every key of buildd.conf can also be set in the environment, such as {ENVIRONMENT_PREFIX}TIMEOUT=90m. "
-        "SIGTERM: abort the build and end. SIGHUP: end after the current build. COMMAND --help tells more of a command.",
+        "SIGTERM: abort the build and end. SIGHUP: end after the current build. COMMAND --help tells more of it.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

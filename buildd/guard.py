@@ -72,6 +72,9 @@ class BuildGuard:
         self._in_thread = in_thread
         self._counts_memory = group.limits("memory")
         self._counts_processes = group.limits("pids")
+        # The kernel counts all that this user runs, in whatever namespace, as one.
+        others = 0 if self._counts_processes else processes.threads_of(os.getuid())
+        self._most_of_user = _at_most(resource.RLIMIT_NPROC, limits.processes + others)
         self._root = 0  # The first process of the command that runs.
         self._refused = self._refused_before = 0  # Processes: as seen last, and when the command began.
         self._at_limit: float | None = None  # Since when it is refused processes without a pause.
@@ -79,10 +82,7 @@ class BuildGuard:
     def command(self, argv: Sequence[str]) -> list[str]:
         """See process.Guard."""
         files = _at_most(resource.RLIMIT_NOFILE, self._limits.open_files)
-        number = 0
-        if not self._counts_processes:  # The kernel counts all that this user runs, in whatever namespace, as one.
-            number = _at_most(resource.RLIMIT_NPROC, self._limits.processes + processes.threads_of(os.getuid()))
-        numbers = (min(_OPEN_FILES_USUAL, files), files, number)
+        numbers = (min(_OPEN_FILES_USUAL, files), files, 0 if self._counts_processes else self._most_of_user)
         return ["sh", "-c", _ENTER, "enter", *self._group.entrances, "--", *map(str, numbers), *argv]
 
     def watch(self, pid: int, end: Callable[[Limit], None]) -> Callable[[], None]:

@@ -22,6 +22,7 @@ class FakeManager:
     ``refuse``: check() raises ProtocolError with this. ``status``: how the build ends. ``files``: results, name to
     content. ``link``, ``fifo``: the name of a result that is one. ``log``: what it writes. ``hang``: it does not end by
     itself. ``deaf``: when it is aborted, its teardown takes until `teardown` fires. ``crash``: the builder is broken.
+    ``process``: what its guard watches.
     """
 
     requests: list[BuildRequest] = field(default_factory=list)
@@ -44,6 +45,8 @@ class FakeManager:
         arguments: Mapping[str, Any] = plan
         request.begin("fake")
         request.log.write(str(arguments.get("log", "")).encode())
+        if "process" in arguments and request.guard is not None:
+            request.guard.watch(int(arguments["process"]), lambda limit: None)
         try:
             if arguments.get("hang"):
                 self.hanging = Deferred()

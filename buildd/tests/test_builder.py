@@ -351,6 +351,33 @@ def test_abort_while_aborting(world: World) -> None:
     assert world.status["build_status"] == "BuildStatus.ABORTED"
 
 
+def test_processes_that_do_not_end_are_named(world: World) -> None:
+    """Nobody can end a process in uninterruptible sleep; who reads the reason knows where to look."""
+    world.build(hang=True, deaf=True, process=os.getpid())
+    world.builder.abort()
+    world.clock.advance(120)
+    start, _, named = world.status["reason"].partition(": these processes do not end: ")
+    assert start == "it could not be stopped within 120 s"
+    assert f"{os.getpid()} (" in named
+    world.manager.teardown.callback(None)
+
+
+def test_limits_that_are_none_are_refused(world: World) -> None:
+    """Before anything has changed."""
+    with pytest.raises(ProtocolError, match="limits: memory"):
+        now(world.start(limits={"memory": "much"}))
+    assert world.status["builder_status"] == "BuilderStatus.IDLE"
+    assert world.left() == []
+
+
+def test_a_build_gets_the_limits_that_it_asks_for(world: World) -> None:
+    """Its log among them."""
+    world.build(limits={"log_size": 10, "memory": 1 << 20}, log="x" * 100)
+    (request,) = world.manager.requests
+    assert (request.limits.memory_bytes, request.limits.wall_s) == (1 << 20, world.config.timeout_s)
+    assert world.builder.log_path.read_text() == "x" * 10
+
+
 def test_abort_that_cannot_stop_the_build(world: World) -> None:
     """An abort that cannot stop the build within 120 s ends as BUILDERFAIL."""
     world.build(hang=True, deaf=True)
