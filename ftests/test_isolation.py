@@ -72,6 +72,17 @@ def test_root_of_a_build_is_not_what_root_of_a_namespace_is(found: dict[str, str
     assert "done" not in found["new user, building"]
 
 
+@pytest.mark.parametrize("when", ["preparing", "building", "beside"])
+def test_the_whole_machine_is_hidden(found: dict[str, str], when: str) -> None:
+    """What /proc tells of it, and what may be set there; and nobody takes the masks away."""
+    assert (found["interrupts, outside"].strip(), found[f"interrupts, {when}"].strip()) == ("4", "0")
+    assert found["writable, outside"].split() == ["done"], "the attack does not even work"
+    for attack in ("writable", "remount"):
+        assert "done" not in found[f"{attack}, {when}"].split()
+        assert "Read-only file system" in found[f"{attack}, {when}"]
+    assert found[f"umask, {when}"] == "0022\n"
+
+
 def test_what_runs_beside_a_root_sees_no_other_build(found: dict[str, str]) -> None:
     """Nor the daemon's own files, nor anybody's home."""
     assert "usr" in found["host"].split()

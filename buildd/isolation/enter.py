@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 # mount(2), umount2(2)
-_RDONLY, _NOSUID, _NODEV, _NOEXEC, _BIND, _REC = 1, 2, 4, 8, 4096, 16384
+_RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC = 1, 2, 4, 8, 32, 4096, 16384
 _MNT_DETACH = 2
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1  # netdevice(7)
 _SCM_RIGHTS = 1  # unix(7)
@@ -45,6 +45,10 @@ _LINKS = (
     ("stdout", "fd/1"),
     ("stderr", "fd/2"),
 )
+# What container runtimes hide, as it tells of the whole machine, or is a way to it; names that are not there are fine.
+_MASKED_PROC = ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list")
+_READ_ONLY_PROC = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+_MASKED_SYS = ("firmware", "devices/virtual/powercap")
 _HOST = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt")  # Programs, libraries, configuration.
 # When processors are short, the daemon's answers come before the build; and so does the build's end: this process has
 # to run to see that it was killed, before the thousand others that die with it.
@@ -117,8 +121,10 @@ def mount_root(setup: Setup) -> None:
     _mount("overlay", root, "overlay", 0, f"userxattr,{layers}")
     for name in ("dev", "proc", "sys"):
         _make_real_directory(f"{root}/{name}")
-    _mount("proc", f"{root}/proc", "proc", _QUIET)
+    mount_proc(f"{root}/proc")
     _mount("sysfs", f"{root}/sys", "sysfs", _QUIET | _RDONLY)
+    for name in _MASKED_SYS:
+        _mask(f"{root}/sys/{name}")
     _mount("dev", f"{root}/dev", "tmpfs", _NOSUID, "mode=755")
     for name in _DEVICES:
         _touch(f"{root}/dev/{name}")
@@ -129,6 +135,18 @@ def mount_root(setup: Setup) -> None:
     _mount("shm", f"{root}/dev/shm", "tmpfs", _NOSUID | _NODEV, "mode=1777")
     for name, target in _LINKS:
         os.symlink(target, f"{root}/dev/{name}")
+
+
+def mount_proc(proc: str) -> None:
+    """Mount /proc with what builds need of it."""
+    _mount("proc", proc, "proc", _QUIET)
+    for name in _MASKED_PROC:
+        _mask(f"{proc}/{name}")
+    for name in _READ_ONLY_PROC:
+        path = f"{proc}/{name}"
+        if os.path.exists(path):
+            _bind(path, path)
+            _mount("", path, "", _REMOUNT | _BIND | _RDONLY | _QUIET)
 
 
 def show_host(setup: Setup) -> str:
@@ -148,7 +166,7 @@ def show_host(setup: Setup) -> str:
         os.makedirs(f"{view}/{name}")
     for name in ("tmp", "var/tmp"):
         os.chmod(f"{view}/{name}", 0o1777)
-    _mount("proc", f"{view}/proc", "proc", _QUIET)
+    mount_proc(f"{view}/proc")
     for path, source in ((setup.root, setup.root), *setup.binds):
         _make_room(view + path, os.path.isdir(source))
         _bind(source, view + path)
@@ -236,6 +254,14 @@ def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -
 def _bind(source: str, target: str) -> None:
     """Show a file or directory at another place, with what is mounted below it."""
     _mount(source, target, "", _BIND | _REC)
+
+
+def _mask(path: str) -> None:
+    """Show nothing there."""
+    if os.path.isdir(path):
+        _mount("none", path, "tmpfs", _QUIET | _RDONLY, "nr_inodes=1,mode=555")
+    elif os.path.exists(path):
+        _bind("/dev/null", path)
 
 
 def _check(answer: int, what: str) -> None:
