@@ -95,16 +95,25 @@ async def verify(layers: Layers, chosen: Sequence[Stored]) -> int:
     """Read these layers; 1 when one is not as it was made. A daemon notices, too, and makes it anew."""
     status = 0
     for stored in chosen:
-        if stored.seal is None:
-            words = "not looked over yet"
-        elif not await layers.verify(stored, content=True):
+        try:
+            good = await layers.verify(stored, content=True)
+        except OSError as exc:
+            good, words = False, f"cannot be read ({exc})"
+        else:
+            words = _verdict(stored) if good else "CHANGED"
+        if not good:
             if not stored.place.exists():
                 continue  # It was dropped meanwhile.
-            words, status = "CHANGED", 1
-        else:
-            words = "good" if stored.content is not None else "good (content not read yet: compared without it)"
+            status = 1
         print(f"{_short(stored)}  {words}  {_kind(stored)}  {_description(stored)}")
     return status
+
+
+def _verdict(stored: Stored) -> str:
+    """On a layer in which nothing was found wrong."""
+    if stored.seal is None:
+        return "not looked over yet"
+    return "good" if stored.content is not None else "good (content not read yet: compared without it)"
 
 
 def _chosen(stored: Sequence[Stored], arguments: argparse.Namespace, now: float) -> Sequence[Stored]:

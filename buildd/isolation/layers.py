@@ -23,11 +23,11 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, Protocol
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
@@ -35,7 +35,6 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from buildd.isolation.locks import give_back, take
-from buildd.isolation.seal import Seal
 from buildd.isolation.stored import LayerKey, Stored, boot_id, look_at, number_of, parsed, places_of, stored_in, write
 
 __all__ = ["Budget", "Layer", "LayerKey", "Layers", "OwnCommands", "layer_key", "layer_note"]
@@ -127,7 +126,7 @@ class Layers:
         self._looking = DeferredLock()
         self._durable_soon = False
         for path in (directory, self._locks):
-            path.mkdir(mode=0o755, parents=True, exist_ok=True)
+            path.mkdir(mode=0o750, parents=True, exist_ok=True)  # What is in chroots is nobody else's business.
 
     async def find(self, key: LayerKey) -> Layer | None:
         """The layer with this key, if it is there and as it was; to be released. It counts as used now."""
@@ -202,15 +201,13 @@ class Layers:
         """Whether a layer is as it was when it was sealed; one that is not yet sealed is.
 
         :param content: read all files, too.
+        :raises OSError: it cannot be looked over now, which says nothing of the layer.
         """
-        try:
-            sealed = stored.seal is None or (await self._seal(stored.place))["digest"] == stored.seal["digest"]
-            if sealed and content and stored.content is not None:
-                return await self._content(stored.place) == stored.content
-            return sealed
-        except OSError as exc:
-            _log.warn("layer {place}: cannot be looked over: {error}", place=stored.place.name, error=exc)
+        if stored.seal is not None and (await self._look_over(stored.place)).get("digest") != stored.seal["digest"]:
             return False
+        if not content or stored.content is None:
+            return True
+        return (await self._look_over(stored.place, "--content")).get("content") == stored.content
 
     async def make_room(self, wanted_bytes: int = 0) -> None:
         """Remove layers that nobody uses, those used longest ago first, until the budget has room for so much more."""
@@ -266,7 +263,12 @@ class Layers:
             if not (stored.durable or stored.of_this_boot):
                 _log.info("layer {place}: was not on the disk yet when the machine went down", place=place.name)
                 return False
-            if not await self.verify(stored):
+            try:
+                sound = await self.verify(stored)
+            except OSError as exc:  # The disk is full, say. That is no reason to remove layers.
+                _log.warn("layer {place}: cannot be looked over: {error}", place=place.name, error=exc)
+                return True
+            if not sound:
                 _log.warn("layer {place}: was changed behind our back, and is made anew", place=place.name)
                 return False
             self._seen_sound.add(place.name)
@@ -324,12 +326,9 @@ class Layers:
         short = self._budget.free_floor_bytes + wanted_bytes - shutil.disk_usage(self.directory).free
         return max(over, short)
 
-    async def _seal(self, place: Path, how: Sequence[str] = ()) -> Seal:
-        return cast(Seal, json.loads(await self._commands.run([*how, *_SEAL, str(place / "tree")])))
-
-    async def _content(self, place: Path, how: Sequence[str] = ()) -> str:
-        said = await self._commands.run([*how, *_SEAL, "--content", str(place / "tree")])
-        return str(json.loads(said)["content"])
+    async def _look_over(self, place: Path, *options: str, how: Sequence[str] = ()) -> Mapping[str, Any]:
+        """What seal.py says of a layer."""
+        return parsed((await self._commands.run([*how, *_SEAL, *options, str(place / "tree")])).decode())
 
     # --- in the background
 
@@ -337,7 +336,7 @@ class Layers:
         """Seal a layer and bring it to the disk, if that was not done, while builds go on."""
         if not (place / "seal").exists():
             _background(self._seal_and_tidy(place))
-        if not (place / "durable").exists() and not self._durable_soon:
+        if not ((place / "durable").exists() and (place / "content").exists()) and not self._durable_soon:
             self._durable_soon = True
             self._reactor.callLater(_DURABLE_AFTER_S, lambda: _background(self._make_durable()))
 
@@ -348,7 +347,9 @@ class Layers:
         held = take(place / "about", shared=True)
         try:
             if held is not None:
-                write(place / "seal", json.dumps(await self._seal(place, _BEHIND_BUILDS)))
+                seal = await self._look_over(place, how=_BEHIND_BUILDS)
+                if "digest" in seal:
+                    write(place / "seal", json.dumps(seal))
         finally:
             give_back(path, lock)
             if held is not None:
@@ -365,8 +366,8 @@ class Layers:
         for stored in self.stored():
             if stored.content is None and (lock := take(stored.place / "about", shared=True)) is not None:
                 with lock:
-                    content = await self._content(stored.place, _IDLE)
-                    write(stored.place / "content", json.dumps({"content": content}))
+                    content = await self._look_over(stored.place, "--content", how=_IDLE)
+                    write(stored.place / "content", json.dumps(content))
 
 
 def _background(work: Coroutine[Deferred[Any], Any, None]) -> None:

@@ -2,6 +2,7 @@
 
 Prints a JSON object: `digest`, over everything that a build can see of the files but their content (which would take
 seconds); `bytes` on the disk; `inodes`. With `--content`, instead, `content`: a digest over the content of all files.
+When the tree is not there, or the disk fails, `unreadable` says why instead.
 
 Builds make trees: any name, and paths longer than the kernel takes at once. So it goes down one directory at a time,
 and knows names as bytes. Standard library only.
@@ -14,7 +15,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypedDict
 
 _PIECE_BYTES = 1 << 20
@@ -31,8 +32,16 @@ class Seal(TypedDict):
 
 def main() -> None:
     """Print what is asked for of the tree that the command line names."""
-    os.chdir(sys.argv[-1])
-    print(json.dumps({"content": content_of_tree()} if sys.argv[1] == "--content" else seal_of_tree()))
+    print(json.dumps(look_over(sys.argv[-1], content=sys.argv[1] == "--content")))
+
+
+def look_over(tree: str, *, content: bool) -> Mapping[str, object]:
+    """What is asked for of a tree, which becomes the working directory."""
+    try:
+        os.chdir(tree)
+        return {"content": content_of_tree()} if content else seal_of_tree()
+    except OSError as exc:
+        return {"unreadable": str(exc)}
 
 
 def seal_of_tree() -> Seal:

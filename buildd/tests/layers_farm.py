@@ -3,7 +3,7 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,15 +35,9 @@ class HereAndNow:
                 return b""
             case ["sync"]:
                 return b""
-            case ["--content"]:
-                return _in(Path(argv[-1]), lambda: {"content": seal.content_of_tree()})
-            case _:
-                return _in(Path(argv[-1]), seal.seal_of_tree)
-
-
-def _in(tree: Path, look: Callable[[], object]) -> bytes:
-    with contextlib.chdir(tree):
-        return json.dumps(look()).encode()
+            case words:
+                with contextlib.chdir("."):
+                    return json.dumps(seal.look_over(argv[-1], content=bool(words))).encode()
 
 
 def done(work: Coroutine[Deferred[Any], Any, T]) -> T:

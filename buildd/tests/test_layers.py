@@ -121,6 +121,19 @@ def test_a_layer_that_was_changed_behind_our_back_is_dropped(farm: Farm, change:
     assert done(farm.daemon().find(KEY)) is not None
 
 
+def test_a_layer_that_cannot_be_looked_over_is_used(farm: Farm) -> None:
+    """It may well be good: a full disk, say, is no reason to make it anew. The next to find it looks again."""
+    farm.keep().release()
+    daemon = farm.daemon()
+    farm.commands.failing = "-I"
+    layer = done(daemon.find(KEY))
+    assert layer is not None
+    layer.release()
+    farm.commands.failing = ""
+    (farm.directory / "layers" / f"{KEY}-1" / "tree" / "link").unlink()
+    assert done(daemon.find(KEY)) is None
+
+
 def test_a_layer_is_looked_over_once_in_a_daemons_life(farm: Farm) -> None:
     """That takes a moment; who has made it need not look."""
     daemon = farm.daemon()
@@ -142,6 +155,12 @@ def test_a_layer_that_was_not_yet_on_the_disk_does_not_outlive_the_machine(
     monkeypatch.setattr("buildd.isolation.stored.boot_id", lambda: "another")
     assert done(farm.daemon().find(layer_key("old"))) is not None
     assert done(farm.daemon().find(layer_key("new"))) is None
+
+
+def test_layers_are_closed_to_others(farm: Farm) -> None:
+    """As the daemon's own directory is."""
+    farm.keep()
+    assert (farm.directory / "layers").stat().st_mode & 0o007 == 0
 
 
 def test_what_others_are_making_is_not_debris(farm: Farm) -> None:

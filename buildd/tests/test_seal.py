@@ -125,6 +125,11 @@ def test_a_tree_deeper_than_any_path_may_be_long(tmp_path: Path) -> None:
     assert not (tmp_path / "tree").exists()
 
 
+def test_a_tree_that_is_not_there(tmp_path: Path) -> None:
+    """That is said, as is an error of the disk: it is not the same as a program that cannot run."""
+    assert "No such file" in look_over(tmp_path / "nowhere")["unreadable"]
+
+
 @pytest.mark.skipif(shutil.which("setfattr") is None and not hasattr(os, "setxattr"), reason="no extended attributes")
 def test_extended_attributes_count(tmp_path: Path) -> None:
     """overlayfs keeps in them what a layer hides."""
