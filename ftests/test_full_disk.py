@@ -2,13 +2,18 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import BuilddTestSetup, FileServer
+from buildd.disk_use import FREE_BYTES_MIN, Disk
+from ftests.stock_client import StockClient
+from ftests.tiny_source import tiny_source
+from harness import BuilddTestSetup, FileServer, base_chroot
 from tools.account import build_account
 from tools.places import Places, default_root
 
@@ -17,18 +22,48 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a
 DISK_BYTES = 160 << 20
 
 
-@pytest.fixture
-def small_disk() -> Iterator[Path]:
-    """A file system of DISK_BYTES, the build account's."""
+BUILD_DISK_BYTES = 1700 << 20  # For a chroot, packed and unpacked, and a small build.
+
+
+@contextmanager
+def disk(size: int) -> Iterator[Path]:
+    """A file system of so many bytes, the build account's."""
     account = build_account()
     place = account.make_directory(Places(default_root()).make().tests / f"disk-{os.getpid()}")
-    owner = f"size={DISK_BYTES},uid={account.uid},gid={account.gid},mode=755"
+    owner = f"size={size},uid={account.uid},gid={account.gid},mode=755"
     subprocess.run(["mount", "-t", "tmpfs", "-o", owner, "small", place], check=True)
     try:
         yield place
     finally:
         subprocess.run(["umount", place], check=True)
         place.rmdir()
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    with disk(DISK_BYTES) as place:
+        yield place
+
+
+@pytest.mark.real
+def test_a_build_that_fills_the_disk_of_its_builder(tmp_path: Path) -> None:
+    """It is ended before nothing works any more; the builder is named, and has its space again."""
+    with disk(BUILD_DISK_BYTES) as place:
+        setup, files = BuilddTestSetup(directory=place / "buildd", settings={"free_space": "1K"}), FileServer()
+        setup.setUp()
+        try:
+            client = StockClient(setup.url, files)
+            fill = "sleep 2; (while head -c 4M /dev/zero; do sleep 0.02; done) >big; sleep 60"
+            status, log = client.build("b-1", tiny_source(tmp_path, build=fill), base_chroot())
+            assert status["build_status"] == "BuildStatus.BUILDERFAIL", log[-2000:]
+            assert status["reason"] == "the builder's disk is full"
+            assert "No space left on device" not in log
+            assert client.proxy.clean() == "BuilderStatus.IDLE"
+            while Disk.of(place).free_bytes < 2 * FREE_BYTES_MIN:  # What it wrote is being removed.
+                time.sleep(0.1)
+        finally:
+            setup.tearDown()
+            files.close()
 
 
 def test_a_file_that_does_not_fit_is_one_clear_answer(small_disk: Path) -> None:
