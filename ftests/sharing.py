@@ -61,7 +61,8 @@ class Builder:
             chroot_sha1=self.sha1,
             chroot=self.chroot,
             files={parse_file_name(path.name): path for path in paths},
-            arguments={"series": "bookworm", "suite": "bookworm", "build_debug_symbols": True},
+            # The quicker of the package builders: what they build with is what this is about.
+            arguments={"series": "bookworm", "suite": "bookworm", "package_builder": "direct"},
             directory=directory,
             limits=self.limits,
             log=log,
