@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from buildd.config import BuilddConfig
+from buildd.isolation.choose import KINDS, layers_directory
 from buildd.isolation.layers import Budget, Layers
 from buildd.isolation.namespaces import Namespaces
 from buildd.isolation.stored import Stored, in_use, parsed, stored_in
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, config: BuilddConfig) -> int:
     """Do what the command line says; the exit status."""
-    directory = config.layers or config.directory / "layers"
+    directory, namespace = layers_directory(config), KINDS[config.isolation].way.namespace
     try:
         stored = sorted(stored_in(directory), key=lambda layer: layer.used, reverse=True) if directory.exists() else []
         match arguments.action:
@@ -69,10 +70,10 @@ def run(arguments: argparse.Namespace, config: BuilddConfig) -> int:
                 _show(_named(stored, [arguments.key])[0], as_json=arguments.json)
             case "drop":
                 chosen = _chosen(stored, arguments, time.time())
-                return _with_layers(directory, lambda layers: drop(layers, chosen)) if chosen else 0
+                return _with_layers(directory, namespace, lambda layers: drop(layers, chosen)) if chosen else 0
             case _:
                 chosen = _named(stored, arguments.keys) if arguments.keys else stored
-                return _with_layers(directory, lambda layers: verify(layers, chosen)) if chosen else 0
+                return _with_layers(directory, namespace, lambda layers: verify(layers, chosen)) if chosen else 0
     except (NoSuchLayer, OSError) as exc:
         print(f"debfarm-buildd cache: {exc}", file=sys.stderr)
         return 1
@@ -141,7 +142,7 @@ def _named(stored: Sequence[Stored], keys: Sequence[str]) -> list[Stored]:
     return found
 
 
-def _with_layers(directory: Path, work: Callable[[Layers], Work]) -> int:
+def _with_layers(directory: Path, namespace: Sequence[str], work: Callable[[Layers], Work]) -> int:
     """Do something that needs the ids that builds have; the exit status.
 
     :raises OSError: this user has not made the layers.
@@ -155,7 +156,7 @@ def _with_layers(directory: Path, work: Callable[[Layers], Work]) -> int:
     async def main(reactor: Any) -> None:
         nonlocal status
         with tempfile.TemporaryDirectory(prefix="debfarm-buildd-") as scratch:
-            status = await work(Layers(directory, Namespaces(Path(scratch), reactor), reactor, Budget()))
+            status = await work(Layers(directory, Namespaces(Path(scratch), reactor, namespace), reactor, Budget()))
 
     try:
         react(lambda reactor: Deferred.fromCoroutine(main(reactor)))

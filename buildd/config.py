@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -39,6 +40,19 @@ ENVIRONMENT_OPTIONS: Final = frozenset({f"{ENVIRONMENT_PREFIX}CONFIG"})
 
 _LABEL_MAX = 100
 _JOBS_MAX = 1024
+
+
+class IsolationName(StrEnum):
+    """The ways to shut builds in; docs/isolation.md says what each needs and does."""
+
+    UNSHARE = "unshare"  # User namespaces.
+    CHROOT = "chroot"  # Namespaces that root makes.
+    PODMAN = "podman"  # Containers.
+
+    @property
+    def package_builders(self) -> tuple[PackageBuilderName, ...]:
+        """Which package builders work there. sbuild runs beside a root, and nothing runs beside a container."""
+        return (PackageBuilderName.DIRECT,) if self is IsolationName.PODMAN else tuple(PackageBuilderName)
 
 
 def parse_label(text: str) -> str:
@@ -103,6 +117,14 @@ def parse_package_builder(text: str) -> PackageBuilderName:
         raise ValueError(f"is none of {', '.join(PackageBuilderName)}") from None
 
 
+def parse_isolation(text: str) -> IsolationName:
+    """The name of a way to shut builds in."""
+    try:
+        return IsolationName(text)
+    except ValueError:
+        raise ValueError(f"is none of {', '.join(IsolationName)}") from None
+
+
 def parse_proxy(text: str) -> str:
     """The URL of a proxy that is spoken to by http, or nothing."""
     if text and not text.startswith("http://"):
@@ -148,6 +170,7 @@ class BuilddConfig:
     directory: Path = key("builder", "directory", "/var/lib/debfarm-buildd", parse_directory, option="--dir")  # noqa: RUF009
     layers: Path | None = key("builder", "layers", "", parse_layers)  # noqa: RUF009
     allow_root: bool = key("builder", "allow_root", "no", parse_flag)
+    isolation: IsolationName = key("builder", "isolation", "unshare", parse_isolation)  # noqa: RUF009
 
     timeout_s: float = key("limits", "timeout", "3h", parse_duration)
     silence_s: float = key("limits", "silence", "150m", parse_duration)
@@ -186,4 +209,9 @@ def read_config(
     :raises ConfigError: something in it is wrong; it lists everything that is.
     """
     keys = {name: text for name, text in (environment or {}).items() if name not in ENVIRONMENT_OPTIONS}
-    return read(BuilddConfig, path, environment=keys, prefix=ENVIRONMENT_PREFIX, options=options)
+    config = read(BuilddConfig, path, environment=keys, prefix=ENVIRONMENT_PREFIX, options=options)
+    if config.package_builder not in config.isolation.package_builders:
+        pair = f"[builder] isolation = {config.isolation} and [binarypackage] builder = {config.package_builder}"
+        able = ", ".join(config.isolation.package_builders)
+        raise ConfigError([f"{path or 'configuration'}: {pair} do not go together: there, builder can be {able}"])
+    return config

@@ -1,9 +1,10 @@
 """Mount the root of a build and run a command in it, or beside it: `python3 enter.py SETTING ... -- COMMAND ...`.
 
-A program of its own, run as root of fresh user, mount, pid, ipc, uts and network namespaces. What it mounts nobody
-else sees, and it goes with the namespace. A SETTING is NAME=VALUE, see `Setup`. Its exit status is the command's. It
-inherits a socket, CONTROL, by which it tells the daemon (handover.py) that the command begins, or why it cannot; and
-FILTER, a program for seccomp(2) that says which system calls are refused from then on (seccomp.py).
+A program of its own, run as root of fresh mount, pid, ipc, uts and network namespaces; and of a user namespace, unless
+the daemon is root itself. What it mounts nobody else sees, and it goes with the namespace. A SETTING is NAME=VALUE, see
+`Setup`. Its exit status is the command's. It inherits a socket, CONTROL, by which it tells the daemon (handover.py)
+that the command begins, or why it cannot; and FILTER, a program for seccomp(2) that says which system calls are refused
+from then on (seccomp.py).
 
 It stays as the first process of the pid namespace, to reap what loses its parent: tests wait for daemons that they
 ended to be gone. When it exits, the kernel ends everything else in the namespace.
@@ -36,6 +37,7 @@ _CAPABILITY_VERSION_3 = 0x20080522  # capget(2)
 # but for CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_RAW, SYS_CHROOT,
 # SYS_PTRACE, MKNOD, AUDIT_WRITE, SETFCAP. Without SYS_ADMIN nothing is mounted, without SYS_RESOURCE no limit raised.
 _CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 19, 27, 29, 31)
+_OF_NAMESPACES_ONLY = (19, 27, 29)  # Not where root is root of the machine, whose disks a device would be.
 _QUIET = _NOSUID | _NODEV | _NOEXEC
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = (
@@ -49,7 +51,14 @@ _LINKS = (
 _MASKED_PROC = ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list")
 _READ_ONLY_PROC = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 _MASKED_SYS = ("firmware", "devices/virtual/powercap")
-_HOST = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt")  # Programs, libraries, configuration.
+_HOST = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")  # Programs and libraries.
+# What they are configured by; nothing that has passwords or keys in it, for root of the machine could read it.
+_HOST_ETC = (
+    *("alternatives", "debian_version", "devscripts.conf", "dpkg", "environment", "group", "host.conf", "hosts"),
+    *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "localtime", "login.defs", "nsswitch.conf"),
+    *("os-release", "passwd", "perl", "python3", "sbuild", "schroot", "services", "shells", "timezone"),
+)
+_PODMANS_OWN = ("run/.containerenv", "run/podman-init", "etc/mtab", "etc/hostname")  # It leaves them in a root.
 # When processors are short, the daemon's answers come before the build; and so does the build's end: this process has
 # to run to see that it was killed, before the thousand others that die with it.
 _NICENESS = 5
@@ -60,6 +69,7 @@ CONTROL, FILTER = 3, 4  # The files that are inherited. What is said by the firs
 LISTENING = b"listening"  # ... comes with a socket that listens at PROXY; ...
 SERVED, REFUSED = b"served", b"refused"  # ... the daemon's answers to that.
 ENTERED = b"entered"  # Anything else is the reason why it could not be.
+CONTAINER_BEGAN = "/run/container.pid"  # Podman makes it.
 PROXY = ("127.0.0.1", 3128)  # Where commands find the proxy.
 _PROXY_BACKLOG = 128
 
@@ -82,6 +92,8 @@ class Setup:
         self.view = given.get("view", [""])[0]  # "": the command is run in the root. Else an empty directory, to ...
         # ... show it the host at, where it sees _HOST and the root, and at each of these paths what is at another.
         self.binds = [bind.partition("=")[::2] for bind in given.get("bind", [])]
+        self.privileged = "privileged" in given  # Root here is root of the machine.
+        self.container = "container" in given  # The command makes a container of the root, by itself.
         self.cwd = given["cwd"][0]  # Where the command begins, as it sees it.
 
 
@@ -95,6 +107,8 @@ def main() -> "NoReturn":
     except OSError as exc:
         control.send(str(exc).encode()[:4096])
         sys.exit(1)
+    if setup.container:
+        os._exit(run_container(setup, sys.argv[dashes + 1 :], control))
     control.send(ENTERED)
     os.closerange(CONTROL, os.sysconf("SC_OPEN_MAX"))
     os._exit(run(sys.argv[dashes + 1 :], setup.cwd))
@@ -106,19 +120,29 @@ def enter(setup: Setup, control: _socket.socket) -> None:
     bring_up_loopback()
     if setup.proxied:
         hand_over_listener(control)
-    mount_root(setup)
-    change_root(show_host(setup) if setup.view else setup.root)
+    mount_overlay(setup)
+    if setup.container:
+        clear_host_for_podman()
+    else:
+        mount_root(setup)
+        change_root(show_host(setup) if setup.view else setup.root)
     if setup.proxied and control.recv(100) != SERVED:
         raise OSError("the daemon serves no proxy")
-    drop_capabilities()
-    load_filter(os.pread(FILTER, 1 << 20, 0))
+    if not setup.container:
+        taken = _OF_NAMESPACES_ONLY if setup.privileged else ()
+        drop_capabilities([number for number in _CAPABILITIES if number not in taken])
+        load_filter(os.pread(FILTER, 1 << 20, 0))
+
+
+def mount_overlay(setup: Setup) -> None:
+    """Mount the root, and nothing on it."""
+    layers = f"lowerdir={':'.join(setup.lower)},upperdir={setup.upper},workdir={setup.work}"
+    _mount("overlay", setup.root, "overlay", 0, layers if setup.privileged else f"userxattr,{layers}")
 
 
 def mount_root(setup: Setup) -> None:
-    """Mount the overlay, and on it what every system expects: /proc, /sys, /dev."""
+    """Mount on the root what every system expects: /proc, /sys, /dev."""
     root = setup.root
-    layers = f"lowerdir={':'.join(setup.lower)},upperdir={setup.upper},workdir={setup.work}"
-    _mount("overlay", root, "overlay", 0, f"userxattr,{layers}")
     for name in ("dev", "proc", "sys"):
         _make_real_directory(f"{root}/{name}")
     mount_proc(f"{root}/proc")
@@ -127,14 +151,26 @@ def mount_root(setup: Setup) -> None:
         _mask(f"{root}/sys/{name}")
     _mount("dev", f"{root}/dev", "tmpfs", _NOSUID, "mode=755")
     for name in _DEVICES:
-        _touch(f"{root}/dev/{name}")
-        _bind(f"/dev/{name}", f"{root}/dev/{name}")
+        make_device(f"/dev/{name}", f"{root}/dev/{name}", own=setup.privileged)
     for name in ("pts", "shm"):
         os.mkdir(f"{root}/dev/{name}")
     _mount("devpts", f"{root}/dev/pts", "devpts", _NOSUID | _NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5")
     _mount("shm", f"{root}/dev/shm", "tmpfs", _NOSUID | _NODEV, "mode=1777")
     for name, target in _LINKS:
         os.symlink(target, f"{root}/dev/{name}")
+
+
+def make_device(device: str, target: str, *, own: bool) -> None:
+    """Have a device there.
+
+    :param own: not the host's file, whose mode root of the machine could change; only such a root can make one.
+    """
+    if own:
+        os.mknod(target, 0o20666, os.stat(device).st_rdev)
+        os.chmod(target, 0o666)
+    else:
+        _touch(target)
+        _bind(device, target)
 
 
 def mount_proc(proc: str) -> None:
@@ -161,9 +197,15 @@ def show_host(setup: Setup) -> str:
             os.symlink(os.readlink(f"/{name}"), f"{view}/{name}")
         elif os.path.isdir(f"/{name}"):
             os.mkdir(f"{view}/{name}")
-            _bind(f"/{name}", f"{view}/{name}")
-    for name in ("proc", "dev", "tmp", "run", "var/tmp", "var/lib/schroot"):
+            _show(f"/{name}", f"{view}/{name}", setup)
+    for name in ("etc", "proc", "dev", "tmp", "run", "var/tmp", "var/lib/schroot"):
         os.makedirs(f"{view}/{name}")
+    for name in _HOST_ETC:
+        if os.path.islink(f"/etc/{name}"):
+            os.symlink(os.readlink(f"/etc/{name}"), f"{view}/etc/{name}")
+        elif os.path.exists(f"/etc/{name}"):
+            _make_room(f"{view}/etc/{name}", os.path.isdir(f"/etc/{name}"))
+            _show(f"/etc/{name}", f"{view}/etc/{name}", setup)
     for name in ("tmp", "var/tmp"):
         os.chmod(f"{view}/{name}", 0o1777)
     mount_proc(f"{view}/proc")
@@ -172,6 +214,33 @@ def show_host(setup: Setup) -> str:
         _bind(source, view + path)
     _bind(f"{setup.root}/dev", f"{view}/dev")
     return view
+
+
+def clear_host_for_podman() -> None:
+    """Have podman find a host that has this network, none of its own files of an earlier start, and no control groups.
+
+    It keeps its records in /run, its locks in /dev/shm: both go with this namespace, so that nothing of a container is
+    ever left. In which control groups it is, this process has been told; version 1 beside 2, podman's crun refuses.
+    """
+    _mount("proc", "/proc", "proc", _QUIET)
+    _mount("sysfs", "/sys", "sysfs", _QUIET | _RDONLY)
+    groups = "/sys/fs/cgroup"
+    _mount("cgroup", groups, "tmpfs", _QUIET | _RDONLY, "mode=755")
+    for place in ("/run", "/dev/shm"):
+        _mount("podman", place, "tmpfs", _NOSUID | _NODEV, "mode=755")
+
+
+def run_container(setup: Setup, command: list[str], control: _socket.socket) -> int:
+    """Run the command, which is podman, and tell the daemon whether there was a container; its exit status."""
+    os.set_inheritable(CONTROL, False)
+    os.set_inheritable(FILTER, False)
+    missing = [name for name in _PODMANS_OWN if not os.path.lexists(f"{setup.root}/{name}")]
+    status = run(command, setup.cwd)
+    if os.path.exists(CONTAINER_BEGAN):
+        control.send(ENTERED)
+    for name in missing:  # The container has ended: nobody makes links of these directories meanwhile.
+        _remove_below(setup.root, name)
+    return status
 
 
 def bring_up_loopback() -> None:
@@ -203,12 +272,12 @@ def change_root(root: str) -> None:
     os.chdir("/")
 
 
-def drop_capabilities() -> None:
+def drop_capabilities(kept_numbers: list[int]) -> None:
     """Have no others than these, nor have what this process starts."""
     for number in range(64):
-        if number not in _CAPABILITIES:
+        if number not in kept_numbers:
             _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)  # Fails for those that there are not.
-    kept = sum(1 << number for number in _CAPABILITIES)
+    kept = sum(1 << number for number in kept_numbers)
     low, high = kept & 0xFFFFFFFF, kept >> 32
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     _check(_libc.capset(header, struct.pack("6I", low, low, 0, high, high, 0)), "capset")
@@ -262,6 +331,21 @@ def _mask(path: str) -> None:
         _mount("none", path, "tmpfs", _QUIET | _RDONLY, "nr_inodes=1,mode=555")
     elif os.path.exists(path):
         _bind("/dev/null", path)
+        _mount("", path, "", _REMOUNT | _BIND | _RDONLY | _NOSUID | _NOEXEC)  # Nor may it be changed from there.
+
+
+def _bind_read_only(source: str, target: str) -> None:
+    """The same, but for what is mounted below; there may be kernels that cannot make all that read-only at once."""
+    _mount(source, target, "", _BIND)
+    _mount("", target, "", _BIND | _REMOUNT | _RDONLY | _NOSUID | _NODEV)
+
+
+def _show(source: str, target: str, setup: Setup) -> None:
+    """Show what is of the host, which root of the machine could change."""
+    if setup.privileged:
+        _bind_read_only(source, target)
+    else:
+        _bind(source, target)
 
 
 def _check(answer: int, what: str) -> None:
@@ -287,6 +371,19 @@ def _make_room(path: str, for_directory: bool) -> None:
     os.makedirs(path if for_directory else os.path.dirname(path), exist_ok=True)
     if not for_directory:
         _touch(path)
+
+
+def _remove_below(root: str, name: str) -> None:
+    """Remove a file, of which the directory is no link to elsewhere."""
+    directory, _, file = name.rpartition("/")
+    try:
+        within = os.open(f"{root}/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            os.unlink(file, dir_fd=within)
+        finally:
+            os.close(within)
+    except OSError:
+        return  # It is not there, or the build's own by now.
 
 
 def _touch(path: str) -> None:

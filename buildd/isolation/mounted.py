@@ -25,6 +25,7 @@ class Entry:
     reactor: Any
     proxy: Proxy | None
     filters: Filters
+    settings: Sequence[str] = ()  # More of enter.Setup.
 
 
 class MountedRoot:
@@ -93,7 +94,7 @@ class MountedRoot:
         """
         entry = self._entry
         proxied = [] if network is None else ["proxied=yes"]
-        program = [sys.executable, "-I", "-S", str(_ENTER), *self._overlay, *settings, *proxied, "--"]
+        program = [sys.executable, "-I", "-S", str(_ENTER), *self._overlay, *entry.settings, *settings, *proxied, "--"]
         with handover(entry.reactor, None if network is None else self._serve(network)) as talk:
             inherited = {CONTROL: talk.theirs, FILTER: filtered}
             ended = await self._children.run([*entry.namespace, *program, *argv], cwd=Path("/"), fds=inherited, **more)

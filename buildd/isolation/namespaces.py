@@ -1,7 +1,8 @@
 """The namespaces of builds, and the daemon's own commands on what belongs to builds.
 
-The user that the daemon runs as is root of each user namespace, and its 65,536 subordinate ids (subuid(5)) are the
-other users there. What builds write belongs to all of them, so that only in such a namespace it can be removed.
+Where the user that the daemon runs as is root of each user namespace, its 65,536 subordinate ids (subuid(5)) are the
+other users there. What builds write belongs to all of them, so that only in such a namespace it can be removed. A
+daemon that is root itself does without user namespaces.
 """
 
 import os
@@ -18,12 +19,13 @@ ENVIRONMENT = {
     "HOME": "/root",
     "DEBIAN_FRONTEND": "noninteractive",
 }
-NAMESPACE = (
+_BEGIN = (
     # Dies with the daemon; and does not begin when the daemon died before that was agreed on.
     *("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())),
-    *("unshare", "--user", "--map-auto", "--map-root-user", "--setgroups", "allow"),
-    *("--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"),
 )
+_OWN = ("--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child")
+NAMESPACE = (*_BEGIN, "unshare", "--user", "--map-auto", "--map-root-user", "--setgroups", "allow", *_OWN)
+NAMESPACE_OF_ROOT = (*_BEGIN, "unshare", *_OWN)  # Where the daemon is root.
 _NICE = ("nice", "-n", "5")
 _TIMEOUT_S = 600.0
 
@@ -31,14 +33,15 @@ _TIMEOUT_S = 600.0
 class Namespaces:
     """Runs commands of the daemon's own as the root of the ids that builds have."""
 
-    def __init__(self, directory: Path, reactor: Reactor) -> None:
+    def __init__(self, directory: Path, reactor: Reactor, namespace: Sequence[str] = NAMESPACE) -> None:
         """:param directory: commands run there, and keep their output there; a partial-* left by a crash is debris."""
         self._directory = directory
         self._reactor = reactor
+        self._namespace = namespace
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """The command line of such a command, for who has limits of its own: Children.run, with ENVIRONMENT."""
-        return [*NAMESPACE, *_NICE, *argv]
+        return [*self._namespace, *_NICE, *argv]
 
     async def run(self, argv: Sequence[str]) -> bytes:
         """Run one, and wait for its end. What it wrote to standard output.

@@ -6,8 +6,7 @@ from twisted.internet.threads import deferToThread
 
 from buildd.archives import ArchiveWatch
 from buildd.config import BuilddConfig
-from buildd.isolation.layers import Budget
-from buildd.isolation.unshare import UnshareIsolation
+from buildd.isolation.choose import choose_isolation, layers_directory
 from buildd.managers.base import BuildManager, InThread
 from buildd.managers.binarypackage import BinaryPackageManager
 from buildd.managers.building import Host
@@ -18,12 +17,10 @@ from buildd.proxy import ArchiveProxy
 
 def build_types(config: BuilddConfig, reactor: Reactor) -> dict[str, BuildManager]:
     """Every build type that this daemon can run."""
-    budget = Budget(config.layers_limit_bytes, config.free_floor_bytes)
-    layers = config.layers or config.directory / "layers"
     host = Host(
         config=config,
-        isolation=UnshareIsolation(config.directory, reactor, layers, budget, ArchiveProxy(reactor, config.apt_proxy)),
-        memos=Memos(layers / "memos"),
+        isolation=choose_isolation(config, reactor, ArchiveProxy(reactor, config.apt_proxy)),
+        memos=Memos(layers_directory(config) / "memos"),
         reactor=reactor,
         in_thread=cast(InThread, deferToThread),
         unchanged=ArchiveWatch(reactor, config.apt_proxy).unchanged,

@@ -18,7 +18,7 @@ from buildd.managers.plan import Plan, make_plan
 from buildd.managers.rootfiles import CURRENTLY_BUILDING, currently_building
 from buildd.managers.with_sbuild import WithSbuild
 from buildd.process import Children
-from buildd.protocol import BuildStatus, Cause, PackageBuilderName, Sha1
+from buildd.protocol import BuildStatus, Cause, PackageBuilderName, ProtocolError, Sha1
 
 _PACKAGE_BUILDERS: Mapping[PackageBuilderName, PackageBuilder] = {
     PackageBuilderName.SBUILD: WithSbuild(),
@@ -38,7 +38,11 @@ class BinaryPackageManager:
 
     def check(self, request: BuildRequest) -> Plan:
         """See BuildManager.check."""
-        return make_plan(request, self._host.config.architecture)
+        config = self._host.config
+        plan = make_plan(request, config.architecture)
+        if (builder := plan.arguments.package_builder) and builder not in config.isolation.package_builders:
+            raise ProtocolError(f"package_builder: {builder} does not work here, where isolation is {config.isolation}")
+        return plan
 
     async def build(self, request: BuildRequest, plan: object) -> BuildResult:
         """See BuildManager.build. The stages in order; what each needs undone goes with the build's namespaces.
