@@ -1,6 +1,5 @@
 """What is written for sbuild beside the root of a build. All of it blocks."""
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,17 +40,10 @@ class SbuildFiles:
         self.source.mkdir(parents=True)
         (self.directory / "home").mkdir()
         for name, path in files.items():
-            _place(path, self.source / name)
+            # A copy, and not a second name: root of the build's namespaces is who owns the cache outside.
+            shutil.copyfile(path, self.source / name)
         schroot = self.directory / "schroot"
         schroot.write_text(sbuild.schroot(str(root), user_ids))
         schroot.chmod(0o755)
         environment = dpkg.environment(plan.arguments, config.jobs, proxied=bool(config.network_hosts))
         (self.directory / "sbuildrc").write_text(sbuild.configuration(str(schroot), environment, config.silence_s))
-
-
-def _place(path: Path, target: Path) -> None:
-    """A second name for a file where that can be, else a copy."""
-    try:
-        os.link(path, target)
-    except OSError:
-        shutil.copyfile(path, target)
