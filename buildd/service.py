@@ -210,9 +210,8 @@ class Daemon:
             builds = self._config.directory / "builds"
             builds.mkdir(exist_ok=True)
             self._enforcement.start()
-            used = self._cache.sha1s()
             for manager in self._managers.values():
-                await manager.recover(builds, used)
+                await manager.recover(builds)
             self._say_ready(self._listen())
         except (CannotStart, IsolationFailure) as exc:
             self._give_up(str(exc))

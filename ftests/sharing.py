@@ -31,7 +31,7 @@ async def main(reactor: Any, directory: str, layers: str, tarball: str, *sources
     builds = Path(directory, "builds")
     builds.mkdir()
     manager = build_types(config, reactor)["binarypackage"]
-    await manager.recover(builds, frozenset())
+    await manager.recover(builds)
     builder = Builder(
         manager, builds, limits=configured_limits(config), chroot=Path(tarball), sha1=_sha1(Path(tarball))
     )

@@ -78,10 +78,9 @@ class BuildManager(Protocol):
         """Count what a build's directory takes, while the build goes on."""
         ...
 
-    async def recover(self, builds: Path, used: frozenset[Sha1]) -> None:
+    async def recover(self, builds: Path) -> None:
         """At the daemon's start: remove what an earlier daemon left below `builds`, and see whether builds can run.
 
-        :param used: digests in the cache; what was unpacked from others is removed.
         :raises IsolationFailure: no build can run here; the message says what to do.
         """
         ...

@@ -18,7 +18,7 @@ from buildd.managers.plan import Plan, make_plan
 from buildd.managers.rootfiles import CURRENTLY_BUILDING, currently_building
 from buildd.managers.with_sbuild import WithSbuild
 from buildd.process import Children
-from buildd.protocol import BuildStatus, Cause, PackageBuilderName, ProtocolError, Sha1
+from buildd.protocol import BuildStatus, Cause, PackageBuilderName, ProtocolError
 
 _PACKAGE_BUILDERS: Mapping[PackageBuilderName, PackageBuilder] = {
     PackageBuilderName.SBUILD: WithSbuild(),
@@ -85,7 +85,7 @@ class BinaryPackageManager:
         """See BuildManager.usage."""
         return await self._host.isolation.usage(directory)
 
-    async def recover(self, builds: Path, used: frozenset[Sha1]) -> None:
+    async def recover(self, builds: Path) -> None:
         """See BuildManager.recover."""
         await self._host.isolation.recover()
         for left in builds.iterdir():

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from buildd.config import BuilddConfig
 from buildd.disk_use import Usage
 from buildd.managers.base import BuildManager, BuildRequest, BuildResult
-from buildd.protocol import BuildStatus, FileName, ProtocolError, Sha1
+from buildd.protocol import BuildStatus, FileName, ProtocolError
 
 
 @dataclass
@@ -28,7 +28,6 @@ class FakeManager:
     requests: list[BuildRequest] = field(default_factory=list)
     plans: list[object] = field(default_factory=list)
     removed: list[Path] = field(default_factory=list)
-    recovered: list[frozenset[Sha1]] = field(default_factory=list)
     torn_down: int = 0
     hanging: Deferred[None] = field(default_factory=Deferred)
     teardown: Deferred[None] = field(default_factory=Deferred)
@@ -87,8 +86,7 @@ class FakeManager:
     async def usage(self, directory: Path) -> Usage:
         return Usage(0, 0)
 
-    async def recover(self, builds: Path, used: frozenset[Sha1]) -> None:
-        self.recovered.append(used)
+    async def recover(self, builds: Path) -> None:
         for directory in builds.iterdir():
             await self.remove(directory)
 

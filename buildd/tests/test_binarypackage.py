@@ -207,7 +207,7 @@ def test_what_cannot_be_removed_at_start_is_left(tmp_path: Path) -> None:
     for name in ("one", "stuck", "two"):
         (builds / name).mkdir(parents=True)
     isolation = FakeIsolation({}, unremovable=frozenset({"stuck"}))
-    done = Deferred.fromCoroutine(manager(isolation, tmp_path).recover(builds, frozenset()))
+    done = Deferred.fromCoroutine(manager(isolation, tmp_path).recover(builds))
     assert done.result is None
     assert {path.name for path in isolation.removed} == {"one", "two"}
 

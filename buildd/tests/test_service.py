@@ -323,7 +323,7 @@ from buildd.isolation import IsolationFailure
 from buildd.tests.fakes import FakeManager
 
 class Unable(FakeManager):
-    async def recover(self, builds, used):
+    async def recover(self, builds):
         raise {raised}
 
 sys.exit(commands.main(sys.argv[1:], lambda config, reactor: {{"fake": Unable()}}))
