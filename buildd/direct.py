@@ -207,7 +207,11 @@ def opening(job: Job, version: str, host: str, now: float) -> str:
     title = f"{name} {date:>{max(0, _INNER - len(name) - 1)}}"
     rule = f"+{'=' * (len(title) + 2)}+"
     facts = "".join(f"{name}: {value}\n" for name, value in job._facts.items())
-    return f"{PROGRAM} {version} (package builder direct) on {host}\n\n{rule}\n| {title} |\n{rule}\n\n{facts}"
+    return (
+        f"{PROGRAM} {version} (package builder direct) on {host}\n\n{rule}\n| {title} |\n{rule}\n\n{facts}"
+        f"{_heading('Fetch source files')}{job.dsc} and what it names are here.\n"
+        f"{_heading('Install package build dependencies')}They are in place."
+    )
 
 
 def arch_check(job: Job, architectures: str, fits: bool) -> str:

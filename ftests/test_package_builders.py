@@ -16,7 +16,10 @@ pytestmark = [pytest.mark.real, pytest.mark.parametrize("builder", ["sbuild", "d
 _FIELD = re.compile(r"^([A-Z][A-Za-z -]+): ", re.MULTILINE)
 _HEADING = re.compile(r"^\| (.{76}) \|$", re.MULTILINE)
 # Headings and fields that programs look for; what sbuild has besides says what it did not do.
-HEADINGS = ["Check architectures", "Build environment", "Build", "Changes", "Buildinfo", "Package contents", "Summary"]
+HEADINGS = [
+    *("Fetch source files", "Install package build dependencies", "Check architectures", "Build environment", "Build"),
+    *("Changes", "Buildinfo", "Package contents", "Summary"),
+]
 
 
 @pytest.fixture(scope="module")
