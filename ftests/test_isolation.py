@@ -45,6 +45,11 @@ def test_a_command_in_the_root_sees_the_root_only(found: dict[str, str]) -> None
     assert (uid, interfaces) == ("0", "3")  # Two lines of heading.
 
 
+def test_the_end_of_a_command_waits_for_no_disk(found: dict[str, str]) -> None:
+    """The overlay is not synced; that holds for each command, and for one after another."""
+    assert "volatile" in found["overlay"]
+
+
 def test_a_setuid_program_left_in_the_root_is_one_like_any_other(found: dict[str, str]) -> None:
     """Who starts it stays who they are."""
     assert found["setuid outside"].split() == ["0"], "the attack does not even work"
