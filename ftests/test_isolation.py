@@ -94,6 +94,11 @@ def test_what_runs_beside_a_root_sees_no_other_build(found: dict[str, str]) -> N
     assert not {"bases", "layers", "filecache", "lock", "home", "root", "srv"} & set(found["host"].split())
 
 
+def test_what_it_sees_of_the_host_is_read_only(found: dict[str, str]) -> None:
+    """Whoever owns a file there."""
+    assert found["host, written"].count("Read-only file system") == 3
+
+
 def test_only_its_archives_are_within_reach(found: dict[str, str]) -> None:
     """By the proxy; a service of the host's own loopback is not, in any way, and nothing is without a Reach."""
     assert "secret" in found["outside"]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # mount(2), umount2(2)
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC = 1, 2, 4, 8, 32, 4096, 16384
+_NOATIME, _NODIRATIME, _RELATIME = 1024, 2048, 1 << 21
+_ST_RELATIME = 4096  # statvfs(3), where all others have the same numbers.
 _MNT_DETACH = 2
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1  # netdevice(7)
 _SCM_RIGHTS = 1  # unix(7)
@@ -196,7 +198,7 @@ def mount_proc(proc: str) -> None:
         path = f"{proc}/{name}"
         if os.path.exists(path):
             _bind(path, path)
-            _mount("", path, "", _REMOUNT | _BIND | _RDONLY | _QUIET)
+            _make_read_only(path)
 
 
 def show_host(setup: Setup) -> str:
@@ -339,6 +341,13 @@ def _bind(source: str, target: str) -> None:
     _mount(source, target, "", _BIND | _REC)
 
 
+def _make_read_only(path: str) -> None:
+    """Make a mount read-only, whoever owns the files there."""
+    flags = os.statvfs(path).f_flag  # In a user namespace, what the host has set may not be left out.
+    relatime = _RELATIME if flags & _ST_RELATIME else 0
+    _mount("", path, "", _REMOUNT | _BIND | _RDONLY | relatime | flags & (_QUIET | _NOATIME | _NODIRATIME))
+
+
 def _mask(path: str) -> None:
     """Show nothing there."""
     if os.path.isdir(path):
@@ -355,11 +364,12 @@ def _bind_read_only(source: str, target: str) -> None:
 
 
 def _show(source: str, target: str, setup: Setup) -> None:
-    """Show what is of the host, which root of the machine could change."""
+    """Show what is of the host, and not to be changed, whoever owns it."""
     if setup.privileged:
         _bind_read_only(source, target)
-    else:
+    else:  # Where something is mounted below it, it cannot be shown without that.
         _bind(source, target)
+        _make_read_only(target)
 
 
 def _check(answer: int, what: str) -> None:
