@@ -77,7 +77,7 @@ async def main(reactor: Any, directory: str, tarball: str) -> None:
     found["setuid outside"] = setuid.decode()
     found["owned"] = str(victim.exists())
     found["host"] = await said("sh", "-c", f"ls / ; ls {place} {place}/layers; ls /home /root /srv", visible=[])
-    found["host, written"] = await said("sh", "-c", "touch /usr/x; touch /etc/passwd; touch /usr/share/doc/x", visible=[])
+    found["host, written"] = await said("sh", "-c", "touch /usr/x; touch /etc/alternatives/x; touch /usr/share/doc/x", visible=[])
     found |= await _privileges(said, namespaces)
     found |= await _network(reactor, said)
     found |= await _binds(place, said)
