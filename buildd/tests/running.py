@@ -26,6 +26,8 @@ class RunningDaemon:
         self.directory = directory
         self.log = directory.with_suffix(".log")
         keys = {"directory": str(directory), "port": "0", "allow_root": "yes", "label": "tester", **settings}
+        # Root could make control groups anywhere; those of a daemon that a test kills would stay.
+        keys.setdefault("cgroup", "/debfarm-has-none")
         environment = {f"DEBFARM_BUILDD_{name.upper()}": value for name, value in keys.items()}
         # requests warns of a mixture of versions, which is not what is tested.
         argv = [sys.executable, "-W", "ignore", "-m", "buildd.tests.fakes", "--config", str(CHECKOUT / "buildd.conf")]
