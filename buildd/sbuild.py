@@ -94,6 +94,7 @@ _BAD_SOURCE_STAGES = frozenset(
 _BAD_CHROOT_STAGES = frozenset({"chroot-arch", "create-session", "create-build-dir", "lock-session", "dump-build-env"})
 _STATUS = re.compile(r"^Status: ([a-z-]+)$", re.MULTILINE)
 _FAIL_STAGE = re.compile(r"^Fail-Stage: (.+)$", re.MULTILINE)
+_BUILT = re.compile(r"^Build-Space: [1-9]", re.MULTILINE)  # dpkg-buildpackage ended well.
 _SUMMARY_HEADING = "| Summary "
 
 
@@ -167,6 +168,8 @@ def verdict(exit_status: int | None, log_end: str) -> Verdict:
         return Verdict(BuildStatus.BUILDERFAIL, f"sbuild ended with status {exit_status} and without a summary")
     if exit_status == 2:
         stage = "build"
+    if stage == "init" and _BUILT.search(summary):  # All that was left to do was to copy what the .changes names.
+        return Verdict(BuildStatus.PACKAGEFAIL, "the results of the build cannot be used: sbuild could not copy them")
     return failure(status, stage)
 
 

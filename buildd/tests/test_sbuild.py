@@ -37,6 +37,13 @@ def test_a_summary_that_the_package_printed_does_not_count() -> None:
     assert sbuild.verdict(1, log).status is BuildStatus.PACKAGEFAIL
 
 
+def test_results_that_sbuild_cannot_copy_are_the_packages_fault() -> None:
+    """Its .changes names what it likes; sbuild has no stage for that."""
+    built = SUMMARY.format(stage="init", status="failed") + "Build-Space: 64\n"
+    assert sbuild.verdict(1, built).status is BuildStatus.PACKAGEFAIL
+    assert sbuild.verdict(1, built.replace("64", "n/a")).status is BuildStatus.BUILDERFAIL
+
+
 @pytest.mark.parametrize("exit_status", [1, 137, None])
 def test_no_summary_is_the_builders_fault(exit_status: int | None) -> None:
     """sbuild that crashes says nothing of the package, whatever a log line looks like."""
