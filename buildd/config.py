@@ -88,8 +88,8 @@ def parse_memory(text: str) -> int:
 
 
 def parse_processes(text: str) -> int:
-    """A number; a thousand for each processor and at least two thousand, when empty."""
-    return parse_count(text) if text else max(2000, 1000 * len(os.sched_getaffinity(0)))
+    """A number; a thousand for each processor and at least four thousand, when empty."""
+    return parse_count(text) if text else max(4000, 1000 * len(os.sched_getaffinity(0)))
 
 
 def parse_cgroup(text: str) -> str:
