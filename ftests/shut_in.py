@@ -77,7 +77,8 @@ async def main(reactor: Any, directory: str, tarball: str) -> None:
     found["setuid outside"] = setuid.decode()
     found["owned"] = str(victim.exists())
     found["host"] = await said("sh", "-c", f"ls / ; ls {place} {place}/layers; ls /home /root /srv", visible=[])
-    found["host, written"] = await said("sh", "-c", "touch /usr/x; touch /etc/alternatives/x; touch /usr/share/doc/x", visible=[])
+    touch = "for where in /usr /etc/alternatives /usr/share/doc; do touch $where/x; done"
+    found["host, written"] = await said("sh", "-c", touch, visible=[])
     found |= await _privileges(said, namespaces)
     found |= await _network(reactor, said)
     found |= await _binds(place, said)
@@ -96,6 +97,9 @@ async def _privileges(said: Any, namespaces: Namespaces) -> dict[str, str]:
         "new user": "unshare --user true && echo done",
         "new mounts": "unshare --map-root-user --mount mount -t tmpfs none /tmp && echo done",
         "umask": "umask",
+        "environment": "exec env",
+        "devices": "ls /dev; find /dev -type b",
+        "signals": "exec grep -E 'Sig(Ign|Blk)' /proc/self/status",
         "interrupts": "head -c 4 /proc/interrupts | wc -c",
         "writable": f"unshare --net sh -c '{FORWARD}' || sh -c '{FORWARD}'",
         "remount": f"mount -o remount,bind,rw /proc/sys; umount /proc/sys; umount /proc/interrupts; sh -c '{FORWARD}'",

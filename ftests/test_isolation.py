@@ -94,6 +94,18 @@ def test_what_runs_beside_a_root_sees_no_other_build(found: dict[str, str]) -> N
     assert not {"bases", "layers", "filecache", "lock", "home", "root", "srv"} & set(found["host"].split())
 
 
+@pytest.mark.parametrize("when", ["preparing", "building", "beside"])
+def test_a_command_begins_as_if_the_machine_had_just_been_started(found: dict[str, str], when: str) -> None:
+    """Nothing of the daemon's environment, no signal ignored or blocked; and no devices but these."""
+    names = {line.partition("=")[0] for line in found[f"environment, {when}"].splitlines()}
+    assert names - {"PWD"} == {"PATH", "LANG", "HOME", "DEBIAN_FRONTEND"}  # That one is the shell's.
+    _, blocked, _, ignored = found[f"signals, {when}"].split()
+    # The C library's posix_spawn(3), which make(1) uses as well, has its own two ignored.
+    assert (int(blocked, 16), int(ignored, 16) & ~(0b11 << 31)) == (0, 0)
+    links = {"fd", "ptmx", "pts", "shm", "stderr", "stdin", "stdout"}
+    assert set(found[f"devices, {when}"].split()) == {"full", "null", "random", "tty", "urandom", "zero"} | links
+
+
 def test_what_it_sees_of_the_host_is_read_only(found: dict[str, str]) -> None:
     """Whoever owns a file there."""
     assert found["host, written"].count("Read-only file system") == 3
