@@ -3,21 +3,21 @@
 import contextlib
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from xmlrpc.client import Binary
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from buildd.buildlog import BuildLog
+from buildd.cached_results import CachedResults
 from buildd.causes import BY_STATUS
-from buildd.changes import Changes, Clock, Delayed
+from buildd.changes import Changes, Clock
 from buildd.config import BuilddConfig
 from buildd.enforcement import Enforcement
 from buildd.explaining import Explainer, broken, oom_kills, told
 from buildd.filecache import FileCache, Stopped, UntrustedFile
-from buildd.guard import BuildGuard
+from buildd.job import Job
 from buildd.limits import parse_limits
 from buildd.managers.base import BuildManager, BuildRequest, BuildResult, InThread
 from buildd.protocol import (
@@ -40,26 +40,6 @@ _log = Logger()
 
 class Refused(Exception):
     """This cannot be done in the state that the builder is in; the call has changed nothing."""
-
-
-@dataclass
-class _Job:
-    """A build that was accepted, until clean()."""
-
-    request: BuildRequest
-    plan: object  # What the build type made of the request.
-    manager: BuildManager
-    inputs: tuple[Sha1, ...]  # Pinned in the cache.
-    fast_cleanup: bool  # Its directory is left for the next start, if there is one.
-    explainer: Explainer
-    running: Deferred[BuildResult] | None = None
-    guard: BuildGuard | None = None  # While it runs.
-    stage: str = ""
-    filemap: dict[FileName, Sha1] = field(default_factory=dict)  # Results; pinned in the cache.
-    result: BuildResult | None = None  # Once it is WAITING.
-    over: bool = False  # Nothing of it runs any more; not so when it could not be aborted.
-    aborting: bool = False
-    abort_limit: Delayed | None = None
 
 
 class Builder:
@@ -93,7 +73,7 @@ class Builder:
         self._builds = config.directory / "builds"
         self._log_path = config.directory / "buildlog"
         self._status = BuilderStatus.IDLE
-        self._job: _Job | None = None
+        self._job: Job | None = None
         self._checking: BuildId | None = None  # A build() that is not answered yet.
         self._closed = ""  # Why no build is taken any more, if so.
         self._removals = 0  # Directories that are being removed.
@@ -125,17 +105,8 @@ class Builder:
             return status
         status["build_id"] = job.request.build_id
         if self._status is BuilderStatus.BUILDING:
-            status["logtail"] = Binary(job.request.log.tail())
-            status["stage"] = sendable(job.stage)
-        if job.result:
-            status["build_status"] = job.result.status.value
-            status["reason"] = sendable(job.result.reason)
-            if job.result.cause is not None:
-                status["cause"] = job.result.cause.value
-                status["error"] = sendable(job.result.error)
-            if job.result.status in STATUSES_WITH_FILES:
-                status["filemap"] = {str(name): str(sha1) for name, sha1 in job.filemap.items()}
-                status["dependencies"] = sendable(job.result.dependencies)
+            status.update(job.progress())
+        status.update(job.outcome())
         return status
 
     async def wait(self, builder_status: str, build_id: str, timeout_s: float) -> StatusStruct:
@@ -186,7 +157,8 @@ class Builder:
                 self._cache.unpin(inputs)
                 self._changes.tell()
         explainer = Explainer(request.log, self._in_thread, self._oom_kills)
-        self._start(_Job(request, plan, manager, inputs, fast_cleanup, explainer))
+        results = CachedResults(self._cache, self._in_thread)
+        self._start(Job(request, plan, manager, inputs, fast_cleanup, explainer, results))
         return BuildAnswer.BUILDING.value, build_id
 
     def abort(self) -> BuilderStatus:
@@ -222,7 +194,7 @@ class Builder:
         self._cache.unpin(job.inputs)
         self._removals += 1
         try:
-            await self._forget_results(job)
+            await job.results.let_go()
         finally:
             Deferred.fromCoroutine(self._remove(job))
         return BuilderStatus.IDLE
@@ -306,7 +278,7 @@ class Builder:
             undo.pop_all()
         return request, plan
 
-    def _start(self, job: _Job) -> None:
+    def _start(self, job: Job) -> None:
         def begin(stage: str) -> None:
             job.stage = stage
             job.explainer.stage_begins()
@@ -319,7 +291,7 @@ class Builder:
         _log.info("{build} on {label}: accepted", build=job.request.build_id, label=label)
         Deferred.fromCoroutine(self._run(job))
 
-    async def _run(self, job: _Job) -> None:
+    async def _run(self, job: Job) -> None:
         """The build, from being accepted to WAITING; there it ends, whatever happens."""
         try:
             result = await self._outcome(job)
@@ -332,7 +304,7 @@ class Builder:
         job.over = True
         self._end(job, result)
 
-    async def _outcome(self, job: _Job) -> BuildResult:
+    async def _outcome(self, job: Job) -> BuildResult:
         """How the build ended, with its log closed and its results in the cache."""
         try:
             job.running = Deferred.fromCoroutine(self._guarded(job))
@@ -349,7 +321,7 @@ class Builder:
             return await self._gather(job, result)
         return result
 
-    async def _guarded(self, job: _Job) -> BuildResult:
+    async def _guarded(self, job: Job) -> BuildResult:
         """The build itself, held to its limits."""
         directory = job.request.directory
         guard = self._enforcement.guard(
@@ -361,33 +333,18 @@ class Builder:
         finally:
             await guard.close()
 
-    async def _gather(self, job: _Job, result: BuildResult) -> BuildResult:
-        """Take the results into the cache, all or none. They are whatever a hostile package made of them."""
+    async def _gather(self, job: Job, result: BuildResult) -> BuildResult:
+        """Take the results into the cache, all or none."""
         try:
-            for name, path in result.files.items():
-                sha1 = await self._in_thread(self._cache.adopt, path)
-                self._cache.pin([sha1])
-                job.filemap[name] = sha1
+            await job.results.take(result.files)
         except UntrustedFile as exc:
-            why = f"a result cannot be taken: {exc}"
-            result = BuildResult(BuildStatus.PACKAGEFAIL, why, cause=Cause.PACKAGING)
+            return BuildResult(BuildStatus.PACKAGEFAIL, f"a result cannot be taken: {exc}", cause=Cause.PACKAGING)
         except (OSError, Stopped) as exc:
             _log.failure("{build} on {label}: results not kept", build=job.request.build_id, label=self._config.label)
-            result = BuildResult(BuildStatus.BUILDERFAIL, f"the results could not be kept: {exc}")
-        else:
-            return result
-        await self._forget_results(job)
+            return BuildResult(BuildStatus.BUILDERFAIL, f"the results could not be kept: {exc}")
         return result
 
-    async def _forget_results(self, job: _Job) -> None:
-        """Let the results go, but for those that someone else needs."""
-        results = list(job.filemap.values())
-        job.filemap.clear()
-        self._cache.unpin(results)
-        for sha1 in set(results):
-            await self._in_thread(self._cache.forget, sha1)
-
-    def _give_up(self, job: _Job) -> None:
+    def _give_up(self, job: Job) -> None:
         """The build cannot be stopped. What runs of it may go on, so the builder is broken."""
         job.abort_limit = None
         why = f"it could not be stopped within {self._config.abort_timeout_s:g} s"
@@ -395,7 +352,7 @@ class Builder:
             why = f"{why}: these processes do not end: {stuck}"
         self._end(job, BuildResult(BuildStatus.BUILDERFAIL, why))
 
-    def _end(self, job: _Job, result: BuildResult) -> None:
+    def _end(self, job: Job, result: BuildResult) -> None:
         """The build has ended: WAITING. What ends after all, once it was given up, changes nothing."""
         if job.abort_limit:
             job.abort_limit.cancel()
@@ -414,11 +371,11 @@ class Builder:
             )
         self._changes.tell()
 
-    async def _remove(self, job: _Job) -> None:
+    async def _remove(self, job: Job) -> None:
         """Remove the build's directory; while something of it still runs, not yet."""
         try:
             await self._changes.until(lambda: job.over)
-            await self._forget_results(job)  # What was still being gathered at clean().
+            await job.results.let_go()  # What was still being gathered at clean().
             if not job.fast_cleanup:
                 await job.manager.remove(job.request.directory)
         except Exception:  # It costs space, and the next start tries again.
