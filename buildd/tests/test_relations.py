@@ -3,7 +3,7 @@
 import pytest
 
 from buildd.control import ControlError
-from buildd.relations import Relation, first_alternatives, parse_relations, show_relations
+from buildd.relations import Relation, first_alternatives, is_for, parse_relations, show_relations
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,23 @@ def test_versions_compare_as_dpkg_does(relation: Relation, taken: str, not_taken
     """Epochs and tildes count."""
     assert relation.takes(taken)
     assert not relation.takes(not_taken)
+
+
+@pytest.mark.parametrize(
+    ("named", "arch_indep", "fits"),
+    [
+        ("any", False, True),
+        ("any all", False, True),
+        ("all", False, False),
+        ("all", True, True),
+        ("arm64 all", True, True),
+        ("arm64 i386", True, False),
+        ("linux-any", False, True),
+        ("any-amd64", False, True),
+        ("kfreebsd-any hurd-i386", False, False),
+        ("", False, True),
+    ],
+)
+def test_architectures_that_a_source_is_for(named: str, arch_indep: bool, fits: bool) -> None:
+    """Wildcards count; `all` is one where packages for all architectures are wanted."""
+    assert is_for("amd64", named.split(), arch_indep) is fits
