@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from buildd.protocol import DEFAULT_PORT, Sha1, parse_sha1
-from tools.account import build_account, this_account
+from tools.account import Account, build_account, this_account
 from tools.base_chroot import BaseChroot, ensure_chroot
 from tools.children import Child
 from tools.daemon import Daemon
@@ -81,6 +81,7 @@ class BuilddTestSetup:
         settings: Mapping[str, str] | None = None,
         *,
         groups: bool = True,
+        account: Account | None = None,
     ) -> None:
         """Nothing is started yet.
 
@@ -88,8 +89,9 @@ class BuilddTestSetup:
         :param directory: the daemon's; it is kept. None: a new one at each setUp(), removed by tearDown().
         :param settings: keys of buildd.conf to set otherwise, as written there.
         :param groups: it gets control groups of its own, where this program may make some.
+        :param account: which it runs as; None: the unprivileged one.
         """
-        self.account = build_account()
+        self.account = account or build_account()
         self.places = Places(default_root()).make()
         self.port = port
         self._directory = directory

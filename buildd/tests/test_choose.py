@@ -34,9 +34,7 @@ def test_a_name_of_no_backend() -> None:
 
 def test_sbuild_does_not_run_in_containers() -> None:
     """The default of one key does not go with podman: the message says which does."""
-    with pytest.raises(
-        ConfigError, match="isolation = podman and .* builder = sbuild do not go together.* can be direct"
-    ):
+    with pytest.raises(ConfigError, match=r"isolation = podman and .* builder = sbuild do not go together"):
         read_config(options={"isolation": "podman"})
     assert read_config(options={"isolation": "podman", "builder": "direct"}).isolation is IsolationName.PODMAN
     assert read_config(options={"isolation": "chroot"}).isolation is IsolationName.CHROOT
