@@ -11,7 +11,7 @@ from harness import BuilddTestSetup
 _IDS = 65536
 _MEMORY_KB = 12 << 10  # What the daemon may take more: its allocator keeps some of what it had.
 # Layers are looked over and written to the disk some time after they were made.
-_LATER = ("seal", "durable")
+_LATER = ("seal", "content", "durable")
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,12 @@ class Soak:
         for kind in ("succeeds", "needs what is not there"):
             self.take(Step(kind, "direct", "nothing", 0))
 
+    def settle_in(self) -> None:
+        """Have a new daemon take what memory such builds need; an explanation of what is missing takes most."""
+        for kind in ("succeeds", "needs what is not there", "prints much"):
+            for builder in ("sbuild", "direct"):
+                self.take(Step(kind, builder, "nothing", 0))
+
     def take(self, step: Step) -> None:
         """One build, from an idle daemon to an idle daemon."""
         self._number += 1
@@ -191,8 +197,7 @@ def soak(builds: int, seed: int, *, tell: bool = True) -> list[str]:
         began = time.monotonic()
         for step in steps[:half]:
             soaking.take(step)
-        soaking.take(Step("succeeds", "direct", "nothing", 0))
-        soaking.take(Step("succeeds", "sbuild", "nothing", 0))
+        soaking.settle_in()
         middle = soaking.count()
         for step in steps[half:]:
             soaking.take(step)
