@@ -14,6 +14,7 @@ the kernel gives back what a dead process held.
     removing-*      what is being removed
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -24,7 +25,6 @@ import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -142,7 +142,7 @@ class Layers:
             await self._drop(place)
         return None
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def turn(self, key: LayerKey) -> AsyncIterator[None]:
         """Be the only one, of all daemons, that makes this layer. Look for it again then: another may have made it."""
         path = self._locks / key
@@ -155,7 +155,7 @@ class Layers:
         finally:
             give_back(path, lock)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def making(self) -> AsyncIterator[Path]:
         """A directory to make something in, on the layers' file system; what is left in it goes, in its own time."""
         path, lock = self._begin("making")
@@ -226,12 +226,18 @@ class Layers:
             give_back(path, lock)
 
     async def tidy(self) -> None:
-        """Remove what was left half-made or half-removed, and what is of no use any more."""
+        """Remove what was left half-made or half-removed, and what is of no use any more; settle what was not yet."""
+        await self._clear()
+        for stored in self.stored():
+            self._settle(stored.place)
+
+    async def _clear(self) -> None:
         for path in [path for path in self.directory.iterdir() if _DEBRIS.fullmatch(path.name)]:
             if (lock := take(self._locks / path.name, make=True)) is not None:
                 await self._remove(path, lock)
         for stored in self.stored():
-            if stored.place != places_of(self.directory, stored.key)[0] or not (stored.durable or stored.of_this_boot):
+            places = places_of(self.directory, stored.key)  # None when others have removed it meanwhile.
+            if places and (stored.place != places[0] or not (stored.durable or stored.of_this_boot)):
                 await self._drop(stored.place)
         for path in self._locks.iterdir():
             if (lock := take(path)) is not None:
@@ -354,15 +360,21 @@ class Layers:
             give_back(path, lock)
             if held is not None:
                 held.close()
-        await self.tidy()
+        await self._clear()
 
     async def _make_durable(self) -> None:
         """Have the kernel write all that it still holds back; what was there before is on the disk then."""
         self._durable_soon = False
-        written = [stored.place for stored in self.stored() if stored.seal and stored.of_this_boot]
-        await self._commands.run([*_IDLE, "sync", "--file-system", str(self.directory)])
-        for place in written:
-            write(place / "durable", "")
+        with contextlib.ExitStack() as held:  # Or another could have the same name once all is written.
+            written = []
+            for stored in self.stored():
+                waits = stored.seal and stored.of_this_boot and not stored.durable
+                if waits and (lock := take(stored.place / "about", shared=True)) is not None:
+                    held.enter_context(lock)
+                    written.append(stored.place)
+            await self._commands.run([*_IDLE, "sync", "--file-system", str(self.directory)])
+            for place in written:
+                write(place / "durable", "")
         for stored in self.stored():
             if stored.content is None and (lock := take(stored.place / "about", shared=True)) is not None:
                 with lock:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,11 +24,13 @@ class HereAndNow:
     def __init__(self) -> None:
         self.failing = ""  # The program that fails.
         self.ran: list[str] = []
+        self.meanwhile: Callable[[str], None] = lambda program: None  # Is called with one before it runs.
 
     async def run(self, argv: Sequence[str]) -> bytes:
         self.ran.append(" ".join(argv))
         if self.failing and self.failing in argv:
             raise OSError(f"{self.failing}: exit status 1")
+        self.meanwhile("rm" if argv[0] == "rm" else "sync" if "sync" in argv else "seal")
         match [word for word in argv if word in ("rm", "sync", "--content")]:
             case ["rm"]:
                 shutil.rmtree(argv[-1])

@@ -239,3 +239,51 @@ def test_keys_do_not_run_into_each_other() -> None:
     """("ab", "c") and ("a", "bc") are different layers."""
     keys: set[LayerKey] = {layer_key("ab", "c"), layer_key("a", "bc"), layer_key("abc"), layer_key("abc", "")}
     assert len(keys) == 4
+
+
+def test_layers_that_others_remove_meanwhile_hold_nobody_up(farm: Farm) -> None:
+    """A daemon begins, and tidies up, while another makes room, or somebody drops layers by hand."""
+    older = [farm.keep(layer_key(name), "older") for name in ("a", "b")]
+    for name in ("a", "b"):
+        farm.keep(layer_key(name), "newer").release()
+    for layer in older:
+        layer.release()
+
+    def drop_all(program: str) -> None:
+        farm.commands.meanwhile = lambda program: None
+        for stored in farm.daemon().stored():
+            assert done(farm.daemon().drop(stored))
+
+    assert len(farm.names()) == 4
+    farm.commands.meanwhile = drop_all
+    done(farm.daemon().tidy())
+    assert (farm.names(), farm.locks()) == ([], [])
+
+
+def test_what_is_on_the_disk_is_told_of_the_layer_that_was_there(farm: Farm) -> None:
+    """And not of one that was made anew, under the same name, while all was being written."""
+    farm.keep().release()
+
+    def make_anew(program: str) -> None:
+        if program == "sync":
+            farm.commands.meanwhile = lambda program: None
+            for stored in farm.daemon().stored():
+                done(farm.daemon().drop(stored))
+            farm.keep(content="newer").release()
+
+    farm.commands.meanwhile = make_anew
+    farm.clock.advance(61)
+    (newer,) = (stored for stored in farm.daemon().stored() if "newer" in stored.note)
+    assert not newer.durable
+    farm.clock.advance(61)
+    assert all(stored.durable for stored in farm.daemon().stored())
+
+
+def test_a_layer_whose_maker_died_before_it_was_looked_over_counts(farm: Farm) -> None:
+    """The next daemon does that, so that what it takes is known."""
+    farm.commands.failing = "-I"
+    farm.keep(content="x" * 100_000).release()
+    farm.commands.failing = ""
+    assert farm.daemon().stored()[0].bytes == 0
+    done(farm.daemon().tidy())
+    assert farm.daemon().stored()[0].bytes >= 100_000
