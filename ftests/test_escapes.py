@@ -137,6 +137,7 @@ class _Attacker:
             self._vandalise(probe)
             self._spoil_results()
             self._spoil_log()
+            self._use_up_inodes()
             self._benign("after")
             self._story.facts["victim"] = self._victim.poll()
             self._story.facts["log"] = self._setup.log()
@@ -357,6 +358,20 @@ class _Attacker:
         self._story.results[name] = (status, served, log)
         self._client.proxy.clean()
 
+    def _use_up_inodes(self) -> None:
+        """Empty files, until somebody says stop. (Bytes, memory and processes: test_limits.py.)"""
+        place = self._setup.account.make_directory(self._folder / "files")
+        make = ["perl", "-e", "for (1..20_000) { open F, '>', $_ or exit 1 }"]
+        ended = subprocess.run(self._setup.account.command(make), cwd=place, check=False)
+        self._story.facts["files outside"] = ended.returncode == 0
+        endless = "perl -e 'for (;;) { open F, \">\", ++$$_ or sleep 1 }'"
+        dsc = tiny_source(self._folder / "endless", "files", build=endless)
+        status, _ = self._build(dsc, limits={"disk": 100 << 20, "silence": 40})
+        began = time.monotonic()
+        assert self._client.proxy.echo("x") == ["x"]
+        self._story.facts["files inside"] = (status, time.monotonic() - began)
+        self._client.proxy.clean()
+
     def _spoil_log(self) -> None:
         """Overwrite the log's beginning, and write to it what a terminal would obey."""
         words = (
@@ -457,6 +472,15 @@ def test_the_log_is_the_builds_only_to_add_to(story: Story) -> None:
     assert b"\033[2J\033]0;owned\007\r\0<script>\n" in content
     assert headers["Content-Type"].startswith("text/plain")
     assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_inodes_are_no_more_to_be_used_up_than_bytes(story: Story) -> None:
+    """Files without content count, as each takes its share of what the disk has room for; the daemon answers."""
+    assert story.facts["files outside"], "the attack does not even work"
+    status, answer_s = story.facts["files inside"]
+    assert status["build_status"] == "BuildStatus.PACKAGEFAIL"
+    assert "disk" in status["reason"]
+    assert answer_s < 5
 
 
 def test_the_daemon_has_no_traceback(story: Story) -> None:
