@@ -15,10 +15,11 @@ from pathlib import Path
 
 from buildd import cgroups
 from buildd.cgroups import Groups, Hierarchy
-from buildd.config import BuilddConfig
+from buildd.config import BuilddConfig, IsolationName
 from buildd.disk_use import Disk
 from buildd.enforcement import facts
-from buildd.isolation.namespaces import ENVIRONMENT, NAMESPACE
+from buildd.isolation.choose import KINDS
+from buildd.isolation.namespaces import ENVIRONMENT
 from buildd.limits import configured_limits, size
 from buildd.service import EARLIEST
 
@@ -38,10 +39,13 @@ _PROGRAMS = {
     "sbuild": "sbuild",
     "schroot": "schroot",
     "dpkg-buildpackage": "dpkg-dev",
+    **{name: name for name in ("podman", "conmon", "catatonit", "crun")},
 }
-_OVERLAY = (
-    "mkdir l u w m && mount -t overlay overlay -o userxattr,lowerdir=l,upperdir=u,workdir=w m && touch m/x && umount m"
-)
+_ONLY_FOR = {
+    **dict.fromkeys(("newuidmap", "newgidmap"), IsolationName.UNSHARE),
+    **dict.fromkeys(("podman", "conmon", "catatonit", "crun"), IsolationName.PODMAN),
+}
+_OVERLAY = "mkdir l u w m && mount -t overlay overlay -o {}lowerdir=l,upperdir=u,workdir=w m && touch m/x && umount m"
 
 
 class Verdict(StrEnum):
@@ -123,12 +127,15 @@ def examine(config: BuilddConfig, machine: Machine) -> Iterable[Finding]:
     yield from who
     if any(finding.verdict is Verdict.FAULT for finding in who):
         return  # What is true for root says nothing.
-    yield from programs(machine)
-    yield from subordinate_ids(machine)
-    yield from user_namespaces(machine)
-    yield from overlay(config.directory, machine)
+    yield from programs(config.isolation, machine)
+    if config.isolation is IsolationName.UNSHARE:
+        yield from subordinate_ids(machine)
+        yield from user_namespaces(machine)
+    else:
+        yield from namespaces_of_root(config.isolation, machine)
+    yield from overlay(config, machine)
     yield from seccomp(machine)
-    yield from backends(machine)
+    yield from backends(config.isolation, machine)
     yield from control_groups(config)
     yield from limits_in_force(config)
     yield from disk(config)
@@ -140,7 +147,11 @@ def user(config: BuilddConfig) -> Iterable[Finding]:
     """Who runs this; most of what follows is true for this user alone."""
     entry = pwd.getpwuid(os.geteuid())
     who = f"user: {entry.pw_name}, uid {entry.pw_uid}"
-    if entry.pw_uid != 0:
+    if entry.pw_uid != 0 and config.isolation is not IsolationName.UNSHARE:
+        yield Finding(
+            Verdict.FAULT, f"{who}: isolation `{config.isolation}` needs root", "[builder] isolation = unshare"
+        )
+    elif entry.pw_uid != 0:
         yield Finding(Verdict.OK, who)
     elif config.allow_root:
         yield Finding(Verdict.NOTE, f"{who}, as [builder] allow_root has it")
@@ -151,14 +162,15 @@ def user(config: BuilddConfig) -> Iterable[Finding]:
         yield Finding(Verdict.FAULT, f"{who}: the daemon does not run as root", advice)
 
 
-def programs(machine: Machine) -> Iterable[Finding]:
+def programs(isolation: IsolationName, machine: Machine) -> Iterable[Finding]:
     """What the daemon calls."""
-    missing = [name for name in _PROGRAMS if machine.which(name) is None]
+    wanted = [name for name in _PROGRAMS if _ONLY_FOR.get(name, isolation) is isolation]
+    missing = [name for name in wanted if machine.which(name) is None]
     if missing:
         packages = sorted({_PROGRAMS[name] for name in missing})
         yield Finding(Verdict.FAULT, f"programs: no {', '.join(missing)}", f"apt install {' '.join(packages)}")
     else:
-        yield Finding(Verdict.OK, f"programs: {', '.join(_PROGRAMS)}")
+        yield Finding(Verdict.OK, f"programs: {', '.join(wanted)}")
 
 
 def subordinate_ids(machine: Machine) -> Iterable[Finding]:
@@ -176,7 +188,7 @@ def subordinate_ids(machine: Machine) -> Iterable[Finding]:
 
 def user_namespaces(machine: Machine) -> Iterable[Finding]:
     """By making some, with a network of their own."""
-    complaint = machine.complaint([*NAMESPACE, "--net", "true"])
+    complaint = machine.complaint([*KINDS[IsolationName.UNSHARE].way.namespace, "--net", "true"])
     if complaint is None:
         yield Finding(Verdict.OK, "user, mount, pid, ipc, uts and network namespaces can be made")
     else:
@@ -190,6 +202,16 @@ def user_namespaces(machine: Machine) -> Iterable[Finding]:
         )
 
 
+def namespaces_of_root(isolation: IsolationName, machine: Machine) -> Iterable[Finding]:
+    """The same without a user namespace."""
+    complaint = machine.complaint([*KINDS[isolation].way.namespace, "--net", "true"])
+    if complaint is None:
+        yield Finding(Verdict.OK, "mount, pid, ipc, uts and network namespaces can be made")
+    else:
+        advice = "in a container, have CAP_SYS_ADMIN, and a seccomp profile that allows unshare(2) and mount(2)"
+        yield Finding(Verdict.FAULT, f"namespaces cannot be made: {complaint}", advice)
+
+
 def _namespace_advice(machine: Machine) -> Iterable[str]:
     if machine.read("proc/sys/kernel/unprivileged_userns_clone") == "0":
         yield "sysctl kernel.unprivileged_userns_clone=1"
@@ -200,18 +222,20 @@ def _namespace_advice(machine: Machine) -> Iterable[str]:
     yield "in a container, its seccomp profile and capabilities may forbid them"
 
 
-def overlay(directory: Path, machine: Machine) -> Iterable[Finding]:
+def overlay(config: BuilddConfig, machine: Machine) -> Iterable[Finding]:
     """By mounting one where builds would be."""
-    with tempfile.TemporaryDirectory(dir=_existing(directory, os.W_OK), prefix="doctor-") as scratch:
-        complaint = machine.complaint([*NAMESPACE, "sh", "-ec", _OVERLAY], Path(scratch))
-        machine.complaint([*NAMESPACE, "rm", "-rf", "w"], Path(scratch))  # The kernel's own, and of mode 0.
+    unprivileged = config.isolation is IsolationName.UNSHARE
+    namespace, where = KINDS[config.isolation].way.namespace, f"the file system of {config.directory}"
+    with tempfile.TemporaryDirectory(dir=_existing(config.directory, os.W_OK), prefix="doctor-") as scratch:
+        mounting = _OVERLAY.format("userxattr," if unprivileged else "")
+        complaint = machine.complaint([*namespace, "sh", "-ec", mounting], Path(scratch))
+        machine.complaint([*namespace, "rm", "-rf", "w"], Path(scratch))  # The kernel's own, and of mode 0.
     if complaint is None:
-        yield Finding(Verdict.OK, f"overlays can be mounted in user namespaces, on the file system of {directory}")
+        yield Finding(Verdict.OK, f"overlays can be mounted{' in user namespaces' if unprivileged else ''}, on {where}")
     else:
-        advice = "Linux 5.11 or newer, and a DIRECTORY on ext4, xfs or btrfs: not on an overlay, NFS or the like"
-        yield Finding(
-            Verdict.FAULT, f"no overlay can be mounted on the file system of {directory}: {complaint}", advice
-        )
+        newer = "Linux 5.11 or newer, and " if unprivileged else ""
+        advice = f"{newer}a DIRECTORY on ext4, xfs or btrfs: not on an overlay, NFS or the like"
+        yield Finding(Verdict.FAULT, f"no overlay can be mounted on {where}: {complaint}", advice)
 
 
 def seccomp(machine: Machine) -> Iterable[Finding]:
@@ -228,13 +252,16 @@ def seccomp(machine: Machine) -> Iterable[Finding]:
         )
 
 
-def backends(machine: Machine) -> Iterable[Finding]:
+def backends(chosen: IsolationName, machine: Machine) -> Iterable[Finding]:
     """What else builds could be shut in with."""
-    yield Finding(Verdict.NOTE, "isolation `unshare`: needs what is above")
-    root = os.geteuid() == 0
-    yield Finding(Verdict.NOTE, f"isolation `chroot`: {'could run' if root else 'would need root'}")
-    podman = "could run" if machine.which("podman") else "would need podman (apt install podman)"
-    yield Finding(Verdict.NOTE, f"isolation `podman`: {podman}")
+    yield Finding(Verdict.NOTE, f"isolation: `{chosen}`, which needs what is above")
+    for name in IsolationName:
+        lacking = [program for program in KINDS[name].way.programs if machine.which(program) is None]
+        if os.geteuid() != 0 and name is not IsolationName.UNSHARE:
+            lacking.insert(0, "a daemon that is root")
+        if name is not chosen:
+            state = f"would need {', '.join(lacking)}" if lacking else "could be tried as well"
+            yield Finding(Verdict.NOTE, f"isolation `{name}`: {state}")
 
 
 def control_groups(config: BuilddConfig) -> Iterable[Finding]:

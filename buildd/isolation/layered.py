@@ -20,7 +20,6 @@ from buildd.isolation.bases import Bases
 from buildd.isolation.layers import Budget, Layer, LayerKey, Layers
 from buildd.isolation.mounted import Entry, MountedRoot
 from buildd.isolation.namespaces import ENVIRONMENT, Namespaces
-from buildd.isolation.seccomp import filters
 from buildd.process import Children, Reactor, end_leftovers
 from buildd.protocol import Sha1
 
@@ -61,6 +60,8 @@ class LayeredIsolation:
         :param budget: how much they may take.
         :param proxy: for what may reach the network.
         """
+        from buildd.isolation.seccomp import filters  # noqa: PLC0415  It takes a library that the doctor looks for.
+
         way = self.way
         self._directory = directory
         self._reactor = reactor

@@ -4,15 +4,17 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from buildd.isolation import IsolationFailure, Proxy
 from buildd.isolation.enter import CONTROL, FILTER
 from buildd.isolation.handover import Serve, handover
 from buildd.isolation.namespaces import ENVIRONMENT
-from buildd.isolation.seccomp import Filters
 from buildd.process import Children, Exit
 from buildd.reach import Reach
+
+if TYPE_CHECKING:
+    from buildd.isolation.seccomp import Filters  # It takes a library that the doctor looks for.
 
 _ENTER = Path(__file__).with_name("enter.py")
 
@@ -24,7 +26,7 @@ class Entry:
     namespace: Sequence[str]  # The beginning of the command line, which makes the namespaces.
     reactor: Any
     proxy: Proxy | None
-    filters: Filters
+    filters: "Filters"
     settings: Sequence[str] = ()  # More of enter.Setup.
 
 

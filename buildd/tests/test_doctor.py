@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from buildd import doctor
-from buildd.config import BuilddConfig, read_config
+from buildd.config import BuilddConfig, IsolationName, read_config
 from buildd.doctor import Finding, Machine, Verdict
 from buildd.tests.running import CHECKOUT
 
@@ -124,3 +124,23 @@ def test_the_command(tmp_path: Path) -> None:
     ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=CHECKOUT, check=False)
     assert ended.returncode == int("\nfault " in f"\n{ended.stdout}"), ended
     assert ended.stdout.endswith(("Builds can run here.\n", " to mend.\n"))
+
+
+@pytest.mark.parametrize(("isolation", "wanted"), [("unshare", ["newuidmap"]), ("podman", ["podman", "crun"])])
+def test_programs_of_the_isolation(
+    machine: FakeMachine, config: BuilddConfig, isolation: str, wanted: list[str]
+) -> None:
+    """Each needs some that others do not."""
+    lacking = replace(machine, which=lambda name: None if name in ("newuidmap", "podman", "crun") else name)
+    (finding,) = doctor.programs(IsolationName(isolation), lacking)
+    assert finding.verdict is Verdict.FAULT
+    assert finding.what == f"programs: no {', '.join(wanted)}"
+
+
+def test_root_needs_no_user_namespaces(machine: FakeMachine, config: BuilddConfig) -> None:
+    """Nor subordinate ids, nor a kernel that has overlays in them."""
+    old = replace(machine, complaints={"--user": "no such thing", "userxattr": "no such thing"})
+    old.root.joinpath("etc/subuid").unlink()
+    assert len(faults(old, config)) >= 2
+    of_root = replace(config, isolation=IsolationName.CHROOT)
+    assert faults(old, of_root) == ([] if os.geteuid() == 0 else [next(iter(doctor.user(of_root)))])
