@@ -1,12 +1,12 @@
 """Has anything changed in the archives since a layer was made of them? Asked by the daemon itself, in milliseconds.
 
 After `apt-get update` the root tells what apt has of each archive's release file (TELL, `parse`). Later each archive is
-asked for the same file on the condition that it is another one (`ArchiveWatch.unchanged`), as apt asks. A release file
+asked for the same file on the condition that it is another one (`ArchiveWatch.changed`), as apt asks. A release file
 has the digests of all the rest, so nothing else need be looked at.
 
-The answer errs to one side: "changed" only means that the real `apt-get update` has to be run. It takes for granted
-what apt does: that an archive with the same release file has the same indexes. One that changes Packages and not
-InRelease is broken, and apt would complain of it, if it had to fetch them.
+Only Changed.NO is relied upon. It takes for granted what apt does: that an archive with the same release file has the
+same indexes. One that changes Packages and not InRelease is broken, and apt would complain of it, if it had to fetch
+them. It takes nothing for granted that apt does of times: an archive may publish twice in a second.
 Acquire::Max-ValidTime and the valid-until options of a source are not looked at: with them apt may refuse lists sooner
 than is noticed here, but not find new ones.
 """
@@ -23,6 +23,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from email.utils import formatdate, parsedate_to_datetime
+from enum import StrEnum
 from functools import cache
 from typing import Any, Final
 
@@ -36,6 +37,9 @@ TOLD_MAX: Final = 4 << 20  # Characters that a root may tell.
 _RELEASES_MAX: Final = 100  # In one sources.list; more are asked by apt.
 _RELEASE_BYTES_MAX: Final = 32 << 20
 _IN_RELEASE: Final = "InRelease"
+# An archive whose file was younger than that when it was fetched may have another of the same time: dates have seconds,
+# and clocks differ (RFC 9110, 8.8.2.2).
+_WEAK_S: Final = 60
 _ABSENT: Final = frozenset((403, 404, 410))  # What makes apt ask for Release instead of InRelease.
 
 # Prints what `parse` takes: the URLs that apt would ask first, with the names of their files, then which release files
@@ -49,15 +53,23 @@ apt-get -q update --print-uris
 cd /var/lib/apt/lists
 for file in *Release; do
     [ -f "$file" ] || continue
-    printf 'file %s %s %s %s\\n' "$file" "$(stat -c %Y "$file")" "$(sha256sum <"$file" | cut -c 1-64)" \
+    printf 'file %s %s %s %s\\n' "$file" "$(stat -c '%Y %Z' "$file")" "$(sha256sum <"$file" | cut -c 1-64)" \
         "$(sed -n '/^Valid-Until:/{{s/^[^:]*: *//p;q}}' "$file")"
 done
 echo '{_COMPLETE}'
 """,
 )
 _URI = re.compile(r"'(\S+)' (\S+) \d+ ?\S*\s*", re.ASCII)
-_FILE = re.compile(r"file (\S+) (\d{1,12}) ([0-9a-f]{64}) ([ -~]{0,100})", re.ASCII)
+_FILE = re.compile(r"file (\S+) (\d{1,12}) (\d{1,12}) ([0-9a-f]{64}) ([ -~]{0,100})", re.ASCII)
 _AUTH = re.compile(r"machine (\S+) login (\S+)(?: password (\S+))?")
+
+
+class Changed(StrEnum):
+    """What `apt-get update` would find, compared with a Snapshot."""
+
+    NO = "no"  # All as it was.
+    YES = "yes"  # Another release file, for certain: what apt has of it is of no use.
+    UNKNOWN = "unknown"  # An archive does not say, or cannot be asked: apt has to.
 
 
 class UnknownArchives(Exception):
@@ -70,7 +82,7 @@ class Release:
 
     url: str  # Of the InRelease, or of the Release where there is no InRelease.
     sha256: str
-    modified: int  # When it was, as the archive said: seconds since the epoch.
+    modified: int | None  # When it was, as the archive said: seconds since the epoch. None: that is no way to know it.
     valid_until: int | None  # Likewise; None: for ever.
 
 
@@ -85,6 +97,11 @@ class Snapshot:
         """A digest of all that the archives have, by their release files; nothing, when nothing is known."""
         files = json.dumps(sorted((release.url, release.sha256) for release in self.releases))
         return hashlib.sha256(files.encode()).hexdigest() if self.releases else ""
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether apt, which asks by date, would notice every change."""
+        return all(release.modified is not None for release in self.releases)
 
     def to_json(self) -> str:
         """For a layer's note."""
@@ -142,12 +159,13 @@ def _release(name: str, url: str, files: dict[str, re.Match[str]], reach: Reach)
             return None
         try:
             reach.check_below(target)
-            valid_until = int(parsedate_to_datetime(file[4]).timestamp()) if file[4] else None
+            valid_until = int(parsedate_to_datetime(file[5]).timestamp()) if file[5] else None
         except Refused as exc:
             raise UnknownArchives(f"the root has lists of another archive: {exc}") from exc
         except ValueError:
             return None
-        return Release(target.url, file[3], int(file[2]), valid_until)
+        modified, fetched = int(file[2]), int(file[3])
+        return Release(target.url, file[4], modified if fetched - modified >= _WEAK_S else None, valid_until)
     return None
 
 
@@ -168,37 +186,37 @@ class ArchiveWatch:
         self._upstream = Upstream.parse(upstream) if upstream else None
         self._waiting = waiting or Waiting()
 
-    async def unchanged(self, snapshot: Snapshot, auth_conf: str, now: float) -> bool:
-        """Whether `apt-get update` would find all as it was. Whatever goes wrong means that it might not.
+    async def changed(self, snapshot: Snapshot, auth_conf: str, now: float) -> Changed:
+        """What `apt-get update` would find. Nothing is raised: who cannot be asked is unknown.
 
         :param auth_conf: the credentials, as apt.split_credentials gives them.
         :param now: seconds since the epoch.
         """
         releases = snapshot.releases
         if not releases or any(release.valid_until is not None and release.valid_until <= now for release in releases):
-            return False
+            return Changed.UNKNOWN
         answers = await gatherResults([self._ask(release, auth_conf) for release in releases])
-        return all(answers)
+        return next((word for word in (Changed.YES, Changed.UNKNOWN) if word in answers), Changed.NO)
 
-    def _ask(self, release: Release, auth_conf: str) -> Deferred[bool]:
-        """Whether a release file is the same still.
+    def _ask(self, release: Release, auth_conf: str) -> Deferred[Changed]:
+        """Whether a release file is another now.
 
         In a thread of its own: an archive that trickles must not hold one that others wait for.
         """
         question = _Question(release, parse_url(release.url), self._upstream, auth_conf, self._waiting.step_s)
-        answer: Deferred[bool] = Deferred()
+        answer: Deferred[Changed] = Deferred()
 
-        def settle(same: bool) -> None:
+        def settle(changed: Changed) -> None:
             if not answer.called:
                 late.cancel()
-                answer.callback(same)
+                answer.callback(changed)
 
         def give_up() -> None:
             question.cut()
-            answer.callback(False)
+            answer.callback(Changed.UNKNOWN)
 
         def run() -> None:
-            self._reactor.callFromThread(settle, question.same())
+            self._reactor.callFromThread(settle, question.changed())
 
         late = self._reactor.callLater(self._waiting.total_s, give_up)
         threading.Thread(target=run, name="archive-watch", daemon=True).start()
@@ -221,22 +239,22 @@ class _Question:
         self._connection: http.client.HTTPConnection | None = None
         self._cut = False
 
-    def same(self) -> bool:
-        """Whether the archive has the very file. Nothing is raised: who cannot be asked may have changed."""
-        kept = self._target.url
+    def changed(self) -> Changed:
+        """Whether the archive has another file. Nothing is raised: of who cannot be asked it is unknown."""
+        kept, modified = self._target.url, self._release.modified
+        condition = {} if modified is None else {"If-Modified-Since": formatdate(modified, usegmt=True)}
         try:
             if not kept.endswith(f"/{_IN_RELEASE}"):
                 with self._get(kept.removesuffix("Release") + _IN_RELEASE, {}) as answer:
                     if answer.status not in _ABSENT:
-                        return False
-            with self._get(kept, {"If-Modified-Since": formatdate(self._release.modified, usegmt=True)}) as answer:
-                return answer.status == 304 or (answer.status == 200 and self._is_same(answer))
-        except (
-            OSError,
-            http.client.HTTPException,
-            ValueError,
-        ):  # ssl.SSLError is an OSError, UnicodeError a ValueError.
-            return False
+                        return Changed.YES if answer.status == 200 else Changed.UNKNOWN
+            with self._get(kept, condition) as answer:
+                if answer.status == 304 and condition:
+                    return Changed.NO
+                return self._compared(answer) if answer.status == 200 else Changed.UNKNOWN
+        # ssl.SSLError is an OSError, UnicodeError a ValueError.
+        except (OSError, http.client.HTTPException, ValueError):
+            return Changed.UNKNOWN
 
     def cut(self) -> None:
         """End it, from another thread."""
@@ -274,14 +292,16 @@ class _Question:
             return {}
         return {"Proxy-Authorization": self._upstream.authorization.decode()}
 
-    def _is_same(self, answer: http.client.HTTPResponse) -> bool:
+    def _compared(self, answer: http.client.HTTPResponse) -> Changed:
         digest, length = hashlib.sha256(), 0
         while piece := answer.read(1 << 16):
             length += len(piece)
             if length > _RELEASE_BYTES_MAX or self._cut:
-                return False
+                return Changed.UNKNOWN
             digest.update(piece)
-        return digest.hexdigest() == self._release.sha256
+        if answer.length:  # It broke off.
+            return Changed.UNKNOWN
+        return Changed.NO if digest.hexdigest() == self._release.sha256 else Changed.YES
 
 
 @cache

@@ -23,6 +23,6 @@ def build_types(config: BuilddConfig, reactor: Reactor) -> dict[str, BuildManage
         memos=Memos(layers_directory(config) / "memos"),
         reactor=reactor,
         in_thread=cast(InThread, deferToThread),
-        unchanged=ArchiveWatch(reactor, config.apt_proxy).unchanged,
+        changed=ArchiveWatch(reactor, config.apt_proxy).changed,
     )
     return {"binarypackage": BinaryPackageManager(host)}

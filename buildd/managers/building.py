@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildd import apt
-from buildd.archives import Snapshot
+from buildd.archives import Changed, Snapshot
 from buildd.causes import limit_cause
 from buildd.config import BuilddConfig
 from buildd.isolation import Isolation, Root
@@ -35,7 +35,7 @@ class Host:
     memos: Memos
     reactor: Reactor
     in_thread: InThread
-    unchanged: Callable[[Snapshot, str, float], Awaitable[bool]]  # See ArchiveWatch.unchanged.
+    changed: Callable[[Snapshot, str, float], Awaitable[Changed]]  # See ArchiveWatch.changed.
     free_bytes: Callable[[Path], int] = free_bytes
 
 

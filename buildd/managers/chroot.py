@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, replace
 
 from buildd import apt, dpkg
-from buildd.archives import TELL, TOLD_MAX, Snapshot, UnknownArchives, parse
+from buildd.archives import TELL, TOLD_MAX, Changed, Snapshot, UnknownArchives, parse
 from buildd.dpkg import BUILD_USER
 from buildd.isolation import BrokenChroot, LimitReached
 from buildd.isolation.layers import LayerKey, layer_key, layer_note
@@ -36,25 +36,44 @@ async def bring_up_to_date(build: Building) -> BuildResult | None:
     files = await build.host.in_thread(root_files, build.plan)
     foreign = dpkg.cross_for(build.plan.arguments)
     key = layer_key("prepared", build.request.chroot_sha1, hashlib.sha256(files).hexdigest(), foreign)
-    async with build.host.isolation.turn(key):
-        known = _remembered(build, key)
-        layer = await build.find(known.layer_key) if known else None
-        if known is not None and layer is not None:
-            build.prepared, build.archives = known, known.archives
-            build.open(layer)
-            if await _are_unchanged(build, known):
-                build.request.log.say("The archives are as they were when the chroot was brought up to date.")
-                return None
-            # apt knows best. It fetches what has changed, on top of what it has.
-            if (ended := await _update(build)) is not None:
-                return ended
-            state, snapshot = await _archives_now(build)
-            if state == known.state:
-                build.host.memos.keep(key, asdict(replace(known, snapshot=snapshot)))
-                build.open(layer)
-                return None
-        build.open()
-        return await _make(build, files, key)
+    known, changed = await _look(build, key)
+    if changed is not Changed.NO:
+        async with build.host.isolation.turn(key):  # Only to make something: an archive may take seconds to answer.
+            if _remembered(build, key) != known:  # Another build has just had its turn.
+                known, changed = await _look(build, key)
+            if changed is not Changed.NO:
+                return await _renew(build, files, key, known, changed)
+    build.request.log.say("The archives are as they were when the chroot was brought up to date.")
+    return None
+
+
+async def _look(build: Building, key: LayerKey) -> tuple[Prepared | None, Changed]:
+    """What was made before, with the root on it, and what its archives say; None: there is nothing."""
+    known = _remembered(build, key)
+    layer = await build.find(known.layer_key) if known else None
+    if known is None or layer is None:
+        return None, Changed.UNKNOWN
+    build.prepared, build.archives = known, known.archives
+    build.open(layer)
+    snapshot = Snapshot.from_json(known.snapshot)
+    return known, await build.host.changed(snapshot, build.plan.auth_conf, time.time())
+
+
+async def _renew(
+    build: Building, files: bytes, key: LayerKey, known: Prepared | None, changed: Changed
+) -> BuildResult | None:
+    """Make it anew, unless apt finds that nothing has changed in archives that do not say."""
+    if known is not None and changed is Changed.UNKNOWN and Snapshot.from_json(known.snapshot).is_dated:
+        if (ended := await _update(build)) is not None:
+            return ended
+        state, snapshot = await _archives_now(build)
+        if state == known.state:
+            build.host.memos.keep(key, asdict(replace(known, snapshot=snapshot)))
+            build.open(*build.below)
+            return None
+    # Not upon what there is: apt takes nothing older than what it has, though the archive may have gone back.
+    build.open()
+    return await _make(build, files, key)
 
 
 async def _make(build: Building, files: bytes, key: LayerKey) -> BuildResult | None:
@@ -121,12 +140,6 @@ async def _upgrade(build: Building) -> BuildResult | None:
     """Bring the chroot's packages up to date."""
     build.begin("upgrade chroot")
     return await _apt(build, apt.UPGRADE, "the chroot could not be brought up to date")
-
-
-async def _are_unchanged(build: Building, known: Prepared) -> bool:
-    """Whether the archives are as they were when this was made, as they say themselves."""
-    snapshot = Snapshot.from_json(known.snapshot)
-    return await build.host.unchanged(snapshot, build.plan.auth_conf, time.time())
 
 
 async def _archives_now(build: Building) -> tuple[str, str]:

@@ -34,6 +34,8 @@ class FakeIsolation:
     kept: dict[LayerKey, Layer] = field(default_factory=dict)
     put: dict[str, bytes] = field(default_factory=dict)
     inputs: dict[str, bytes] = field(default_factory=dict)  # Command to its standard input.
+    turns: list[LayerKey] = field(default_factory=list)
+    meanwhile: list[Callable[[], object]] = field(default_factory=list)  # What others do while one waits for a turn.
 
     async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> Layer:
         if self.unpacking:
@@ -49,6 +51,9 @@ class FakeIsolation:
 
     @asynccontextmanager
     async def turn(self, key: LayerKey) -> AsyncIterator[None]:
+        if self.meanwhile:
+            self.meanwhile.pop()()
+        self.turns.append(key)
         yield
 
     async def keep(self, key: LayerKey, root: object, note: str) -> Layer:

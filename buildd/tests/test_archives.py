@@ -12,9 +12,9 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from buildd.archives import TELL, ArchiveWatch, Release, Snapshot, UnknownArchives, Waiting, parse
+from buildd.archives import TELL, ArchiveWatch, Changed, Release, Snapshot, UnknownArchives, Waiting, parse
 from buildd.reach import Reach
-from buildd.tests.running import FileServer, hang, slow, status_line
+from buildd.tests.running import FileServer, hang, slow, status_line, whole
 from buildd.tests.small_archive import OwnApt, SmallArchive
 
 REACH = Reach.of(["http://deb.example/debian", "https://x.example/y", "http://flat.example/"])
@@ -24,9 +24,9 @@ MANY = range(200)
 IN_RELEASE = "'http://deb.example/debian/dists/x/InRelease' deb_x_InRelease 0 \n"
 
 
-def file(name: str, valid_until: str = "") -> str:
+def file(name: str, valid_until: str = "", fetched: int = 1_700_001_000) -> str:
     """What TELL says of a file."""
-    return f"file {name} 1700000000 {DIGEST} {valid_until}\n"
+    return f"file {name} 1700000000 {fetched} {DIGEST} {valid_until}\n"
 
 
 # --- what the root tells
@@ -70,9 +70,9 @@ def test_archives_that_cannot_be_asked(told: str) -> None:
         IN_RELEASE + file("deb_x_InRelease"),
         "E: something\n" + END,
         "'http://deb.example/debian/InRelease\n" + END,
-        "file x -1 " + DIGEST + " \n" + END,
-        "file x 1 " + DIGEST[1:] + " \n" + END,
-        "file x 1 " + DIGEST + " \x1b[2J\n" + END,
+        "file x -1 1 " + DIGEST + " \n" + END,
+        "file x 1 1 " + DIGEST[1:] + " \n" + END,
+        "file x 1 1 " + DIGEST + " \x1b[2J\n" + END,
         "x" * 5_000_000 + "\n" + END,
         IN_RELEASE.replace("deb.example", "elsewhere.example") + file("deb_x_InRelease") + END,
         IN_RELEASE.replace("http://deb.example/debian", "http://127.0.0.1:8221/rpc") + file("deb_x_InRelease") + END,
@@ -131,11 +131,14 @@ class WatchTests(TestCase):
         assert told.returncode == 0, told.stderr
         return parse(told.stdout, Reach.of(archive.url for archive in known))
 
-    async def unchanged(
+    async def changed(
         self, snapshot: Snapshot, auth_conf: str = "", now: float | None = None, waiting: Waiting | None = None
-    ) -> bool:
+    ) -> Changed:
         watch = ArchiveWatch(reactor, waiting=waiting)
-        return await watch.unchanged(snapshot, auth_conf, time.time() if now is None else now)
+        return await watch.changed(snapshot, auth_conf, time.time() if now is None else now)
+
+    async def unchanged(self, snapshot: Snapshot, auth_conf: str = "", now: float | None = None) -> bool:
+        return await self.changed(snapshot, auth_conf, now) is Changed.NO
 
     @awaited
     async def test_nothing_new(self) -> None:
@@ -160,9 +163,32 @@ class WatchTests(TestCase):
         snapshot = self.snapshot(apt, one, two)
         two.add("two")
         two.publish(modified=time.time() - 100)
-        assert not await self.unchanged(snapshot)
+        assert await self.changed(snapshot) is Changed.YES
         assert apt.update()
         assert await self.unchanged(self.snapshot(apt, one, two))
+
+    @awaited
+    async def test_published_twice_in_a_second(self) -> None:
+        """An archive whose release file was brand-new when it was fetched is asked for content, not for dates."""
+        archive = self.archive()
+        now = int(time.time())
+        archive.publish(modified=now)
+        apt = self.apt(archive.line)
+        snapshot = self.snapshot(apt, archive)
+        assert not snapshot.is_dated
+        assert await self.unchanged(snapshot)
+        archive.add("two")
+        archive.publish(modified=now)
+        assert await self.changed(snapshot) is Changed.YES
+        assert not apt.update()  # It would not have noticed.
+
+    @awaited
+    async def test_an_answer_that_breaks_off(self) -> None:
+        """Half a release file is not another one."""
+        server = FileServer({"/InRelease": whole(b"half", announced=8)})
+        self.addCleanup(server.__exit__)
+        snapshot = Snapshot((Release(server.url("/InRelease"), DIGEST, 0, None),))
+        assert await self.changed(snapshot) is Changed.UNKNOWN
 
     @awaited
     async def test_an_archive_that_goes_back(self) -> None:
@@ -285,10 +311,10 @@ class WatchTests(TestCase):
         path = "dists/stable/InRelease"
         for status in (204, 206, 401, 403, 404, 410, 429, 500, 503):
             archive.answers[path] = status
-            assert not await self.unchanged(snapshot), status
+            assert await self.changed(snapshot) is Changed.UNKNOWN, status
         archive.answers.clear()
         archive.locations[path] = other.url + path
-        assert not await self.unchanged(snapshot)
+        assert await self.changed(snapshot) is Changed.UNKNOWN
         assert other.requests == []
 
     @awaited
@@ -303,7 +329,8 @@ class WatchTests(TestCase):
         begun = time.monotonic()
         for url in (server.url("/hang"), server.url("/trickle"), server.url("/none"), "http://127.0.0.1:1"):
             snapshot = Snapshot((Release(f"{url}/InRelease", DIGEST, 0, None),))
-            assert not await self.unchanged(snapshot, waiting=Waiting(step_s=0.3, total_s=0.6))
+            waiting = Waiting(step_s=0.3, total_s=0.6)
+            assert await self.changed(snapshot, waiting=waiting) in (Changed.UNKNOWN, Changed.YES)
         assert time.monotonic() - begun < 3
 
     @awaited
@@ -323,7 +350,7 @@ class WatchTests(TestCase):
         self.addCleanup(server.__exit__)
         watch = ArchiveWatch(reactor, server.url("").replace("http://", "http://a:b@"))
         snapshot = Snapshot((Release("http://deb.example/InRelease", DIGEST, 0, None),))
-        assert await watch.unchanged(snapshot, "", 0)
+        assert await watch.changed(snapshot, "", 0) is Changed.NO
         assert b"Proxy-Authorization: Basic YTpi\r\n" in server.requests[0]
         assert b"If-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n" in server.requests[0]
 
