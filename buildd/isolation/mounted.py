@@ -49,7 +49,9 @@ class MountedRoot:
     def put(self, name: str, content: bytes) -> None:
         """See Root.put. This user is the root user of the build."""
         path = self.changes / name
-        path.write_bytes(content)
+        path.unlink(missing_ok=True)  # A link that an earlier command made there would lead out of the root.
+        with path.open("xb") as file:
+            file.write(content)
         path.chmod(0o644)
 
     def take_back(self, name: str) -> None:
