@@ -76,7 +76,8 @@ def build_dep(dsc_path: str, *, cross_for: str = "", resolve: bool = False) -> t
 
     Without a cache of its own on disk: each layer would have 36 MB of it. The one that `update` has made is used.
     """
-    only = ("--print-uris",) if resolve else ()
+    # It names what it would fetch; so a chroot must seem to have fetched nothing yet.
+    only = ("--print-uris", "-o", "Dir::Cache::Archives=/nowhere") if resolve else ()
     cross = ("--host-architecture", cross_for) if cross_for else ()
     return ("apt-get", "-q", "-o", "Dir::Cache::pkgcache=", *only, *cross, "build-dep", dsc_path)
 

@@ -1,9 +1,13 @@
 """What apt's words mean, and what it is given. The lines are apt's own, of Debian 12."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
-from buildd.apt import did_not_answer, had_no_space, resolved, split_credentials, with_credentials
+from buildd.apt import build_dep, did_not_answer, had_no_space, resolved, split_credentials, with_credentials
 from buildd.protocol import ProtocolError
+from buildd.tests.small_archive import OwnApt, SmallArchive
 
 FETCHED = """\
 Reading package lists...
@@ -129,3 +133,29 @@ def test_what_is_not_apts_names_no_package() -> None:
     """A chroot whose apt writes something else is not guessed at."""
     with pytest.raises(ValueError, match="not a line of"):
         resolved("'http://h/x.deb' ../../x_1_all.deb 1 SHA256:ab\n")
+
+
+def test_packages_that_a_chroot_has_in_its_cache_are_resolved_as_others_are(tmp_path: Path) -> None:
+    """apt would not fetch them, and so does not name them; but a layer is known by what is in it."""
+    archive = SmallArchive()
+    for name in ("one", "two"):
+        archive.add(name)
+    archive.publish()
+    own = OwnApt(archive.line)
+    dsc = own.root / "wanted.dsc"
+    dsc.write_text("Format: 1.0\nSource: x\nVersion: 1\nArchitecture: all\nBinary: x\nBuild-Depends: one, two\n")
+    try:
+        own.update()
+        (own.root / "var/lib/dpkg/status").write_text(
+            "Package: build-essential\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\n"
+            "Maintainer: x\nDescription: x\n"
+        )
+        for cached in ("nothing", "one_1.0_all.deb"):
+            if (deb := archive.folder / "files/pool" / cached).exists():
+                shutil.copy(deb, own.root / "var/cache/apt/archives")
+            ended = own.run(*build_dep(str(dsc), resolve=True))
+            assert ended.returncode == 0, ended.stderr
+            assert resolved(ended.stdout) == ["one_1.0_all", "two_1.0_all"]
+    finally:
+        own.close()
+        archive.close()
