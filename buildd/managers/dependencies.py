@@ -54,6 +54,7 @@ async def _resolve(build: Building) -> Sequence[str] | BuildResult:
 
 async def _install(build: Building) -> BuildResult | None:
     """Install them in the root, or find out why that cannot be."""
+    build.open(*build.below)  # In which nothing has run, as in the one where apt was asked what to install.
     build.root.put(DEPENDENCY_DSC, build.plan.dependency_dsc.encode())
     ended, said = await build.apt(_build_dep(build))
     if ended.ok:

@@ -79,8 +79,10 @@ class FakeRoot:
     isolation: FakeIsolation
     path: Path
     changes: Path
+    ran: bool = False
 
     def put(self, name: str, content: bytes) -> None:
+        assert not self.ran, "what has run in it may have put a link there"
         self.isolation.put[name] = content
 
     def take_back(self, name: str) -> None:
@@ -95,7 +97,7 @@ class FakeRoot:
         stdin: bytes = b"",
         output: Callable[[bytes], None] | None = None,
     ) -> Exit:
-        command = " ".join(argv)
+        self.ran, command = True, " ".join(argv)
         self.isolation.commands.append(command)
         self.isolation.inputs[command] = stdin
         answer = next((answer for part, answer in self.isolation.answers.items() if part in command), Answer())
