@@ -39,6 +39,8 @@ from buildd.isolation.stored import LayerKey, Stored, boot_id, look_at, number_o
 
 __all__ = ["Budget", "Layer", "LayerKey", "Layers", "OwnCommands", "layer_key", "layer_note"]
 
+# To be another one when the same is made in another way, so that nothing that an older daemon has made is taken for it.
+_MAKING = "1"
 _DEBRIS = re.compile(r"(making|removing)-[0-9a-f]{16}", re.ASCII)
 _TURN_EVERY_S = (0.005, 0.1)  # At first, and after a while.
 _TAKEN_EVERY_S, _TAKEN_S = 0.01, 1.0  # Who has a layer to himself takes it away at once, or has just looked.
@@ -53,7 +55,7 @@ _log = Logger()
 def layer_key(*made_from: str) -> LayerKey:
     """The key of a layer made from these, in this order."""
     digest = hashlib.sha256()
-    for part in made_from:
+    for part in (_MAKING, *made_from):
         digest.update(f"{len(part)}:{part}".encode())
     return LayerKey(digest.hexdigest())
 

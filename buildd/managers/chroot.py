@@ -35,7 +35,8 @@ async def bring_up_to_date(build: Building) -> BuildResult | None:
     """Have a root on the chroot as a dist-upgrade leaves it now; what was done for these archives is used again."""
     files = await build.host.in_thread(root_files, build.plan)
     foreign = dpkg.cross_for(build.plan.arguments)
-    key = layer_key("prepared", build.request.chroot_sha1, hashlib.sha256(files).hexdigest(), foreign)
+    made_by = (PREPARE, *apt.UPDATE, *apt.UPGRADE)  # Another version of this program may do it otherwise.
+    key = layer_key("prepared", build.request.chroot_sha1, hashlib.sha256(files).hexdigest(), foreign, *made_by)
     known, changed = await _look(build, key)
     if changed is not Changed.NO:
         async with build.host.isolation.turn(key):  # Only to make something: an archive may take seconds to answer.

@@ -15,10 +15,12 @@ from buildd.config import read_config
 from buildd.depwait import COMPLETE
 from buildd.isolation import BrokenChroot, LimitReached
 from buildd.limits import Limit
+from buildd.managers import chroot
 from buildd.managers.base import BuildResult
 from buildd.managers.binarypackage import BinaryPackageManager
 from buildd.managers.building import Host
 from buildd.managers.memos import Memos
+from buildd.managers.rootfiles import PREPARE
 from buildd.process import Exit
 from buildd.protocol import BuildId, BuildStatus, Cause
 from buildd.tests.fake_isolation import Answer, FakeIsolation
@@ -250,6 +252,17 @@ def commands_of_two_builds(tmp_path: Path, changed: Changed, states: tuple[str, 
 def test_what_was_built_before_is_built_without_apt(tmp_path: Path) -> None:
     """While the archives say that nothing has changed."""
     assert commands_of_two_builds(tmp_path, Changed.NO, ("one", "one"), "Build-Depends: aa\n") == [ALL, []]
+
+
+def test_another_version_of_the_daemon_prepares_chroots_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the one before has kept is not what it would make."""
+    isolation = FakeIsolation({"prepare": PREPARED, "--print-uris": RESOLVED, "sbuild": Answer(FAILED)})
+    builder = manager(isolation, tmp_path)
+    for number, script in enumerate((PREPARE, f"{PREPARE}touch /etc/new\n")):
+        monkeypatch.setattr(chroot, "PREPARE", script)
+        asked = request(tmp_path / str(number), "Build-Depends: aa\n")
+        Deferred.fromCoroutine(builder.build(asked, builder.check(asked)))
+    assert len([command for command in isolation.commands if "touch /etc/new" in command]) == 1
 
 
 def test_other_relations_are_resolved_and_may_share_a_layer(tmp_path: Path) -> None:
