@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <sched.h>
 #include <linux/bpf.h>
 #include <linux/io_uring.h>
 #include <linux/perf_event.h>
@@ -627,9 +628,32 @@ static int kernel_clock(void)
     return reached(adjtimex(&what));
 }
 
+/* A namespace of one's own has a root, who reaches much more of the kernel. */
+static int own_namespace(void) { return outcome(unshare(CLONE_NEWUSER | CLONE_NEWNS)); }
+
 #ifdef __x86_64__
+/* The same calls by their numbers of other ABIs, which a filter may have forgotten. */
+static long old_call(long number, long argument)
+{
+    long result;
+    __asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(argument), "c"(0L), "d"(0L) : "memory");
+    if (result >= 0)
+        return result;
+    errno = (int)-result;
+    return -1;
+}
+
+static int old_numbers(void)
+{
+    long argument = 1 /* UFFD_USER_MODE_ONLY */;
+    return reached(old_call(374 /* userfaultfd */, argument));
+}
+
+static int x32_numbers(void) { return reached(syscall(0x40000000 + SYS_userfaultfd, 1)); }
 static int io_ports(void) { return reached(iopl(3)); }
 #else
+static int old_numbers(void) { return NOT_TRIED; }
+static int x32_numbers(void) { return NOT_TRIED; }
 static int io_ports(void) { return NOT_TRIED; }
 #endif
 
@@ -697,6 +721,9 @@ static const struct {
     {"accounting", accounting},
     {"kernel-clock", kernel_clock},
     {"io-ports", io_ports},
+    {"own-namespace", own_namespace},
+    {"old-numbers", old_numbers},
+    {"x32-numbers", x32_numbers},
 };
 
 int main(int count, char **words)
