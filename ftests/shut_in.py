@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -72,6 +73,7 @@ async def main(reactor: Any, directory: str, tarball: str) -> None:
     victim = place / "layers" / "owned"
     escape = ["/usr/bin/esc", "-e", ESCAPE.replace("VICTIM", str(victim))]
     found["beside"] = await said("chroot", str(root.path), *escape, visible=[])
+    found["signal"] = json.dumps(await _signals(said, namespaces))
     found["setuid"] = await said(*NOBODY, "/usr/bin/esc-id", "-u")
     setuid = await namespaces.run([*NOBODY, str(root.changes / "usr/bin/esc-id"), "-u"])
     found["setuid outside"] = setuid.decode()
@@ -149,6 +151,21 @@ async def _binds(place: Path, said: Any) -> dict[str, str]:
     except IsolationFailure as exc:
         found["bind on a link"] = str(exc)
     return found
+
+
+async def _signals(said: Any, namespaces: Namespaces) -> dict[str, int]:
+    """How often this process hears a signal that is sent to "all of my process group"."""
+    heard: list[int] = []
+    signal.signal(signal.SIGURG, lambda *_: heard.append(1))  # It harms nobody who does not listen.
+    signal_group = ("sh", "-c", "kill -URG 0")
+    times = {}
+    await namespaces.run(signal_group)
+    times["outside"] = len(heard)
+    await said(*signal_group)
+    times["preparing"] = len(heard) - sum(times.values())
+    await said(*signal_group, visible=[])
+    times["beside"] = len(heard) - sum(times.values())
+    return times
 
 
 async def _lost_kills(reactor: Any, children: Children) -> int:

@@ -66,6 +66,13 @@ def test_root_beside_a_root_finds_nothing_outside(found: dict[str, str]) -> None
     assert found["owned"] == "False"
 
 
+def test_a_process_group_is_the_builds_own(found: dict[str, str]) -> None:
+    """Root of a build has the daemon's user id, and kill(2) asks no pid namespace when it is for a whole group."""
+    heard = json.loads(found["signal"])
+    assert heard.pop("outside"), "the attack does not even work"
+    assert heard == {"preparing": 0, "beside": 0}
+
+
 @pytest.mark.parametrize("what", ["mount", "hostname", "new mounts"])
 def test_root_of_a_build_is_not_what_root_of_a_namespace_is(found: dict[str, str], what: str) -> None:
     """Only while the package is prepared may a program make a namespace of its own."""

@@ -118,6 +118,7 @@ def main() -> "NoReturn":
 
 def enter(setup: Setup, control: _socket.socket) -> None:
     """Make the root, or the view beside it, and make it this program's own."""
+    os.setsid()  # A signal to all of one's process group heeds no namespace, and root here has the daemon's user id.
     _libc.sethostname(_HOST_NAME, len(_HOST_NAME))
     bring_up_loopback()
     if setup.proxied:
