@@ -37,6 +37,7 @@ DUMP_AVAILABLE = (
 
 # apt says so before it calls dpkg. It needs no archive any more then, and packages' scripts write among its words.
 _DPKG_BEGINS = "debfarm: dpkg begins"
+_CREDENTIALS_FILE = "/dev/shm/debfarm-auth.conf"
 
 CONFIGURATION = f"""\
 # Root inside is one unprivileged user's; apt's own user would gain nothing, and could not read our files.
@@ -46,6 +47,7 @@ APT::Get::Assume-Yes "true";
 APT::Update::Error-Mode "any";
 APT::Keep-Downloaded-Packages "false";
 Acquire::Languages "none";
+Acquire::AllowReleaseInfoChange "true";
 Acquire::http::Proxy "http://{PROXY[0]}:{PROXY[1]}";
 Acquire::http::Pipeline-Depth "0";
 Acquire::Retries "2";
@@ -53,7 +55,7 @@ Acquire::http::Timeout "30";
 Acquire::https::Timeout "30";
 Dpkg::Use-Pty "false";
 DPkg::Options {{ "--force-confold"; "--force-unsafe-io"; }};
-DPkg::Pre-Invoke {{ "echo '{_DPKG_BEGINS}'"; }};
+DPkg::Pre-Invoke {{ "rm -f {_CREDENTIALS_FILE}; echo '{_DPKG_BEGINS}'"; }};
 """
 
 # Its errors and warnings, each with the indented lines that go on with it.
@@ -63,8 +65,10 @@ _TRANSIENT = re.compile(
     r"|Cannot initiate the connection|Could not resolve|Temporary failure resolving|Network is unreachable"
     r"|No route to host|Error reading from server|Data socket timed out|Undetermined Error|Bad header line"
     r"|Error in the pull function|Hash Sum mismatch|File has unexpected size|Mirror sync in progress"
-    r"| {2}(?:408|429|500|502|503|504) ",  # "URL  503  Service Unavailable [IP: 127.0.0.1 80]"
+    r"| {2}(?:408|429|500|502|503|504) "  # "URL  503  Service Unavailable [IP: 127.0.0.1 80]"
+    r"|Failed to fetch \S+\.deb {2}4\d\d "  # It lists what it does not give: its lists are new, or are not yet.
 )
+_IGNORED = re.compile(r"W: (?:Failed to fetch|Some index files failed to download)")
 # 'http://deb.debian.org/debian/pool/main/h/hello/hello_2.10-3_amd64.deb' hello_2.10-3_amd64.deb 53084 SHA256:...
 _WOULD_FETCH = re.compile(r"'\S+' ([a-z0-9][a-z0-9+.-]*_[^_\s/]+_[a-z0-9-]+)\.deb [0-9]+ \S*")
 _CREDENTIALS = re.compile(r"([A-Za-z0-9+.-]+)://([^\s/]*)@([^\s/@]+)(\S*)")
@@ -100,11 +104,10 @@ def with_credentials(command: tuple[str, ...]) -> tuple[str, ...]:
     """A command of apt's that takes an auth.conf on standard input, and writes its errors among its other words.
 
     The file is in a tmpfs of this one command's (see isolation/enter.py): it is never on a disk nor in a layer, and
-    gone before anything of the package to be built runs.
+    gone before any package's script runs (CONFIGURATION), for those may be of other archives.
     """
-    netrc = "/dev/shm/debfarm-auth.conf"
-    script = f'umask 077; cat >{netrc}; exec "$@" </dev/null 2>&1'
-    return ("sh", "-c", script, "sh", command[0], "-o", f"Dir::Etc::netrc={netrc}", *command[1:])
+    script = f'umask 077; cat >{_CREDENTIALS_FILE}; exec "$@" </dev/null 2>&1'
+    return ("sh", "-c", script, "sh", command[0], "-o", f"Dir::Etc::netrc={_CREDENTIALS_FILE}", *command[1:])
 
 
 def split_credentials(archives: Iterable[str]) -> tuple[tuple[str, ...], str]:
@@ -131,6 +134,11 @@ def split_credentials(archives: Iterable[str]) -> tuple[tuple[str, ...], str]:
 def did_not_answer(output: str) -> bool:
     """Whether a failed apt says that an archive could not be reached, or was caught in mid-change."""
     return any(map(_TRANSIENT.search, _complaints(output)))
+
+
+def ignored_failures(output: str) -> bool:
+    """Whether an apt that ended well did without some lists: versions before 2.1.16 do not know Error-Mode."""
+    return any(map(_IGNORED.match, _complaints(output)))
 
 
 def had_no_space(output: str) -> bool:

@@ -1,11 +1,21 @@
 """What apt's words mean, and what it is given. The lines are apt's own, of Debian 12."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from buildd.apt import build_dep, did_not_answer, had_no_space, resolved, split_credentials, with_credentials
+from buildd.apt import (
+    CONFIGURATION,
+    build_dep,
+    did_not_answer,
+    had_no_space,
+    ignored_failures,
+    resolved,
+    split_credentials,
+    with_credentials,
+)
 from buildd.protocol import ProtocolError
 from buildd.tests.small_archive import OwnApt, SmallArchive
 
@@ -38,10 +48,12 @@ INDEX = "E: Some index files failed to download. They have been ignored, or old 
         " progress? [IP: 127.0.0.1 80]\n   Hashes of expected file:\n",
         "E: Failed to fetch http://127.0.0.1/x/pool/a.deb  Error reading from server. Remote end closed connection"
         " [IP: 127.0.0.1 80]\n",
+        "E: Failed to fetch http://127.0.0.1/x/pool/a_1_all.deb  404  Not Found [IP: 127.0.0.1 80]\n",
+        "E: Failed to fetch http://127.0.0.1/x/pool/a_1%2b2_all.deb  403  Forbidden by the builder\n",
     ],
 )
 def test_an_archive_that_does_not_answer_is_worth_another_try(words: str) -> None:
-    """Connections, names, servers in trouble, and archives in mid-change."""
+    """Connections, names, servers in trouble, and archives in mid-change, or that do not have what they list."""
     assert did_not_answer(FETCHED + words + INDEX)
 
 
@@ -60,6 +72,7 @@ def test_an_archive_that_does_not_answer_is_worth_another_try(words: str) -> Non
         "E: Unable to locate package libnone-dev\n",
         "Get:2 http://127.0.0.1/ bookworm/main amd64 503  Service [503 B]\n",
         "debfarm: dpkg begins\nSetting up evil (1) ...\nE: Failed to fetch x  503  Service Unavailable\n",
+        "E: Failed to fetch http://127.0.0.1/x/y.deb/Packages  404  Not Found [IP: 127.0.0.1 80]\n",
         "debfarm: dpkg begins\nErr:1 x\n  Could not connect to x\nE: Sub-process dpkg returned an error code\n",
     ],
 )
@@ -105,6 +118,47 @@ def test_credentials_that_auth_conf_cannot_hold_are_refused(credentials: str) ->
     with pytest.raises(ProtocolError, match="item 0") as refused:
         split_credentials([f"deb http://{credentials}@ppa.example/ ./"])
     assert credentials not in str(refused.value)
+
+
+def test_scripts_of_packages_see_no_credentials() -> None:
+    """They run as root beside apt, and what they write is kept in layers: all is fetched by then, and the file gone."""
+    archive = SmallArchive()
+    archive.add("one")
+    archive.publish()
+    own = OwnApt(archive.line, options=tuple(line for line in CONFIGURATION.splitlines() if "Invoke" in line))
+    dpkg, seen = own.root / "dpkg", own.root / "seen"
+    dpkg.write_text(f"#!/bin/sh\necho $* >>{seen}\nls /dev/shm/debfarm-auth.conf >>{seen} 2>&1\n")
+    dpkg.chmod(0o755)
+    archive.password = "me:secret"
+    try:
+        for command in ("update", "install one"):
+            words = ("apt-get", "-y", "-o", f"Dir::Bin::dpkg={dpkg}", *command.split())
+            stdin = f"machine {archive.url} login me password secret\n"
+            ended = subprocess.run(
+                with_credentials(words), input=stdin, env=own.environment, text=True, capture_output=True, check=False
+            )
+        assert ("/pool/one_1.0_all.deb", 200) in archive.requests, ended.stdout
+        assert "debfarm: dpkg begins" in ended.stdout
+        _, began, rest = seen.read_text().partition("--unpack")
+        assert began
+        assert "/dev/shm/debfarm-auth.conf\n" not in rest
+    finally:
+        Path("/dev/shm/debfarm-auth.conf").unlink(missing_ok=True)
+        own.close()
+        archive.close()
+
+
+def test_lists_that_old_versions_of_apt_go_without() -> None:
+    """They end well all the same, with whatever lists there were before."""
+    words = "W: Failed to fetch http://h/x/InRelease  Could not connect to h:80\nW: Some index files failed.\n"
+    assert ignored_failures(words)
+    assert did_not_answer(words)
+    assert not ignored_failures(f"{FETCHED}W: Target Packages is configured multiple times\n")
+
+
+def test_an_archive_may_be_renamed() -> None:
+    """A fresh chroot would take it as it is now; what is kept must not be worse."""
+    assert 'Acquire::AllowReleaseInfoChange "true";' in CONFIGURATION
 
 
 def test_a_command_with_credentials_keeps_its_arguments() -> None:
