@@ -25,6 +25,7 @@ _MEMBERS_MAX = 1_000_000  # A chroot for builds has 30,000.
 _LEFT_OUT_MAX = 10_000
 _PATH_MAX = 4096
 _PIPE_BYTES = 1 << 20
+_PART_BYTES = 1 << 30  # Who makes a tarball may say that a member is longer than any number that the kernel takes.
 _BLOCK = 512
 _TAR = ("tar", "--extract", "--file=-", "--numeric-owner", "--preserve-permissions", "--blocking-factor=512")
 # How a compressed file begins, and the programs that read it, the fastest first.
@@ -105,11 +106,12 @@ def sift(source: int, sink: int) -> list[str]:
 def _members(passing: "_Passing") -> Iterator[tarfile.TarInfo]:
     try:
         archive = tarfile.TarFile(fileobj=passing)  # type: ignore[arg-type]
-    except tarfile.ReadError as exc:
+        for member in archive:
+            yield member
+            archive.members = []  # type: ignore[attr-defined]  # Or all 30,000 are kept.
+    # tarfile itself stumbles over numbers that are none, and over long names of long names.
+    except (tarfile.ReadError, ValueError, RecursionError) as exc:
         raise BadTar(f"it is no tar archive: {exc}") from exc
-    for member in archive:
-        yield member
-        archive.members = []  # type: ignore[attr-defined]  # Or all 30,000 are kept.
 
 
 def _checked(member: tarfile.TarInfo, links: set[str]) -> str:
@@ -184,7 +186,8 @@ class _Passing:
         left = position - self._position
         self._position = position
         while left > 0:
-            passed = os.splice(self._source, self._sink, left) if self._fit else len(self._read(left))
+            part = min(left, _PART_BYTES)
+            passed = os.splice(self._source, self._sink, part) if self._fit else len(self._read(part))
             if not passed:
                 return  # What is read next is missing.
             left -= passed

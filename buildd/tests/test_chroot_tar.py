@@ -96,6 +96,21 @@ def test_a_tarball_is_unpacked(tmp_path: Path, mode: str) -> None:
     assert not (tmp_path / "tree/dev").exists()
 
 
+@needs_namespaces
+def test_extended_attributes_are_not_unpacked(tmp_path: Path) -> None:
+    """overlayfs would take some of them for its own: a directory could hide others, or be another's content."""
+    packed = tmp_path / "t"
+    with tarfile.open(packed, "w", format=tarfile.PAX_FORMAT) as archive:
+        entry = tarfile.TarInfo("./etc")
+        entry.type, entry.mode = FOLDER, 0o755
+        names = ("user.overlay.opaque", "user.overlay.redirect", "trusted.overlay.opaque", "user.other")
+        entry.pax_headers = {f"SCHILY.xattr.{name}": "y" for name in names}
+        archive.addfile(entry)
+    (tmp_path / "tree").mkdir()
+    assert run(packed, tmp_path / "tree").returncode == 0
+    assert os.listxattr(tmp_path / "tree/etc") == []
+
+
 @pytest.mark.parametrize(
     ("member", "complaint"),
     [
@@ -132,6 +147,30 @@ def test_a_damaged_tarball_is_refused(tmp_path: Path, damage: Callable[[bytes], 
     path = tarball(tmp_path / "t", SOUND)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises((BadTar, tarfile.TarError, EOFError)):
+        sifted(path)
+
+
+def header(kind: bytes, size: int) -> bytes:
+    entry = tarfile.TarInfo("x")
+    entry.type, entry.size = kind, size
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        (header(tarfile.GNUTYPE_LONGNAME, 10) + b"x" * 512) * 2000,
+        header(FILE, 1 << 70),
+        header(tarfile.XHDTYPE, 25) + b"25 GNU.sparse.map=none,1\n".ljust(512, b"\0") + header(FILE, 0),
+        header(tarfile.XHDTYPE, 1 << 40),
+    ],
+    ids=["a name of a name of a name", "longer than all disks", "a number that is none", "described at length"],
+)
+def test_a_hostile_tarball_is_refused(tmp_path: Path, hostile: bytes) -> None:
+    """And no more is read of it than there is."""
+    path = tmp_path / "t"
+    path.write_bytes(hostile + bytes(1024))
+    with pytest.raises((BadTar, tarfile.ReadError)):
         sifted(path)
 
 
