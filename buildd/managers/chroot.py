@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import secrets
 import time
 from dataclasses import asdict, replace
 
@@ -82,7 +83,10 @@ async def _make(build: Building, files: bytes, key: LayerKey) -> BuildResult | N
     user_ids = await _prepare(build, files)
     if isinstance(user_ids, BuildResult):
         return user_ids
-    build.archives = list(archive_urls(build.plan.sources)) or (await _said(build, apt.ARCHIVES)).split()
+    archives = list(archive_urls(build.plan.sources)) or await _own_archives(build)
+    if isinstance(archives, BuildResult):
+        return archives
+    build.archives = archives
     if (ended := await _update(build)) is not None:
         return ended
     state, snapshot = await _archives_now(build)
@@ -131,6 +135,22 @@ async def _prepare(build: Building, files: bytes) -> BuildResult | str:
     return f"{int(uid)}:{int(gid)}"
 
 
+async def _own_archives(build: Building) -> list[str] | BuildResult:
+    """The URLs of the archives that the chroot itself names."""
+    said = Kept(None)
+    ended = await build.root.run(apt.ARCHIVES, network=None, output=said)
+    if (stopped := build.stopped(ended)) is not None:
+        return stopped
+    urls, why = sorted(set(said.text().split())), "" if ended.ok else str(ended)
+    try:
+        Reach.of(urls)
+    except Refused as exc:
+        why = str(exc)
+    if why:
+        return build.end(BuildStatus.CHROOTFAIL, f"the chroot's own sources of packages cannot be used: {why}")
+    return urls
+
+
 async def _update(build: Building) -> BuildResult | None:
     """Fetch the archives' package lists."""
     build.begin("update package lists")
@@ -160,13 +180,13 @@ async def _said(build: Building, command: tuple[str, ...]) -> str:
     """What a command in the root wrote, without network; when it failed, something that nothing is equal to."""
     said = Kept(None)
     ended = await build.root.run(command, network=None, output=said)
-    return said.text().strip() if ended.ok else f"unknown in {build.request.build_id}: {ended}"
+    return said.text().strip() if ended.ok else f"unknown {secrets.token_hex(8)}: {ended}"
 
 
 async def _apt(build: Building, command: tuple[str, ...], failure: str) -> BuildResult | None:
     """Run apt on the chroot; a failure is an archive's that does not answer, or else the chroot's."""
     ended, said = await build.apt(command)
-    if ended.ok:
+    if ended.ok and not apt.ignored_failures(said):
         return None
     if (stopped := build.stopped(ended)) is not None:
         return stopped

@@ -2,7 +2,6 @@
 
 import errno
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +21,7 @@ from buildd.managers.building import Host
 from buildd.managers.memos import Memos
 from buildd.managers.rootfiles import PREPARE
 from buildd.process import Exit
-from buildd.protocol import BuildId, BuildStatus, Cause
+from buildd.protocol import BuildStatus, Cause
 from buildd.tests.fake_isolation import Answer, FakeIsolation
 from buildd.tests.test_plan import request
 
@@ -193,6 +192,26 @@ def test_archives_that_fail_for_a_while_or_for_good(tmp_path: Path, words: str, 
     assert build(tmp_path, {" update": Answer(FAILED, words)}).status is status
 
 
+def test_lists_that_are_missing_though_apt_ends_well(tmp_path: Path) -> None:
+    """Old versions of apt do without; a build must not."""
+    words = "W: Failed to fetch http://h/InRelease  503  Service Unavailable\n"
+    assert build(tmp_path, {" update": Answer(words=words)}).status is BuildStatus.GIVENBACK
+
+
+@pytest.mark.parametrize("listed", [Answer(FAILED), Answer(words="http://h/x?y\n")], ids=["fails", "is no archive's"])
+def test_sources_of_the_chroots_own_that_are_of_no_use(tmp_path: Path, listed: Answer) -> None:
+    """They are the chroot's fault, not the builder's."""
+    result = build(tmp_path, {"indextargets": listed})
+    assert result.status is BuildStatus.CHROOTFAIL
+    assert "sources" in result.reason
+
+
+def test_a_limit_while_the_chroot_is_asked(tmp_path: Path) -> None:
+    """It ends the build, whatever the chroot had to say."""
+    result = build(tmp_path, {"indextargets": Answer(TOO_LONG)})
+    assert (result.status, result.cause) == (BuildStatus.PACKAGEFAIL, Cause.TIME)
+
+
 def test_credentials_are_there_for_apt_alone(tmp_path: Path) -> None:
     """They come on the standard input of the commands that fetch, and of no other."""
     isolation = FakeIsolation({"prepare": PREPARED, "sbuild --dist": Answer(FAILED)})
@@ -341,7 +360,7 @@ def test_a_state_that_cannot_be_told_is_never_the_same(tmp_path: Path) -> None:
     isolation = FakeIsolation({"prepare": PREPARED, "sha256sum | sha256sum": Answer(FAILED)})
     builder = manager(isolation, tmp_path, archives=[Changed.UNKNOWN])
     for number in range(2):
-        asked = replace(request(tmp_path / str(number)), build_id=BuildId(f"b-{number}"))
+        asked = request(tmp_path / str(number))  # With the same build id: it is the same build, tried again.
         isolation.commands.clear()
         Deferred.fromCoroutine(builder.build(asked, builder.check(asked)))
     assert "dist-upgrade" in words(isolation)
