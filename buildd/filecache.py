@@ -25,6 +25,9 @@ from buildd.protocol import ProtocolError, Sha1, parse_sha1
 PARTIAL_PREFIX: Final = ".partial-"  # No SHA-1 begins with a dot.
 # Between ensurepresent and build nothing says that a file is needed, so what was asked for lately stays. Seconds.
 KEEP_S: Final = 600
+_MODE: Final = 0o644
+# A result is of use until clean() only. This tells it from what was fetched, also to a daemon that starts after a crash.
+_RESULT_MODE: Final = 0o600
 _ROOM_STEP_BYTES: Final = 32 << 20  # How much is written between two looks at the room that is left.
 _PIECE_BYTES: Final = 1 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -58,7 +61,7 @@ class FileCache:
     def __init__(
         self, directory: Path, limit_bytes: int, free_floor_bytes: int, now: Callable[[], float] = time.time
     ) -> None:
-        """Take the directory over: what an earlier daemon left half-written is removed.
+        """Take the directory over: what an earlier daemon left half-written is removed, and so are results.
 
         :param limit_bytes: beyond this, files that nothing needs go, longest unused first.
         :param free_floor_bytes: how much the disk must have left after anything written here.
@@ -72,11 +75,12 @@ class FileCache:
         self._making_room = threading.Lock()
         self._stopped = threading.Event()
         directory.mkdir(parents=True, exist_ok=True)
-        for partial in directory.glob(".*"):
+        for left in directory.iterdir():
             try:
-                _discard(partial)
+                if left.name.startswith(".") or stat.S_IMODE(left.lstat().st_mode) == _RESULT_MODE:
+                    _discard(left)
             except OSError as exc:  # It costs space, and no more.
-                _log.warn("{partial} cannot be removed: {why}", partial=str(partial), why=exc.strerror or str(exc))
+                _log.warn("{left} cannot be removed: {why}", left=str(left), why=exc.strerror or str(exc))
 
     def stop(self) -> None:
         """Let whatever reads or writes a file end soon, by Stopped."""
@@ -165,7 +169,7 @@ class FileCache:
             digest = hashlib.sha1(usedforsecurity=False)
             for chunk in self._chunks(descriptor):
                 digest.update(chunk)
-            os.fchmod(descriptor, 0o644)
+            os.fchmod(descriptor, _RESULT_MODE)
             os.fsync(descriptor)
             try:
                 path.rename(taken)
@@ -265,7 +269,7 @@ class Partial:
 
     def keep(self) -> Sha1:
         """The file is whole: make it visible, and safe from a power cut."""
-        os.fchmod(self._descriptor, 0o644)
+        os.fchmod(self._descriptor, _MODE)
         os.fsync(self._descriptor)
         return self._cache._show(self._path, self.sha1)
 
