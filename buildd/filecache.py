@@ -26,7 +26,7 @@ PARTIAL_PREFIX: Final = ".partial-"  # No SHA-1 begins with a dot.
 # Between ensurepresent and build nothing says that a file is needed, so what was asked for lately stays. Seconds.
 KEEP_S: Final = 600
 _MODE: Final = 0o644
-# A result is of use until clean() only. This tells it from what was fetched, also to a daemon that starts after a crash.
+# A result is of use until clean() only. This tells it from what was fetched, also to a daemon that comes after a crash.
 _RESULT_MODE: Final = 0o600
 _ROOM_STEP_BYTES: Final = 32 << 20  # How much is written between two looks at the room that is left.
 _PIECE_BYTES: Final = 1 << 20
