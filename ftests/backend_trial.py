@@ -6,11 +6,12 @@ SECONDS, it removes what is left of that.
 """
 
 import hashlib
+import io
 import json
 import sys
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,8 @@ async def main(reactor: Any, backend: str, directory: str, tarball: str, *second
         found["beside"] = await trial.said_beside(root, f"id -u; ls {root.path}/usr; sbuild --version | head -n 1")
     found["put"] = await put(trial, base)
     found["layer"] = await layer(trial, base)
+    if backend == IsolationName.PODMAN:
+        found["image"] = await image(trial)
     found["turns"] = await turns(trial)
     found["limits"] = await limits(trial, base)
     found["aborted"] = await aborted(trial, base)
@@ -186,10 +189,10 @@ async def broken(trial: Trial, kind: str) -> str:
     """What comes of a tarball of this kind."""
     path = trial.place / "broken.tar"
     with tarfile.open(path, "w") as archive:
-        member = tarfile.TarInfo("/etc/passwd" if kind == "absolute" else "usr/file")
+        bad = tarfile.TarInfo("/etc/passwd" if kind == "absolute" else "usr/file")
         if kind == "leads out":
-            member.type, member.linkname = tarfile.SYMTYPE, "../../etc"
-        archive.addfile(member)
+            bad.type, bad.linkname = tarfile.SYMTYPE, "../../etc"
+        archive.addfile(bad)
     if kind == "cut off":
         path.write_bytes(path.read_bytes()[:700])
     if kind == "no archive":
@@ -288,6 +291,58 @@ async def layer(trial: Trial, base: Layer) -> dict[str, Any]:
         "nothing of ours": sorted(path.name for path in kept.tree.iterdir()),
         "unknown": await isolation.find(layer_key("another")) is None,
     }
+
+
+async def image(trial: Trial) -> list[str]:
+    """What is in a chroot that comes as an image of two layers, of which the upper one removes a file of the lower."""
+    path = trial.place / "image.tar"
+    write_image(path, [{"below": b"1", "removed": b"2"}, {"above": b"3", ".wh.removed": b""}])
+    chroot = await trial.isolation.unpack(path, sha1_of("image"), trial.children())
+    again = await trial.isolation.unpack(path, sha1_of("image"), trial.children())
+    chroot.release()
+    again.release()
+    path.write_bytes(path.read_bytes()[:2048])
+    try:
+        bad = (await trial.isolation.unpack(path, sha1_of("bad"), trial.children())).note
+    except BrokenChroot:
+        bad = "broken"
+    return [*sorted(file.name for file in chroot.tree.iterdir() if file.is_file()), str(again.tree == chroot.tree), bad]
+
+
+def write_image(path: Path, layers: Sequence[Mapping[str, bytes]]) -> None:
+    """An image's archive as the Open Container Initiative has it; a layer is its files."""
+    with tarfile.open(path, "w") as archive:
+
+        def add(kind: str, content: bytes) -> dict[str, Any]:
+            digest = hashlib.sha256(content).hexdigest()
+            archive.addfile(member(f"blobs/sha256/{digest}", content), io.BytesIO(content))
+            media = f"application/vnd.oci.image.{kind}"
+            return {"mediaType": media, "digest": f"sha256:{digest}", "size": len(content)}
+
+        blobs = [add("layer.v1.tar", tar_of(layer)) for layer in layers]
+        roots = {"type": "layers", "diff_ids": [blob["digest"] for blob in blobs]}
+        config = json.dumps({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": roots})
+        described = {"schemaVersion": 2, "config": add("config.v1+json", config.encode()), "layers": blobs}
+        index = {"schemaVersion": 2, "manifests": [add("manifest.v1+json", json.dumps(described).encode())]}
+        for name, value in (("index.json", index), ("oci-layout", {"imageLayoutVersion": "1.0.0"})):
+            content = json.dumps(value).encode()
+            archive.addfile(member(name, content), io.BytesIO(content))
+
+
+def tar_of(files: Mapping[str, bytes]) -> bytes:
+    """A tar archive of these."""
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as archive:
+        for name, content in files.items():
+            archive.addfile(member(name, content), io.BytesIO(content))
+    return written.getvalue()
+
+
+def member(name: str, content: bytes) -> tarfile.TarInfo:
+    """A file in a tar archive."""
+    described = tarfile.TarInfo(name)
+    described.size = len(content)
+    return described
 
 
 async def turns(trial: Trial) -> list[str]:

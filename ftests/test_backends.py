@@ -99,7 +99,7 @@ def test_a_chroot_is_unpacked_once(found: dict[str, Any]) -> None:
 def test_broken_tarballs(found: dict[str, Any]) -> None:
     """A path that is absolute, a link that leads out, one that ends early, no archive: nothing is left of them."""
     assert found["broken"] == ["broken"] * 4
-    assert found["layers"] == 2, "the chroot, and the layer that was kept"
+    assert found["layers"] == 2 + ("image" in found), "the chroots, and the layer that was kept"
 
 
 def test_exit_statuses(found: dict[str, Any]) -> None:
@@ -171,6 +171,13 @@ def test_a_layer(found: dict[str, Any]) -> None:
     assert layer["unknown"]
     assert layer["untouched"] == "deep"
     assert set(layer["nothing of ours"]) <= {"etc", "made", "run", "tmp", "usr"}
+
+
+def test_an_image_as_chroot(found: dict[str, Any]) -> None:
+    """One tree is made of its layers, once; of one that ends early, none."""
+    if "image" not in found:
+        pytest.skip("only podman takes images")
+    assert found["image"] == ["above", "below", "True", "broken"]
 
 
 def test_turns(found: dict[str, Any]) -> None:

@@ -20,13 +20,17 @@ class Bases:
         self._layers = layers
         self._namespaces = namespaces
 
+    async def find(self, sha1: Sha1) -> Layer | None:
+        """The chroot with this digest, if it was unpacked; to be released."""
+        return await self._layers.find(layer_key("base", sha1))
+
     async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> Layer:
         """See Isolation.unpack."""
-        key = layer_key("base", sha1)
-        if (base := await self._layers.find(key)) is not None:
+        if (base := await self.find(sha1)) is not None:
             return base
+        key = layer_key("base", sha1)
         async with self._layers.turn(key):
-            if (base := await self._layers.find(key)) is not None:
+            if (base := await self.find(sha1)) is not None:
                 return base
             await self._layers.make_room(tarball.stat().st_size)
             async with self._layers.making() as making:

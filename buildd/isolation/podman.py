@@ -6,28 +6,35 @@ with them, at once, whoever is killed; and what podman notes down of it is on a 
 neither for podman nor for us, and nobody else's containers are touched. Its "host's" network is the empty one of those
 namespaces, in which the daemon's proxy listens.
 
+A chroot may also be an image, as `podman save` and `docker save` write it: podman makes one tree of its layers.
+
 By crun, as runc insists on control groups of its own: a container stays in those of its build, which have the limits.
 """
 
+import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from buildd.isolation import IsolationFailure
+from buildd.isolation import BrokenChroot, IsolationFailure, LimitReached
 from buildd.isolation.chroot import check_is_root
 from buildd.isolation.enter import CONTAINER_BEGAN
 from buildd.isolation.layered import LayeredIsolation, Way
+from buildd.isolation.layers import Layer
 from buildd.isolation.mounted import MountedRoot
 from buildd.isolation.namespaces import ENVIRONMENT, NAMESPACE_OF_ROOT
-from buildd.process import Exit
+from buildd.process import Children, Exit
+from buildd.protocol import Sha1
 from buildd.reach import Reach
 
 _RUNTIME = "crun"
 _CAPABILITIES = "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setfcap,sys_chroot,net_bind_service"
 _STORAGE = "/run/podman"  # See enter.clear_host_for_podman.
 _PODMAN = (
-    *("podman", "--root", f"{_STORAGE}/storage", "--runroot", f"{_STORAGE}/state", "--tmpdir", f"{_STORAGE}/tmp"),
-    *("--storage-driver", "vfs", "--events-backend", "none", "--cgroup-manager", "cgroupfs", "--runtime", _RUNTIME),
+    *("podman", "--runroot", f"{_STORAGE}/state", "--tmpdir", f"{_STORAGE}/tmp"),
+    *("--events-backend", "none", "--cgroup-manager", "cgroupfs", "--runtime", _RUNTIME),
 )
+_NO_IMAGES = ("--root", f"{_STORAGE}/storage", "--storage-driver", "vfs")
 _RUN = (
     *("run", "--rm", "--interactive", "--init", "--log-driver", "none", "--pidfile", CONTAINER_BEGAN),
     *("--network", "host", "--uts", "host", "--no-hosts", "--dns", "none"),
@@ -35,6 +42,21 @@ _RUN = (
     *("--cap-drop", "all", "--cap-add", _CAPABILITIES, "--security-opt", "no-new-privileges"),
     *("--workdir", "/", "--unsetenv-all", *(f"--env={name}={value}" for name, value in ENVIRONMENT.items())),
 )
+# Run where podman does not find what an earlier one left, nor the machine's control groups. It unpacks images in
+# /var/tmp, whatever it is told: that is on the daemon's disk then, and goes with the rest.
+_FLATTEN = f"""
+mount -t proc proc /proc
+for place in /run /dev/shm /sys/fs/cgroup; do mount -t tmpfs none "$place"; done
+mkdir {_STORAGE} {_STORAGE}/work && mount --bind "$PWD" {_STORAGE}/work && cd {_STORAGE}/work
+touch ../image && mount --bind "$0" ../image
+mkdir big && mount --bind big /var/tmp
+"$@" load --quiet --input ../image >&2
+image=$("$@" images --quiet --no-trunc)
+container=$("$@" create --network none "$image" true)
+"$@" export --output flat.tar "$container"
+"""
+# How the first member of an image's archive is called, and none of a chroot's.
+_IMAGE = re.compile(rb"(blobs(/[^\0]*)?|oci-layout|index\.json|manifest\.json|[0-9a-f]{64}(\.tar|\.json|/.*)?)\0")
 # The machine's own settings of podman are for other containers.
 _ENVIRONMENT = ENVIRONMENT | {"HOME": _STORAGE, "XDG_RUNTIME_DIR": _STORAGE, "CONTAINERS_CONF": "/dev/null"}
 
@@ -52,7 +74,7 @@ class ContainerRoot(MountedRoot):
         output: Callable[[bytes], None] | None = None,
     ) -> Exit:
         """See Root.run. The filter of system calls is podman's own, whatever is run."""
-        command = [*_PODMAN, *_RUN, "--rootfs", str(self.path), *argv]
+        command = [*_PODMAN, *_NO_IMAGES, *_RUN, "--rootfs", str(self.path), *argv]
         settings = ["container=yes", "cwd=/"]
         filtered = self._entry.filters.always
         return await self._run(settings, command, network, filtered, env=_ENVIRONMENT, stdin=stdin, output=output)
@@ -87,7 +109,36 @@ class PodmanIsolation(LayeredIsolation):
 
     way = PODMAN
 
+    async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> Layer:
+        """See Isolation.unpack. The tarball may be an image's archive, not compressed as a whole."""
+        if not is_image(tarball):
+            return await super().unpack(tarball, sha1, children)
+        if (base := await self._bases.find(sha1)) is not None:
+            return base
+        directory = Path(tempfile.mkdtemp(prefix="image-", dir=self._scratch))
+        try:
+            await self._flatten(tarball, directory, children)
+            return await super().unpack(directory / "flat.tar", sha1, children)
+        finally:
+            await self.remove(directory)
+
+    async def _flatten(self, image: Path, directory: Path, children: Children) -> None:
+        """Make a tarball of what a container of this image would have for its root."""
+        podman = [*_PODMAN, "--root", f"{_STORAGE}/work/storage", "--storage-driver", "overlay"]
+        command = self._namespaces.command(["sh", "-ec", _FLATTEN, str(image), *podman])
+        ended = await children.run(command, env=_ENVIRONMENT, cwd=directory)
+        if ended.limit is not None:
+            raise LimitReached(ended)
+        if not ended.ok:
+            raise BrokenChroot(f"podman cannot use the image: {ended}; the build's log has its words")
+
     async def recover(self) -> None:
         """See Isolation.recover."""
         check_is_root("podman")
         await super().recover()
+
+
+def is_image(tarball: Path) -> bool:
+    """Whether this is no chroot, but the layers of one, and what tells of them."""
+    with tarball.open("rb") as file:
+        return _IMAGE.match(file.read(512)) is not None
