@@ -139,7 +139,7 @@ class Serving:
         """
         asked.setRawHeaders(b"host", [target.netloc.encode()])
         if self._upstream is not None:
-            self.reach.check_address(target, target.host)
+            self._check_place(target, target.host)
             if self._upstream.authorization:
                 asked.setRawHeaders(b"proxy-authorization", [self._upstream.authorization])
         try:
@@ -167,7 +167,7 @@ class Serving:
         if self._upstream is None:
             await self._connector.connect(target.host, target.port, factory)
             return
-        self.reach.check_address(target, target.host)
+        self._check_place(target, target.host)
         await self._connector.connect(self._upstream.host, self._upstream.port, factory)
         await tunnel.ask(target, self._upstream.authorization)
 
@@ -180,7 +180,11 @@ class Serving:
         :raises Refused: it may not.
         """
         if self._upstream is None:
-            self.reach.check_address(Target("http", host, port, "/"), address)
+            self._check_place(Target("http", host, port, "/"), address)
+
+    def _check_place(self, target: Target, address: str) -> None:
+        self.reach.check_address(target, address)
+        self.reach = self.reach.found_at(target, address)
 
 
 class _ClientFactory(Factory):

@@ -5,6 +5,7 @@ An archive is a URL and all that is below it. Into TLS nobody can look: there an
 
 import ipaddress
 import re
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -12,6 +13,8 @@ from urllib.parse import unquote, urljoin
 
 _PORTS: Final = {"http": 80, "https": 443}
 _REDIRECTS_MAX: Final = 5000  # Of one run; an archive that redirects does it for each of its files.
+_URL_MAX: Final = 4096  # Characters.
+_WELL_KNOWN_MAX: Final = 1023  # Ports of services that are none of an archive's.
 _SHOWN_MAX: Final = 200  # Characters of what was asked for, in a message.
 _DECODED_MAX: Final = 5  # How often something may be percent-encoded.
 
@@ -26,6 +29,12 @@ _SOURCE_LINE = re.compile(r"\s*deb(?:-src)?\s+(?:\[[^]]*\]\s*)?(\S+)")
 
 # Clouds give out credentials of their machines at these, to whoever asks; those that are link-local are not repeated.
 _METADATA: Final = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "168.63.129.16")))
+_PRIVATE: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "fec0::/10"),
+    )
+)
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -76,6 +85,7 @@ class Reach:
     archives: tuple[Target, ...] = ()  # Each path ends in a slash.
     hosts: frozenset[tuple[str, int]] = frozenset()
     redirects: frozenset[Target] = frozenset()  # Where archives of this run have led to, decoded.
+    private: bool = False  # An archive is in a private network itself.
 
     @classmethod
     def of(cls, urls: Iterable[str]) -> "Reach":
@@ -143,12 +153,16 @@ class Reach:
         """See whether a connection may be made to an address which that target's host has.
 
         A place that the build's master or the administrator named may be anywhere. An archive's redirect must not make
-        us ask what serves only this machine.
+        us ask what serves only this machine; nor, from without, what serves only the network that this machine is in.
 
         :raises Refused: it may not.
         """
-        if not self.named(target) and _is_local(address):
+        if not self.named(target) and (_is_local(address) or (_is_private(address) and not self.private)):
             raise Refused(target.url, f"an archive's redirect must not lead to {address}")
+
+    def found_at(self, target: Target, address: str) -> "Reach":
+        """The same, once it is known where that target's host is."""
+        return replace(self, private=True) if self.named(target) and _is_private(address) else self
 
     def named(self, target: Target) -> bool:
         """Whether its host and port are an archive's, or listed: known before any archive was asked."""
@@ -169,6 +183,9 @@ class Reach:
         except ValueError:
             raise Refused(what, "it is no URL") from None
         target = parse_url(url, what)
+        usual = {*_PORTS.values(), *(archive.port for archive in self.archives)}
+        if target.port <= _WELL_KNOWN_MAX and target.port not in usual:
+            raise Refused(what, f"port {target.port} is another service's")
         if len(self.redirects) >= _REDIRECTS_MAX:
             raise Refused(what, f"no more than {_REDIRECTS_MAX} are followed")
         self.check_address(target, target.host)
@@ -193,6 +210,8 @@ def parse_url(url: str, what: str = "", *, userinfo: bool = False) -> Target:
     """
     what = what or url
     match = _URL.fullmatch(url)
+    if len(url) > _URL_MAX:
+        raise Refused(what, f"it is longer than {_URL_MAX} characters")
     if match is None or _NO_URL.search(url) or match["scheme"].lower() not in _PORTS:
         raise Refused(what, "it is not an http or https URL")
     scheme = match["scheme"].lower()
@@ -262,15 +281,32 @@ def _check_path(what: str, path: str) -> None:
     raise Refused(what, "its path is percent-encoded again and again")
 
 
-def _is_local(address: str) -> bool:
-    """Whether it is an address that serves this machine or its neighbours alone; a name counts when it is resolved."""
+def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address, where it leads to; None for a name."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return address == "localhost" or address.endswith(".localhost")  # RFC 6761.
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(address))  # 127.1, as resolvers take it.
+        except (OSError, ValueError):
+            return None
     if isinstance(ip, ipaddress.IPv6Address):
         inside = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip.ipv4_mapped or ip.sixtofour
-        ip = inside or ip
+        return inside or ip
+    return ip
+
+
+def _is_private(address: str) -> bool:
+    """Whether it is an address in a network of somebody's own; a name counts when it is resolved."""
+    ip = _ip(address)
+    return ip is not None and any(ip in network for network in _PRIVATE)
+
+
+def _is_local(address: str) -> bool:
+    """Whether it is an address that serves this machine or its neighbours alone; a name counts when it is resolved."""
+    ip = _ip(address)
+    if ip is None:
+        return address == "localhost" or address.endswith(".localhost")  # RFC 6761.
     return (
         ip in _METADATA
         or (ip.version == 4 and ip.packed[0] == 0)

@@ -388,9 +388,17 @@ class ProxyTests(TestCase):
         daemon = socket.create_server((address, 0))
         self.addCleanup(daemon.close)
         target = f"http://{address}:{daemon.getsockname()[1]}/rpc"
-        archive = self.serve_files({"/x": status_line(b"302 Found", b"Location: " + target.encode())})
-        assert self.get(archive.url("/x")).status == 302
-        assert self.get(target).status == 403
+        archive = FileServer({"/x": status_line(b"302 Found", b"Location: " + target.encode())})
+        self.addCleanup(archive.__exit__)
+        for others in ([], ["10.0.0.1"]):  # An archive without, and one in a private network.
+            url = archive.url("/").replace("127.0.0.1", "archive.example")
+            self.names["archive.example"] = ["127.0.0.1", *others]
+            serving = self.serve_from_thread(Reach.of([url]))
+            assert self.get(f"{url}x").status == 302
+            assert serving.reach.private is bool(others)
+            answer = self.get(target)
+            assert answer.status == 403
+        assert b"must not lead to 127.0.0.1" in answer.body
 
     # --- what goes wrong
 

@@ -224,6 +224,10 @@ def test_redirects_lead_on() -> None:
             "https://127.0.0.1/",
             "http://127.0.0.1:8002/",
         ),
+        *("http://127.1/", "http://2130706433/", "http://0x7f.1:8221/rpc", "https://0251.0376.0251.0376/"),
+        *("http://10.0.0.1/", "http://172.31.1.1/", "http://192.168.1.1/", "http://100.64.1.1/", "http://[fd00::1]/"),
+        *("https://cdn.example:22/", "https://cdn.example:25/", "http://cdn.example:6/"),
+        f"http://cdn.example/{'y' * 5000}",
         *(
             "ftp://cdn.example/",
             "file:///etc/passwd",
@@ -235,7 +239,7 @@ def test_redirects_lead_on() -> None:
     ],
 )
 def test_a_redirect_that_is_not_followed(location: str) -> None:
-    """A redirect opens nothing that serves only this machine or its network's own devices, and nothing malformed."""
+    """A redirect opens nothing that is this machine's or network's own, no other service, and nothing malformed."""
     with pytest.raises(Refused):
         _redirected(location)
 
@@ -244,6 +248,18 @@ def test_a_redirect_within_an_archive_of_this_machine() -> None:
     """An archive on the loopback may redirect to itself; the master knows where it is."""
     reach = _redirected("/other/y", "http://127.0.0.1:8001/mine/x")
     assert reach.check("GET", "http://127.0.0.1:8001/other/y").port == 8001
+
+
+def test_a_redirect_within_a_private_network() -> None:
+    """An archive that is in one itself may lead to its mirrors."""
+    one = Target("http", "deb.example", 80, "/debian/x")
+    assert (
+        REACH.found_at(one, "192.0.2.1") == REACH.found_at(Target("http", "cdn.example", 80, "/"), "10.0.0.1") == REACH
+    )
+    reach = REACH.found_at(one, "10.0.0.1").led_to(one, "http://10.0.0.2:8080/x")
+    assert reach.check("GET", "http://10.0.0.2:8080/x").port == 8080
+    with pytest.raises(Refused):
+        reach.led_to(one, "http://169.254.169.254/")
 
 
 def test_listed_hosts_lead_nowhere_else() -> None:
@@ -263,13 +279,22 @@ def test_redirects_are_limited() -> None:
 
 
 def test_a_name_counts_when_it_is_resolved() -> None:
-    """An archive's name may resolve to any address, a redirect's to none of this machine's."""
+    """An archive's name may resolve to any address, a redirect's to none of this machine's or network's own."""
     archive, elsewhere = Target("http", "deb.example", 80, "/"), Target("http", "cdn.example", 80, "/")
     for address in ("127.0.0.1", "10.0.0.1", "192.0.2.1"):
         REACH.check_address(archive, address)
-    for address in ("10.0.0.1", "192.0.2.1", "2001:db8::1", "fd00::1"):
+    for address in ("192.0.2.1", "2001:db8::1"):
         REACH.check_address(elsewhere, address)
-    for address in ("127.0.0.1", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:7f00:1", "0.0.0.0"):
+    for address in (
+        "127.0.0.1",
+        "169.254.169.254",
+        "::1",
+        "fe80::1%eth0",
+        "::ffff:7f00:1",
+        "0.0.0.0",
+        "10.0.0.1",
+        "fd00::1",
+    ):
         with pytest.raises(Refused):
             REACH.check_address(elsewhere, address)
 
