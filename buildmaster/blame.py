@@ -13,7 +13,7 @@ from enum import StrEnum
 
 RETRIES = 3  # A failure that both share is tried again where it is, until there were this many.
 DISABLE_AT = 5  # A builder that failed this often in a row is taken out of service.
-BREAKDOWNS = 3  # A build with which so many builders in a row said that they had failed is to blame.
+BREAKDOWNS = 3  # A build with which so many builders said that they had failed is to blame.
 GRACE = 5  # So many scans in a row must fail before that is one failure; see scanner.py.
 
 
@@ -65,8 +65,9 @@ def judge_builder(failures: int, breakdowns: int = 0) -> Verdict:
     builder after the other must not go through the whole farm.
 
     :param failures: of the builder, in a row, this one included.
-    :param breakdowns: of builders that had the build, in a row, this one included.
+    :param breakdowns: of builders that had the build, this one included.
     """
-    if breakdowns >= BREAKDOWNS:
-        return Verdict(BuilderVerdict.FORGIVE if failures == 1 else BuilderVerdict.CLEAN, JobVerdict.FAIL)
-    return Verdict(BuilderVerdict.DISABLE if failures >= DISABLE_AT else BuilderVerdict.CLEAN, JobVerdict.REQUEUE)
+    builder = BuilderVerdict.DISABLE if failures >= DISABLE_AT else BuilderVerdict.CLEAN
+    if breakdowns < BREAKDOWNS:
+        return Verdict(builder, JobVerdict.REQUEUE)
+    return Verdict(BuilderVerdict.FORGIVE if failures == 1 else builder, JobVerdict.FAIL)

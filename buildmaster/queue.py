@@ -65,17 +65,18 @@ def attempts(connection: Connection, build_id: int) -> int:
     return connection.execute(query).scalar() or 0
 
 
-def breakdowns(connection: Connection, build_id: int) -> int:
-    """How many builders, one after the other, said that they had failed when they had a build."""
-    query = select(build_queue.c.breakdowns).where(build_queue.c.build_id == build_id)
-    return connection.execute(query).scalar() or 0
+def breakdowns(connection: Connection, build_id: int) -> tuple[int, ...]:
+    """The builders that said of a build since it was queued that they have failed, as far as that was counted."""
+    query = select(build_queue.c.broken_by).where(build_queue.c.build_id == build_id)
+    return tuple(map(int, (connection.execute(query).scalar() or "").split()))
 
 
-def count_breakdown(connection: Connection, build_id: int) -> int:
-    """Count one more of these, and say how many there are now."""
+def count_breakdown(connection: Connection, build_id: int, builder_id: int) -> tuple[int, ...]:
+    """Count one more of these; all that there are now."""
+    counted = (*breakdowns(connection, build_id), builder_id)
     row = update(build_queue).where(build_queue.c.build_id == build_id)
-    counted = row.values(breakdowns=build_queue.c.breakdowns + 1).returning(build_queue.c.breakdowns)
-    return int(connection.execute(counted).scalar_one())
+    connection.execute(row.values(broken_by=" ".join(map(str, counted))))
+    return counted
 
 
 def pause_s(attempts: int) -> float:

@@ -63,7 +63,7 @@ def punish_builder(
     error: str = "",
 ) -> Outcome:
     """Count a failure against a builder that says itself that it has failed, and requeue the build that it has, unless
-    too many builders in a row have said so of it.
+    too many builders have said so of it. One that has done nothing well since it said so tells nothing new.
 
     :param reason: what failed, in words; kept with a builder that is taken out of service and with the build.
     :param log: the build's log, gzipped; None: the builder has none.
@@ -71,14 +71,13 @@ def punish_builder(
     :param error: this.
     """
     failures = builders.count_failure(connection, builder_id)
-    again = queue.lost_by(connection, job.build_id) == builder_id
-    breakdowns = (
-        queue.breakdowns(connection, job.build_id) if again else queue.count_breakdown(connection, job.build_id)
-    )
-    verdict = blame.judge_builder(failures, breakdowns)
+    breakdowns = queue.breakdowns(connection, job.build_id)
+    if failures == 1 or builder_id not in breakdowns:
+        breakdowns = queue.count_breakdown(connection, job.build_id, builder_id)
+    verdict = blame.judge_builder(failures, len(breakdowns))
     _apply_to_builder(connection, builder_id, verdict.builder, reason)
     if verdict.job is JobVerdict.FAIL:
-        event, pause_s, why = Event.CONDEMNED, 0.0, f"{breakdowns} builders in a row failed with it: {reason}"
+        event, pause_s, why = Event.CONDEMNED, 0.0, f"builders have failed with it {len(breakdowns)} times: {reason}"
     else:
         event, pause_s, why = Event.REQUEUED, queue.pause_s(queue.attempts(connection, job.build_id)), reason
     state = builds.record(connection, job.build_id, event, now, reason=why, cause=cause, error=error, pause_s=pause_s)

@@ -177,7 +177,7 @@ build_queue = Table(
     Column("manual_score", Boolean, nullable=False, server_default=false()),  # A person set it: it sticks.
     Column("queued_at", Double, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),  # How often it was claimed since it was queued.
-    Column("breakdowns", Integer, nullable=False, server_default="0"),  # Of the builders that had it; see blame.py.
+    Column("broken_by", Text, nullable=False, server_default=""),  # Ids of builders, with spaces; see recovery.py.
     Column("not_before", Double, nullable=False, server_default="0"),  # A pause after it was given back.
     Column("builder_id", ForeignKey("builder.id"), unique=True),  # None: waiting.
     Column("lost_by_id", ForeignKey("builder.id")),  # The last builder that lost it.

@@ -50,8 +50,9 @@ def test_a_build_that_breaks_builders_is_to_blame() -> None:
         (5, 2, Verdict(B.DISABLE, J.REQUEUE)),
         (1, 3, Verdict(B.FORGIVE, J.FAIL)),
         (4, 3, Verdict(B.CLEAN, J.FAIL)),
+        (5, 3, Verdict(B.DISABLE, J.FAIL)),
     ],
 )
 def test_a_builder_that_says_it_has_failed(failures: int, breakdowns: int, verdict: Verdict) -> None:
-    """The builder's fault, until a third builder in a row says so of the same build: what breaks all is no builder."""
+    """The builder's fault, until a third builder says so of the same build: what breaks all is no builder."""
     assert judge_builder(failures, breakdowns) == verdict

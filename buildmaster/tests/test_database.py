@@ -5,12 +5,16 @@ import sys
 import threading
 from pathlib import Path
 
+import alembic.command
+import alembic.config
 import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import func, select
 
+import buildmaster.migrations
+from buildmaster import builds, queue
 from buildmaster.builders import Cleanliness
 from buildmaster.database import Database
 from buildmaster.farm import Farm, NoFarm
@@ -33,6 +37,24 @@ def test_migrations_lead_to_the_tables(farm: Farm) -> None:
     with farm.transaction() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": False})
         assert compare_metadata(context, metadata) == []
+
+
+def test_an_older_farm_is_brought_up_to_date(farm: Farm) -> None:
+    """With the builds that wait in it."""
+    make_series(farm)
+    build_id = make_build(farm)
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(Path(buildmaster.migrations.__file__).parent))
+    with farm.transaction() as connection:
+        config.attributes["connection"] = connection
+        alembic.command.downgrade(config, "0001")
+        assert "cause" not in [column["name"] for column in sqlalchemy.inspect(connection).get_columns("build")]
+    again = Farm.open(farm.directory)
+    with again.reading() as connection:
+        assert queue.attempts(connection, build_id) == 0
+        assert queue.breakdowns(connection, build_id) == ()
+        assert builds.find(connection, build_id).cause == ""
+    again.close()
 
 
 def test_open_twice(farm: Farm) -> None:

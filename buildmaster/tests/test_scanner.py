@@ -544,7 +544,7 @@ class TestBadBuilders(FarmCase):
         await other.stop()
 
     async def test_a_build_of_which_three_builders_say_that_they_failed(self) -> None:
-        """The third in a row ends it, with cause and reason, and is forgiven: one build takes no farm down."""
+        """The third ends it, with cause and reason, and is forgiven: one build takes no farm down."""
         self.fake.outcome = BuildStatus.BUILDERFAIL
         self.fake.extra_status = {"reason": "the builder's disk is full", "cause": "disk"}
         build_id = make_build(self.farm)
@@ -559,7 +559,7 @@ class TestBadBuilders(FarmCase):
         await self.scan_until(build_id, S.BUILDING)
         await self.scan_until(build_id, S.FAILED)
         row = self.build(build_id)
-        assert (row.reason, row.cause) == ("3 builders in a row failed with it: the builder's disk is full", "disk")
+        assert (row.reason, row.cause) == ("builders have failed with it 3 times: the builder's disk is full", "disk")
         assert [len(fake.started) for fake in fakes] == [1, 1, 1]
         assert self.vitals().failures == 0 and self.vitals().enabled
         for fake in fakes[1:]:

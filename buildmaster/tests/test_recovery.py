@@ -1,0 +1,82 @@
+"""What follows when builders say of a build that they have failed, until somebody is found to be to blame."""
+
+import pytest
+
+from buildmaster import builders, builds, queue, recovery
+from buildmaster.farm import Farm
+from buildmaster.lifecycle import BuildState
+from buildmaster.tests.factories import make_build, make_builder, make_series
+
+
+class Farming:
+    """A farm on which builders have a build, one after the other."""
+
+    def __init__(self, farm: Farm) -> None:
+        self.farm = farm
+        self.ids: dict[str, int] = {}
+
+    def breaks(self, name: str, build_id: int) -> BuildState | None:
+        """A builder has a build, and says that it has failed; what becomes of that build."""
+        if name not in self.ids:
+            self.ids[name] = make_builder(self.farm, name, f"http://{name}.invalid/")
+        with self.farm.transaction() as connection:
+            assert builds.claim(connection, build_id, self.ids[name], 0.0)
+            job = builders.job_of(connection, self.ids[name])
+            assert job is not None
+            return recovery.punish_builder(connection, self.ids[name], job, "no luck", 0.0, log=None).state
+
+    def does_well(self, name: str) -> None:
+        """It has built something else."""
+        with self.farm.transaction() as connection:
+            builders.forgive(connection, self.ids[name])
+
+    def in_service(self, name: str) -> bool:
+        with self.farm.reading() as connection:
+            found = builders.by_id(connection, self.ids[name])
+            return found is not None and found.enabled
+
+
+@pytest.fixture
+def farming(farm: Farm) -> Farming:
+    make_series(farm)
+    return Farming(farm)
+
+
+def test_two_broken_builders_do_not_make_a_broken_build(farming: Farming) -> None:
+    """However often they fail with it, one after the other: they go out of service, and it waits for others."""
+    build_id = make_build(farming.farm)
+    states = [farming.breaks(name, build_id) for name in ("one", "two") * 5]
+    assert set(states) == {BuildState.NEEDS_BUILD}
+    assert not farming.in_service("one")
+    assert not farming.in_service("two")
+
+
+def test_three_builders_make_a_broken_build(farming: Farming) -> None:
+    """In whichever order they have failed; none of them goes out of service for it."""
+    build_id = make_build(farming.farm)
+    states = [farming.breaks(name, build_id) for name in ("one", "two", "one", "three")]
+    assert states == [BuildState.NEEDS_BUILD] * 3 + [BuildState.FAILED]
+    assert all(farming.in_service(name) for name in ("one", "two", "three"))
+
+
+def test_a_build_that_breaks_the_only_builder_again_and_again(farming: Farming) -> None:
+    """A builder that did well since says something new."""
+    build_id = make_build(farming.farm)
+    assert farming.breaks("one", build_id) is BuildState.NEEDS_BUILD
+    assert farming.breaks("one", build_id) is BuildState.NEEDS_BUILD
+    for expected in (BuildState.NEEDS_BUILD, BuildState.FAILED):
+        farming.does_well("one")
+        assert farming.breaks("one", build_id) is expected
+    with farming.farm.reading() as connection:
+        assert builds.find(connection, build_id).reason == "builders have failed with it 3 times: no luck"
+
+
+def test_what_was_retried_is_judged_anew(farming: Farming) -> None:
+    """By whom it was broken before a person had it tried again is forgotten."""
+    build_id = make_build(farming.farm)
+    for name in ("one", "two", "three"):
+        farming.breaks(name, build_id)
+    with farming.farm.transaction() as connection:
+        builds.retry(connection, build_id, 0.0)
+        assert queue.breakdowns(connection, build_id) == ()
+    assert farming.breaks("four", build_id) is BuildState.NEEDS_BUILD
