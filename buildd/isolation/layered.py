@@ -69,6 +69,7 @@ class LayeredIsolation:
         self._scratch.mkdir(mode=0o755, exist_ok=True)
         self._namespaces = Namespaces(self._scratch, reactor, way.namespace)
         self.layers = Layers(layers or directory / "layers", self._namespaces, reactor, budget or Budget())
+        self.layers.directory.chmod(0o700)  # Setuid programs of builds are this user's there, or root's.
         self._entry = Entry([*way.namespace, "--net"], reactor, proxy, filters(), way.settings)
         self._bases = Bases(self.layers, self._namespaces)
 

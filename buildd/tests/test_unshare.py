@@ -41,3 +41,9 @@ def test_no_more_layers_than_a_mount_takes(tmp_path: Path, count: int, length: i
     with pytest.raises(IsolationFailure, match="cannot be mounted together"):
         isolation(tmp_path).open(layers, tmp_path / "root", Any)  # type: ignore[arg-type]
     assert not (tmp_path / "root").exists()
+
+
+def test_layers_are_nobody_elses_business(tmp_path: Path) -> None:
+    """Wherever they are: a build can leave a setuid program in one, which would be the daemon's user for all."""
+    isolation(tmp_path, tmp_path / "layers")
+    assert (tmp_path / "layers").stat().st_mode & 0o777 == 0o700
