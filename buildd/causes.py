@@ -41,6 +41,7 @@ BY_STATUS = {
 _STATUS_CAUSES = frozenset(BY_STATUS.values())
 
 _ANY_STEP = None  # The step tells.
+_NOT_PACKAGING = "auto_|autoreconf:|elpa_test:"  # What of debhelper's runs the package's own commands.
 _CRASHES = ("Segmentation fault", "Bus error", "Illegal instruction", "Killed")
 _CRASH = f"(?:{'|'.join(_CRASHES)})"
 _BY_SHELL = r"(?:\S{1,80}: (?:line )?(?:\d+: )?(?: *\d+ )?)?%s(?: \(core dumped\))?(?: {2,}\S|\s*$)"
@@ -112,7 +113,7 @@ SIGNS = (
     # What makes the packages, once all is compiled
     Sign(Cause.PACKAGING, "dpkg-", r"dpkg-(?!buildpackage|source)[a-z]+: error: ", more=2),
     Sign(Cause.PACKAGING, "dh_missing: ", r"dh_missing: (?:warning|error): "),
-    Sign(Cause.PACKAGING, "dh_", r"dh_(?!auto_)[a-z0-9_]+: (?:error: |warning: Cannot find )"),
+    Sign(Cause.PACKAGING, "dh_", rf"dh_(?!{_NOT_PACKAGING})[a-z0-9_]+: (?:error: |warning: Cannot find )"),
     # Compilers and linkers
     Sign(Cause.COMPILE, "error[E", r"error\[E\d+\]: "),  # rustc.
     Sign(Cause.COMPILE, "rror: ", r"[^\s:]{1,200}:\d+[:.][\d:.-]{0,30} (?:fatal )?error: "),  # gcc, clang, vala.
@@ -142,7 +143,7 @@ SIGNS = (
     Sign(_ANY_STEP, "Can't locate ", "Can't", more=1),  # perl.
     Sign(_ANY_STEP, ":in `", r"\S{1,200}:\d+:in `[^']{1,200}': ", more=2),  # ruby.
     Sign(_ANY_STEP, "E: ", r"E: pybuild "),
-    Sign(_ANY_STEP, "rror: ", r"(?!dh_auto_)[\w./+-]{1,80}: (?:fatal )?[Ee]rror: "),
+    Sign(_ANY_STEP, "rror: ", rf"(?!dh_(?:{_NOT_PACKAGING}))[\w./+-]{{1,80}}: (?:fatal )?[Ee]rror: "),
     Sign(_ANY_STEP, "fatal: ", "fatal: "),
     Sign(_ANY_STEP, "ERROR: ", "ERROR: "),
     Sign(_ANY_STEP, "error: ", "error: "),
@@ -163,6 +164,7 @@ SIGNS = (
 # What failed when nothing in the log tells; steps of debhelper that are not here make packages.
 BY_STEP = {
     "dh_auto_test": Cause.TESTS,
+    "dh_elpa_test": Cause.TESTS,
     "dh_auto_configure": Cause.COMPILE,
     "dh_auto_build": Cause.COMPILE,
     "dh_autoreconf": Cause.COMPILE,

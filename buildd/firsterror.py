@@ -33,7 +33,7 @@ _OURS = ("BuildStatus.", "unshare: sigprocmask ")
 _OVER = re.compile(
     r"BuildStatus\.|unshare: sigprocmask |dpkg-buildpackage: error: |\t(?:cd [^&]{1,500} && )?tail -v -n "
 )
-_PASSED_ON = re.compile(r"(?:make(?:\[\d+\])?|ninja|dh_auto_\w+): ")
+_PASSED_ON = re.compile(r"(?:make(?:\[\d+\])?|ninja|dh_auto\w+): ")
 # Goes on with what the line before says: indented, or as compilers quote a source.
 _GOES_ON = re.compile(r"\s|\||\d+ +\||Error: ")
 _DIRECTORY = re.compile(r"make(?:\[\d+\])?: (?:Entering|Leaving) directory ")
@@ -42,6 +42,7 @@ _RULER = re.compile(r"[=-]{4,}$")
 _HEADING = re.compile(r"[A-Z]{3,}: |[=-]{4,}$")
 # automake shows under these words what a test wrote.
 _SKIPPED = re.compile(r"(?:SKIP|XFAIL|PASS): ")
+_WENT_WELL = re.compile(r"\b(?:ok|OK|PASS|PASSED|passed)\W{0,5}$")
 _NOT_SKIPPED = re.compile(r"FAIL|ERROR|make")
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]{0,30}[A-Za-z]")
 
@@ -187,7 +188,7 @@ class _Reader:
                 self.open = self.seen
 
     def _passes(self, sign: Sign, line: str) -> bool:
-        return sign.can_pass and (self.skipped or "skip" in line.lower())
+        return sign.can_pass and (self.skipped or "skip" in line.lower() or _WENT_WELL.search(line) is not None)
 
     def _begin_details(self, sign: Sign) -> None:
         """The error is a heading: what it tells now is more than what it told when it was first said."""

@@ -21,6 +21,9 @@ def of_package(log: str | bytes, known: Cause | None = None) -> Verdict:
 
 # Cause, log, and how the first error begins.
 REAL = [
+    (Cause.COMPILE, "autoreconf", "configure.ac:4: error: possibly undefined macro: AC_NO_SUCH_MACRO"),
+    (Cause.COMPILE, "dh-addon", "dh: error: unable to load addon nowhere: "),
+    (Cause.PACKAGING, "gensymbols", "dpkg-gensymbols: error: some symbols or patterns disappeared in the symbols file"),
     (Cause.COMPILE, "cargo", "error[E0425]: cannot find function `unknown_function` in this scope"),
     (Cause.COMPILE, "clang", "a.c:1:25: error: use of undeclared identifier 'nothing_of_the_kind'"),
     (Cause.COMPILE, "cmake", "CMake Error at CMakeLists.txt:3 (find_package):"),
@@ -174,6 +177,11 @@ LINES = [
     ),
     (BuildStatus.PACKAGEFAIL, Cause.TESTS, "1/1 endless TIMEOUT        1.02s   killed by signal 15 SIGTERM"),
     (BuildStatus.PACKAGEFAIL, Cause.TESTS, "not ok 2 - adding"),
+    (BuildStatus.PACKAGEFAIL, Cause.PACKAGING, "dh_strip: error: Aborting due to earlier error"),
+    (BuildStatus.PACKAGEFAIL, Cause.COMPILE, "dh_autoreconf: error: autoreconf -f -i returned exit code 1"),
+    (BuildStatus.PACKAGEFAIL, Cause.COMPILE, "test_malloc (test_x.T) ... Cannot allocate memory ... ok"),
+    (BuildStatus.PACKAGEFAIL, Cause.COMPILE, "17: out of memory: Cannot allocate memory [ OK ]"),
+    (BuildStatus.PACKAGEFAIL, Cause.COMPILE, "t/full.t: No space left on device PASSED"),
     (BuildStatus.PACKAGEFAIL, Cause.COMPILE, "not ok 2 - adding # TODO mend it"),
     (BuildStatus.PACKAGEFAIL, Cause.DISK, "dd: error writing 'x': Disk quota exceeded"),
     (BuildStatus.PACKAGEFAIL, Cause.SOURCE, "dpkg-source: error: unpacking tarball x.tar.xz failed"),
