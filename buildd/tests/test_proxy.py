@@ -325,6 +325,15 @@ class ProxyTests(TestCase):
         assert self.server.requests == []
 
     @in_thread
+    def test_a_request_that_is_hard_to_read(self) -> None:
+        """Within its limits no request takes long: all other work of the daemon would have to wait."""
+        url = self.server.url("/a/file").encode()
+        for header in (b"X:%s\0" % (b" " * 3000), b"X:%sx\0" % (b" x" * 1500), b"%s" % (b"X" * 16000)):
+            begun = time.monotonic()
+            assert self.ask(b"GET %s HTTP/1.1\r\n%s\r\n\r\n" % (url, header)).status == 400
+            assert time.monotonic() - begun < 5
+
+    @in_thread
     def test_too_long_a_request(self) -> None:
         """A request whose headers do not end is not kept for ever."""
         assert self.ask(b"GET http://x/ HTTP/1.1\r\n" + b"X: y\r\n" * 12000).status in (431, 0)
