@@ -59,7 +59,7 @@ done
 echo '{_COMPLETE}'
 """,
 )
-_URI = re.compile(r"'(\S+)' (\S+) \d+ ?\S*\s*", re.ASCII)
+_URI = re.compile(r"'(\S+)' (\S+) \d{1,20}(?: \S*)? *", re.ASCII)
 _FILE = re.compile(r"file (\S+) (\d{1,12}) (\d{1,12}) ([0-9a-f]{64}) ([ -~]{0,100})", re.ASCII)
 _AUTH = re.compile(r"machine (\S+) login (\S+)(?: password (\S+))?")
 
@@ -121,6 +121,8 @@ def parse(told: str, reach: Reach) -> Snapshot:
 
     That is an archive without a release file, and one by another method than http and https.
 
+    Megabytes take a while: call it in a thread.
+
     :param reach: the build's archives; the root may name no other.
     :raises UnknownArchives: the root's words are not TELL's, or name other archives.
     """
@@ -139,9 +141,11 @@ def parse(told: str, reach: Reach) -> Snapshot:
             files[file[1]] = file
         else:
             raise UnknownArchives(f"the root says {shown(line)!r} of its archives")
+    if len(wanted) > _RELEASES_MAX:
+        return Snapshot()
     found = [_release(name, url, files, reach) for name, url in wanted.items()]
     releases = tuple(release for release in found if release is not None)
-    return Snapshot(releases if len(releases) == len(found) <= _RELEASES_MAX else ())
+    return Snapshot(releases if len(releases) == len(found) else ())
 
 
 def _release(name: str, url: str, files: dict[str, re.Match[str]], reach: Reach) -> Release | None:

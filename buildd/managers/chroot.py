@@ -169,7 +169,8 @@ async def _archives_now(build: Building) -> tuple[str, str]:
     ended = await build.root.run(TELL, network=None, output=told)
     snapshot = Snapshot()
     try:
-        snapshot = parse(told.text(), Reach.of(build.archives)) if ended.ok else snapshot
+        if ended.ok:
+            snapshot = await build.host.in_thread(parse, told.text(), Reach.of(build.archives))
     except (UnknownArchives, Refused) as exc:
         build.request.log.say(f"Each build is going to fetch the package lists: {exc}")
     # Hashing the release files is as good as hashing all that they have the digests of, and 0.2 s faster.

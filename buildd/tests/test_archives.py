@@ -87,6 +87,18 @@ def test_words_that_are_not_to_be_trusted(told: str) -> None:
     assert str(raised.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["'x' y " + "1" * 100_000 + " z z", "'x' y " + " " * 100_000 + "z", "file x " + "1 " * 50_000, "'" * 100_000],
+)
+def test_words_that_are_hard_to_read(line: str) -> None:
+    """A hostile root's words take no time."""
+    begun = time.thread_time()
+    with pytest.raises(UnknownArchives):
+        parse(f"{line}\n{END}", REACH)
+    assert time.thread_time() - begun < 1
+
+
 def test_a_note() -> None:
     """A snapshot can be written to a note and read again; a note of another kind knows nothing."""
     snapshot = parse(IN_RELEASE + file("deb_x_InRelease") + END, REACH)
