@@ -13,6 +13,7 @@ from urllib.parse import unquote, urljoin
 
 _PORTS: Final = {"http": 80, "https": 443}
 _REDIRECTS_MAX: Final = 5000  # Of one run; an archive that redirects does it for each of its files.
+_ARCHIVES_MAX: Final = 1000  # Of one build; each request is compared with all.
 _URL_MAX: Final = 4096  # Characters.
 _WELL_KNOWN_MAX: Final = 1023  # Ports of services that are none of an archive's.
 _SHOWN_MAX: Final = 200  # Characters of what was asked for, in a message.
@@ -91,15 +92,17 @@ class Reach:
     def of(cls, urls: Iterable[str]) -> "Reach":
         """Archives at these URLs. Users and passwords in them are of no account, nor are file:, cdrom: and the like.
 
-        :raises Refused: one is no URL of an archive.
+        :raises Refused: one is no URL of an archive, or there are too many.
         """
         found = []
-        for url in urls:
+        for url in dict.fromkeys(urls):
             if url.partition(":")[0].lower() not in _PORTS:
                 continue
             target = parse_url(url, userinfo=True)
             _check_path(url, target.path)
             found.append(replace(target, path=target.path.rstrip("/") + "/"))
+            if len(found) > _ARCHIVES_MAX:
+                raise Refused(url, f"no more than {_ARCHIVES_MAX} archives are reached")
         return cls(archives=tuple(dict.fromkeys(found)))
 
     @classmethod

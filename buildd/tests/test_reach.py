@@ -150,6 +150,13 @@ def test_what_no_archive_is(url: str) -> None:
         Reach.of([url])
 
 
+def test_too_many_archives() -> None:
+    """Each request is compared with all of them."""
+    with pytest.raises(Refused, match="no more than 1000"):
+        Reach.of(f"http://{number}.example/" for number in range(1001))
+    assert len(Reach.of(["http://one.example/"] * 2000).archives) == 1
+
+
 def test_nothing_is_reached_without_archives() -> None:
     """With no archives and no hosts, nothing is reached."""
     for reach in (Reach(), Reach.of([]), Reach.of(["file:/srv"]), Reach.of_hosts([])):
