@@ -93,11 +93,6 @@ class FileCache:
     def __contains__(self, sha1: Sha1) -> bool:
         return self.path(sha1).is_file()
 
-    def sha1s(self) -> frozenset[Sha1]:
-        """Of all that is here."""
-        names = {entry.name for entry in self._entries()}
-        return frozenset(Sha1(name) for name in names if not name.startswith("."))
-
     def touch(self, sha1: Sha1) -> None:
         """Remember, in its access time, that a file is of use now; also over a restart."""
         path = self.path(sha1)
