@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from twisted.logger import Logger
+
 from buildd.limits import Limit
 
 # Programs fail for want of space before the last byte is used, as a file of theirs does not fit, and what they wrote of
@@ -13,10 +15,12 @@ FREE_BYTES_MIN = 64 << 20
 _FREE_FILES_MIN = 2000
 _COUNTING_SHARE = 0.2  # Of the time may be spent on counting.
 _COUNT_EVERY_S = 60.0  # In any case.
+_FAILURES_MAX = 5  # Counts in a row; du gives up when a directory is moved elsewhere while it is in there.
 
+# Counts the directory that is named after it. Of files that go meanwhile it could complain by megabytes.
+COUNT = ("sh", "-c", 'exec 2>/dev/null; du -sx --block-size=1 -- "$0"; du -sx --inodes -- "$0"; true')
 
-# Counts the directory that is named after it. Files that go meanwhile are complained of, and do not matter.
-COUNT = ("sh", "-c", 'du -sx --block-size=1 -- "$0"; du -sx --inodes -- "$0"; true')
+_log = Logger()
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,10 @@ class Disk:
         return max(usage.bytes, usage.files * self.bytes_per_file)
 
 
+async def _nothing() -> int:
+    return 0
+
+
 class DiskWatch:
     """Watches what one build takes.
 
@@ -92,9 +100,13 @@ class DiskWatch:
         self._most = Usage(0, 0)  # That it can have.
         self._not_before = 0.0  # When the next count may begin, ...
         self._at_latest = seconds() + _COUNT_EVERY_S  # ... and when it does.
+        self._failures = 0  # Counts that were to tell whether it is too much, and did not.
 
-    async def exceeded(self) -> Limit | None:
-        """Look, and count where that must be."""
+    async def exceeded(self, nameless: Callable[[], Awaitable[int]] = _nothing) -> Limit | None:
+        """Look, and count where that must be.
+
+        :param nameless: tells how many bytes are in files that are no longer in the directory, but open.
+        """
         now = self._look(self._directory)
         if now.is_full:
             return Limit.DISK_FULL
@@ -105,8 +117,21 @@ class DiskWatch:
         suspicious = now.cost(self._most) > self._limit_bytes and began >= self._not_before
         if not suspicious and began < self._at_latest:
             return None
-        self._most = await self._count()
+        counted = await self._counted(nameless)
         ended = self._seconds()
         self._not_before = ended + (ended - began) * (1 / _COUNTING_SHARE - 1)
         self._at_latest = max(self._not_before, ended + _COUNT_EVERY_S)
-        return Limit.DISK if now.cost(self._most) > self._limit_bytes else None
+        if counted is None:
+            self._failures += suspicious
+            return Limit.DISK if self._failures >= _FAILURES_MAX else None
+        self._most, self._failures = counted, 0
+        return Limit.DISK if now.cost(counted) > self._limit_bytes else None
+
+    async def _counted(self, nameless: Callable[[], Awaitable[int]]) -> Usage | None:
+        """What it takes; None: nobody can say, and the build may be who prevents that."""
+        try:
+            named = await self._count()
+        except OSError as exc:
+            _log.warn("{directory} could not be counted: {error}", directory=self._directory, error=exc)
+            return None
+        return Usage(named.bytes + await nameless(), named.files)

@@ -23,6 +23,7 @@ from buildd.cgroups import Group
 from buildd.disk_use import DiskWatch
 from buildd.limits import Limit, Limits
 from buildd.managers.base import InThread
+from buildd.nameless import nameless_bytes
 from buildd.process import Exit
 from buildd.processes import Process
 
@@ -90,7 +91,7 @@ class BuildGuard:
         self._root = pid
         self._refused = self._refused_before = self._group.refused_processes()
         self._at_limit = None
-        looks = (self._look_at_processes, self._disk.exceeded)
+        looks = (self._look_at_processes, lambda: self._disk.exceeded(self._nameless_bytes))
         watching = [Deferred.fromCoroutine(self._watch(look, end)) for look in looks]
         for each in watching:
             each.addErrback(self._failed)
@@ -152,6 +153,10 @@ class BuildGuard:
         if await self._out_of_memory(seen):
             return Limit.MEMORY
         return Limit.PROCESSES if self._at_limit_for_long(seen) else None
+
+    async def _nameless_bytes(self) -> int:
+        seen = await self._in_thread(processes.below, self._root)
+        return await self._in_thread(nameless_bytes, seen)
 
     async def _out_of_memory(self, seen: Sequence[Process]) -> bool:
         if self._counts_memory:

@@ -20,7 +20,8 @@ HOG = "perl -e '$$x = \"x\" x 600_000_000; sleep 300'"
 SHM = "dd if=/dev/zero of=/dev/shm/big bs=1M count=600; sleep 300"
 FORK_BOMB = "echo begun; perl -e 'for (;;) { fork; $$SIG{TERM} = \"IGNORE\" }' debfarm-bomb"
 MANY = "i=0; while [ $$i -lt 200 ]; do sleep 60 & i=$$((i+1)); done"
-FILL = "dd if=/dev/zero of=big bs=1M count=600; sync; sleep 300"
+# Half of it in a file that has no name any more, which du does not see.
+FILL = "exec 3>gone; rm gone; head -c 300M /dev/zero >&3; head -c 300M /dev/zero >big; sleep 300"
 RUNAWAYS = (
     "(trap : TERM INT HUP; setsid sh -c 'trap : TERM; exec sleep 8765' & (setsid sh -c '(sleep 8765 &) &'); echo begun;"
     " wait; sleep 300)"

@@ -20,11 +20,14 @@ class World:
         self.counts = 0
         self.now = 0.0
         self.counting_s = 0.0
+        self.uncountable = False
         self.watch = DiskWatch(Path("/"), 1000, self._count, lambda: self.now, lambda path: self.disk)
 
     async def _count(self) -> Usage:
         self.counts += 1
         self.now += self.counting_s
+        if self.uncountable:
+            raise OSError("du did not count")
         return self.used
 
     def look(self) -> Limit | None:
@@ -83,6 +86,27 @@ def test_counting_does_not_become_the_work() -> None:
     assert (world.look(), world.counts) == (None, 1)
     world.now += 1
     assert (world.look(), world.counts) == (None, 2)
+
+
+def test_a_build_that_cannot_be_counted() -> None:
+    """Who moves directories about can have each du fail: what the disk has lost meanwhile counts, before long."""
+    world = World()
+    world.uncountable = True
+    world.now += 61
+    assert [world.look() for _ in range(9)] == [None] * 9
+    world.disk = Disk(MANY - 1001, 10**6, 0)
+    assert Limit.DISK in [world.look() for _ in range(9)]
+
+
+def test_one_count_that_fails_is_not_the_builds_fault() -> None:
+    """It is counted again."""
+    world = World()
+    world.disk, world.uncountable = Disk(MANY - 1001, 10**6, 0), True
+    assert [world.look(), world.look()] == [None, None]
+    world.uncountable = False
+    assert [world.look(), world.look()] == [None, None]
+    world.disk, world.uncountable = Disk(MANY - 2002, 10**6, 0), True
+    assert [world.look(), world.look()] == [None, None]
 
 
 def test_many_small_files_cost_their_share_of_all_that_there_can_be() -> None:
