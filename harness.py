@@ -14,7 +14,6 @@ import contextlib
 import functools
 import hashlib
 import http.server
-import io
 import shutil
 import subprocess
 import tempfile
@@ -340,14 +339,15 @@ class FileServer:
 
     def put(self, file: Path | bytes) -> tuple[Sha1, str]:
         """Serve a file; return its SHA-1 and its URL."""
-        with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as stream:
-            sha1 = hashlib.file_digest(stream, "sha1").hexdigest()
-        target = self._folder / sha1
         if isinstance(file, bytes):
-            target.write_bytes(file)
-        elif not target.exists():
-            target.symlink_to(file.absolute())
-        return parse_sha1(sha1), f"http://127.0.0.1:{self._server.server_port}/{sha1}"
+            sha1 = parse_sha1(hashlib.sha1(file).hexdigest())
+            (self._folder / sha1).write_bytes(file)
+        else:
+            status = file.stat()
+            sha1 = _sha1_of(file.absolute(), status.st_mtime_ns, status.st_size)
+            if not (target := self._folder / sha1).exists():
+                target.symlink_to(file.absolute())
+        return sha1, f"http://127.0.0.1:{self._server.server_port}/{sha1}"
 
     def close(self) -> None:
         """Serve no more."""
@@ -355,6 +355,13 @@ class FileServer:
         self._server.server_close()
         self._thread.join()
         shutil.rmtree(self._folder)
+
+
+@functools.cache
+def _sha1_of(file: Path, *_as_it_is: int) -> Sha1:
+    """Chroots are served again and again, and reading one takes half a second."""
+    with file.open("rb") as stream:
+        return parse_sha1(hashlib.file_digest(stream, "sha1").hexdigest())
 
 
 class _QuietFiles(http.server.SimpleHTTPRequestHandler):
