@@ -11,6 +11,7 @@ from buildd.protocol import BuildStatus, Cause
 from buildd.relations import show_relations
 
 _AVAILABLE_MAX = 64 << 20
+_RESOLVED_MAX = 16 << 20  # A package takes 250 bytes.
 
 
 async def install(build: Building) -> BuildResult | None:
@@ -40,12 +41,14 @@ async def _resolve(build: Building) -> Sequence[str] | BuildResult:
     if isinstance(remembered, list):
         return [str(package) for package in remembered]
     build.root.put(DEPENDENCY_DSC, build.plan.dependency_dsc.encode())
-    said = Kept(build.request.log.write)
+    said = Kept(build.request.log.write, _RESOLVED_MAX)
     ended = await build.root.run(_build_dep(build, resolve=True), network=None, output=said)
     if not ended.ok:
         return build.stopped(ended) or await _explain(build, said.text())
+    if said.cut:
+        return build.end(BuildStatus.CHROOTFAIL, f"the chroot's apt-get wrote more than {_RESOLVED_MAX} bytes")
     try:
-        packages = apt.resolved(said.text())
+        packages = await build.host.in_thread(apt.resolved, said.text())
     except ValueError as exc:
         return build.end(BuildStatus.CHROOTFAIL, f"the chroot's apt-get cannot be understood: {exc}")
     build.host.memos.keep(asked, {"packages": packages})

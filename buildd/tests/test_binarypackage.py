@@ -30,6 +30,7 @@ T = TypeVar("T")
 FAILED = Exit(100, None, None)
 TOO_LONG = Exit(None, 9, Limit.WALL_TIME)
 PREPARED = Answer(words="amd64 2001:2001\n")
+RESOLVE = "Archives=/nowhere build-dep"
 UNINSTALLABLE = {"--print-uris": Answer(FAILED)}
 
 
@@ -114,6 +115,16 @@ def test_missing_build_dependencies_are_named(tmp_path: Path) -> None:
     assert (result.status, result.dependencies) == (BuildStatus.DEPFAIL, "aa (>= 2)")
     result = build(tmp_path / "again", {"dumpavail": available("aa"), **UNINSTALLABLE})
     assert (result.status, result.cause) == (BuildStatus.PACKAGEFAIL, Cause.DEPENDENCY)
+
+
+def test_a_list_of_packages_to_install_may_be_long(tmp_path: Path) -> None:
+    """But not without end: what is cut off is not taken for all."""
+    listed = "".join(f"'http://h/a{number}_1_all.deb' a{number}_1_all.deb 1 {'x' * 100}\n" for number in range(10_000))
+    isolation = FakeIsolation({"prepare": PREPARED, RESOLVE: Answer(words=listed), "sbuild": Answer(FAILED)})
+    run(isolation, tmp_path)
+    assert any("10000 packages" in layer.note for layer in isolation.kept.values())
+    result = build(tmp_path / "endless", {RESOLVE: Answer(words=listed * 12)})
+    assert (result.status, "more than" in result.reason) == (BuildStatus.CHROOTFAIL, True)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +267,7 @@ def commands_of_two_builds(tmp_path: Path, changed: Changed, states: tuple[str, 
     :param states: of the archives, for each build.
     :param second: more of the second's .dsc.
     """
-    isolation = FakeIsolation({"prepare": PREPARED, "--print-uris build-dep": RESOLVED, "sbuild": Answer(FAILED)})
+    isolation = FakeIsolation({"prepare": PREPARED, RESOLVE: RESOLVED, "sbuild": Answer(FAILED)})
     builder = manager(isolation, tmp_path, archives=[changed])
     done = []
     for number, (state, more) in enumerate(zip(states, ("Build-Depends: aa\n", second), strict=True)):
@@ -329,7 +340,7 @@ def test_apt_is_not_asked_what_dates_do_not_tell(tmp_path: Path) -> None:
 
 def test_builds_that_find_all_as_it_was_do_not_wait_for_each_other(tmp_path: Path) -> None:
     """Archives are asked, which may take seconds, before anybody's turn; that is for who makes something."""
-    isolation = FakeIsolation({"prepare": PREPARED, "--print-uris build-dep": RESOLVED, "sbuild": Answer(FAILED)})
+    isolation = FakeIsolation({"prepare": PREPARED, RESOLVE: RESOLVED, "sbuild": Answer(FAILED)})
     builder = manager(isolation, tmp_path, archives=[Changed.NO, Changed.UNKNOWN])
     turns = []
     for number in range(3):
@@ -343,7 +354,7 @@ def test_builds_that_find_all_as_it_was_do_not_wait_for_each_other(tmp_path: Pat
 
 def test_what_another_build_made_meanwhile_is_used(tmp_path: Path) -> None:
     """Who has waited for his turn looks again."""
-    isolation = FakeIsolation({"prepare": PREPARED, "--print-uris build-dep": RESOLVED, "sbuild": Answer(FAILED)})
+    isolation = FakeIsolation({"prepare": PREPARED, RESOLVE: RESOLVED, "sbuild": Answer(FAILED)})
     builder = manager(isolation, tmp_path, archives=[Changed.NO])
 
     def build_one(name: str) -> None:
