@@ -43,7 +43,7 @@ def make_plan(request: BuildRequest, architecture: str) -> Plan:
     try:
         Reach.of(archive_urls(sources))
     except Refused as exc:
-        raise ProtocolError(f"archives: {exc}") from exc
+        raise ProtocolError(f"archives: {exc.why}") from exc  # What was asked for may have a password in it.
     names = [name for name in request.files if name.endswith(".dsc")]
     if len(names) != 1:
         raise ProtocolError(f"filemap must name one .dsc, not {len(names)}")

@@ -111,6 +111,13 @@ def files(made: Plan) -> bytes:
     return root_files(made)
 
 
+def test_a_url_that_is_none_is_not_repeated(tmp_path: Path) -> None:
+    """There may be a password in it, that nobody could make out."""
+    with pytest.raises(ProtocolError, match="archives: it does not name a host and a port") as refused:
+        plan(tmp_path, archives=["deb http://ann:s3/cr3t@h/x ./"])
+    assert "cr3t" not in str(refused.value)
+
+
 def test_roots_of_different_archives_and_keys_have_different_files(tmp_path: Path) -> None:
     """Which of them is an archive and which a key counts."""
     lists: list[tuple[list[str], list[str]]] = [
