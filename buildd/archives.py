@@ -275,7 +275,8 @@ class _Question:
         path = url if by_proxy else "/" + url.split("/", 3)[3]
         with contextlib.closing(self._connect()) as connection:
             self._connection = connection
-            if self._cut:
+            connection.connect()
+            if self._cut:  # While there was no socket that could be shut.
                 raise TimeoutError
             connection.request("GET", path, headers=self._headers | condition | self._to_proxy(by_proxy))
             with connection.getresponse() as answer:
