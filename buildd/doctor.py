@@ -31,13 +31,15 @@ _ADVICE_INDENT = 10
 _PROGRAMS = {
     "setpriv": "util-linux",
     "unshare": "util-linux",
+    "nsenter": "util-linux",
     "mount": "mount",
     "newuidmap": "uidmap",
     "newgidmap": "uidmap",
     "tar": "tar",
     "zstd": "zstd",
+    "xz": "xz-utils",
+    "bzip2": "bzip2",
     "sbuild": "sbuild",
-    "schroot": "schroot",
     "dpkg-buildpackage": "dpkg-dev",
     **{name: name for name in ("podman", "conmon", "catatonit", "crun")},
 }

@@ -12,7 +12,7 @@ UNSHARE = Way(
     namespace=NAMESPACE,
     settings=(),
     root=MountedRoot,
-    programs=("setpriv", "unshare", "newuidmap", "mount", "tar", "sbuild"),
+    programs=("setpriv", "unshare", "newuidmap", "tar", "sbuild"),
     advice="Install uidmap; give this user 65536 subordinate ids (usermod --add-subuids 100000-165535 --add-subgids"
     " 100000-165535 USER); allow users namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)",
 )
