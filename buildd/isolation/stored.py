@@ -6,13 +6,14 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NewType, cast
+from typing import Any, NewType
 
 from buildd.isolation.locks import take
 from buildd.isolation.seal import Seal
 
 LayerKey = NewType("LayerKey", str)  # 64 hex digits.
 
+_TIME_MAX = 1 << 37  # Seconds since the epoch: thousands of years.
 _PLACE = re.compile(r"([0-9a-f]{64})-([1-9][0-9]{0,8})", re.ASCII)
 
 
@@ -52,7 +53,7 @@ def in_use(stored: Stored) -> bool:
     """Whether a build uses it now, or somebody is about to remove it."""
     lock = take(stored.place / "about")
     if lock is None:
-        return stored.place.exists()
+        return (stored.place / "about").exists()  # Without, nobody can use it.
     lock.close()
     return False
 
@@ -75,13 +76,21 @@ def look_at(place: Path) -> Stored:
         place=place,
         key=LayerKey(place.name.partition("-")[0]),
         note=str(about.get("note", "")),
-        made=float(made) if isinstance(made, int | float) else 0.0,
+        made=float(made) if isinstance(made, int | float) and 0 <= made < _TIME_MAX else 0.0,
         used=used,
-        seal=cast(Seal, seal) if seal.keys() == Seal.__annotations__.keys() else None,
+        seal=_seal_of(seal),
         content=content["content"] if isinstance(content.get("content"), str) else None,
         durable=(place / "durable").exists(),
         of_this_boot=about.get("boot") == boot_id(),
     )
+
+
+def _seal_of(found: Mapping[str, Any]) -> Seal | None:
+    match found:
+        case {"digest": str(digest), "bytes": int(size), "inodes": int(inodes)} if size >= 0:
+            return Seal(digest=digest, bytes=size, inodes=inodes)
+        case _:
+            return None
 
 
 def number_of(name: str) -> int:
@@ -101,7 +110,7 @@ def parsed(text: str) -> Mapping[str, Any]:
     """A JSON object; one without anything for what is none."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,32 @@ def test_a_note_that_is_none(farm: Farm) -> None:
         layer = done(farm.daemon().keep(KEY, farm.tree(), note))
         assert (layer.note, layer.state) == (note, "")
     assert json.loads(layer_note("base", "s", "d")) == {"kind": "base", "state": "s", "description": "d"}
+
+
+@pytest.mark.parametrize("name", ["about", "seal", "content"])
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"[" * 100_000,
+        b"[]",
+        b'{"note": 7, "boot": [], "made": Infinity}',
+        b'{"made": -1e300, "content": {}}',
+        b'{"digest": 1, "bytes": "x", "inodes": null}',
+        b'{"digest": "", "bytes": -5, "inodes": true}',
+        b"\xff\xfe",
+    ],
+)
+def test_what_a_broken_disk_says_of_a_layer_holds_nobody_up(farm: Farm, name: str, damaged: bytes) -> None:
+    """Neither daemons nor who lists layers; the layer is made anew, or looked over again."""
+    farm.keep().release()
+    (farm.directory / "layers" / f"{KEY}-1" / name).write_bytes(damaged)
+    done(farm.daemon().tidy())
+    for stored in farm.daemon().stored():
+        assert stored.bytes >= 0
+        assert datetime.fromtimestamp(stored.made).year >= 1969
+    farm.keep().release()
+    assert done(farm.daemon().find(KEY)) is not None
 
 
 def test_keys_do_not_run_into_each_other() -> None:
