@@ -39,7 +39,8 @@ class Direct:
 
     def results(self, build: Building) -> Mapping[FileName, Path]:
         """See PackageBuilder.results."""
-        return results(plain_directory(build.root.changes, direct.PRIVATE, direct.RESULTS))
+        directory = plain_directory(build.root.changes, direct.PRIVATE, direct.RESULTS)
+        return results(directory, build.request.limits.disk_bytes)
 
 
 async def _run(build: Building, job: direct.Job) -> direct.Report:

@@ -1,34 +1,51 @@
 """What a package builder left, once nothing of the build runs any more."""
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from buildd.control import ControlError, check_file, parse_changes
 from buildd.protocol import FileName, parse_file_name
 
+_ITS_OWN_FAULT = (errno.ENOENT, errno.ELOOP, errno.EACCES)  # Not there, a link, or of a mode that lets nobody read.
 
-def results(directory: Path) -> dict[FileName, Path]:
+
+def results(directory: Path, limit_bytes: int) -> dict[FileName, Path]:
     """What the one .changes in a directory names, and the .changes; every file checked. Blocks.
 
+    :param limit_bytes: for all of them: holes in files are quickly made, and take hours to read.
     :raises ControlError: there is no such file, or it promises what is not there.
     :raises OSError: the disk is broken.
     """
     changes = [path for path in directory.glob("*.changes") if path.is_file() and not path.is_symlink()]
     if len(changes) != 1:
         raise ControlError(f"there are {len(changes)} .changes files instead of one")
+    name, path = changes[0].name, changes[0]
+    with _blamed(name):
+        listed = parse_changes(path).files
+    if (total := sum(each.size for each in listed)) > limit_bytes:
+        raise ControlError(f"{name} names files of {total} bytes in all, more than a build may write")
     files: dict[FileName, Path] = {}
-    for listed in parse_changes(changes[0]).files:
-        try:
-            check_file(directory / listed.name, listed)
-        except OSError as exc:
-            if exc.errno not in (errno.ENOENT, errno.ELOOP):
-                raise
-            raise ControlError(f"{changes[0].name} names {listed.name}, which is not there, or a link") from exc
-        files[listed.name] = directory / listed.name
-    files[parse_file_name(changes[0].name)] = changes[0]
+    for each in listed:
+        with _blamed(each.name):
+            check_file(directory / each.name, each)
+        files[each.name] = directory / each.name
+    files[parse_file_name(name)] = path
     return files
+
+
+@contextlib.contextmanager
+def _blamed(name: str) -> Iterator[None]:
+    """:raises ControlError: a file cannot be read, and that is the package's doing."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in _ITS_OWN_FAULT:
+            raise
+        raise ControlError(f"{name} cannot be read: {exc.strerror}") from exc
 
 
 def plain_directory(top: Path, *names: str) -> Path:

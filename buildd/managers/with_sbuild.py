@@ -35,4 +35,4 @@ class WithSbuild:
 
     def results(self, build: Building) -> Mapping[FileName, Path]:
         """See PackageBuilder.results."""
-        return results(build.request.directory / _OUT)
+        return results(build.request.directory / _OUT, build.request.limits.disk_bytes)

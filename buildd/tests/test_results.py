@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from buildd.control import ControlError
 from buildd.managers.results import plain_directory, read_text, results
 
 CONTENT = b"a package"
+MOST = 1 << 20
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def built(tmp_path: Path) -> Path:
 def test_what_the_changes_names_is_taken(built: Path) -> None:
     """And the .changes, but nothing else."""
     (built / "hello_1.dsc").touch()
-    assert set(results(built)) == {"hello_1_amd64.deb", "hello_1_amd64.changes"}
+    assert set(results(built, MOST)) == {"hello_1_amd64.deb", "hello_1_amd64.changes"}
 
 
 @pytest.mark.parametrize("trick", ["missing", "link", "other", "two", "linked changes"])
@@ -46,7 +49,35 @@ def test_what_is_not_as_promised_is_not_taken(built: Path, trick: str) -> None:
             changes.rename(built / "elsewhere")
             changes.symlink_to("elsewhere")
     with pytest.raises(ControlError):
-        results(built)
+        results(built, MOST)
+
+
+def test_more_than_a_build_may_write_is_not_read(built: Path) -> None:
+    """A file of a terabyte without content is made at once, and would be read for hours."""
+    (built / "hello_1_amd64.changes").write_text(
+        (built / "hello_1_amd64.changes").read_text().replace(f" {len(CONTENT)} ", f" {1 << 40} ")
+    )
+    os.truncate(built / "hello_1_amd64.deb", 1 << 40)
+    with pytest.raises(ControlError, match="more than a build may write"):
+        results(built, MOST)
+
+
+@pytest.mark.parametrize("which", ["deb", "changes"])
+def test_what_nobody_may_read_is_not_taken(built: Path, which: str) -> None:
+    """Its mode is what the package made it; the daemon is not root, and not broken by that."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in built.iterdir():
+            shutil.copy(file, folder)
+        (Path(folder) / f"hello_1_amd64.{which}").chmod(0)
+        Path(folder).chmod(0o755)
+        who = os.geteuid()
+        if who == 0:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(ControlError):
+                results(Path(folder), MOST)
+        finally:
+            os.seteuid(who)
 
 
 @pytest.mark.parametrize("trick", ["missing", "link", "linked parent", "file"])
