@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from buildd.control import ControlError
-from buildd.disk_use import FREE_BYTES_MIN, Usage
+from buildd.disk_use import Usage
 from buildd.isolation import LimitReached
 from buildd.managers import chroot, dependencies
 from buildd.managers.base import BuildRequest, BuildResult
@@ -105,7 +105,7 @@ async def _run(build: Building, step: Step) -> BuildResult | None:
         return build.disk_is_full()
     if result is None or result.status is BuildStatus.OK:
         return result
-    return build.disk_is_full() if build.host.free_bytes(build.request.directory) < FREE_BYTES_MIN else result
+    return build.disk_is_full() if build.host.disk(build.request.directory).is_full else result
 
 
 def _package_builder(build: Building) -> PackageBuilder:

@@ -1,6 +1,5 @@
 """A package build under way: its request and plan, its root, and how it ends. What all stages have in common."""
 
-import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from buildd import apt
 from buildd.archives import Changed, Snapshot
 from buildd.causes import limit_cause
 from buildd.config import BuilddConfig
+from buildd.disk_use import Disk
 from buildd.isolation import Isolation, Root
 from buildd.isolation.layers import Layer, LayerKey
 from buildd.managers.base import BuildRequest, BuildResult, InThread
@@ -21,11 +21,6 @@ from buildd.reach import Reach
 _OUTPUT_MAX = 1 << 20  # Bytes of apt's words that are looked at.
 
 
-def free_bytes(path: Path) -> int:
-    """Of the disk that a path is on."""
-    return shutil.disk_usage(path).free
-
-
 @dataclass(frozen=True)
 class Host:
     """What builds have in common."""
@@ -36,7 +31,7 @@ class Host:
     reactor: Reactor
     in_thread: InThread
     changed: Callable[[Snapshot, str, float], Awaitable[Changed]]  # See ArchiveWatch.changed.
-    free_bytes: Callable[[Path], int] = free_bytes
+    disk: Callable[[Path], Disk] = Disk.of
 
 
 @dataclass(frozen=True)

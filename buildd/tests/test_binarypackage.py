@@ -12,6 +12,7 @@ from twisted.internet.testing import MemoryReactorClock
 from buildd.archives import Changed, Snapshot
 from buildd.config import read_config
 from buildd.depwait import COMPLETE
+from buildd.disk_use import Disk
 from buildd.isolation import BrokenChroot, LimitReached
 from buildd.limits import Limit
 from buildd.managers import chroot
@@ -27,6 +28,7 @@ from buildd.tests.test_plan import request
 
 T = TypeVar("T")
 
+ROOMY, FULL = Disk(1 << 40, 1 << 20, 1 << 14), Disk(1 << 20, 1 << 20, 1 << 14)
 FAILED = Exit(100, None, None)
 TOO_LONG = Exit(None, 9, Limit.WALL_TIME)
 PREPARED = Answer(words="amd64 2001:2001\n")
@@ -39,7 +41,7 @@ def at_once(blocking: Callable[..., T], /, *args: object) -> Deferred[T]:
 
 
 def manager(
-    isolation: FakeIsolation, tmp_path: Path, free: int = 1 << 40, archives: Sequence[Changed] = ()
+    isolation: FakeIsolation, tmp_path: Path, disk: Disk = ROOMY, archives: Sequence[Changed] = ()
 ) -> BinaryPackageManager:
     """
     :param archives: what they say, each time that they are asked.
@@ -58,7 +60,7 @@ def manager(
             reactor=reactor,
             in_thread=at_once,
             changed=changed,
-            free_bytes=lambda path: free,
+            disk=lambda path: disk,
         )
     )
 
@@ -67,18 +69,18 @@ def build(
     tmp_path: Path,
     answers: dict[str, Answer],
     *,
-    free: int = 1 << 40,
+    disk: Disk = ROOMY,
     unpacking: Exception | None = None,
     more: str = "Build-Depends: aa\n",
     **arguments: Any,
 ) -> BuildResult:
     """Build hello 1.0 where commands are answered like this."""
     isolation = FakeIsolation({**answers, "prepare": answers.get("prepare", PREPARED)}, unpacking)
-    return run(isolation, tmp_path, free, more, **arguments)
+    return run(isolation, tmp_path, disk, more, **arguments)
 
 
-def run(isolation: FakeIsolation, tmp_path: Path, free: int = 1 << 40, more: str = "", **arguments: Any) -> BuildResult:
-    builder, asked = manager(isolation, tmp_path, free), request(tmp_path, more, **arguments)
+def run(isolation: FakeIsolation, tmp_path: Path, disk: Disk = ROOMY, more: str = "", **arguments: Any) -> BuildResult:
+    builder, asked = manager(isolation, tmp_path, disk), request(tmp_path, more, **arguments)
     results: list[BuildResult] = []
     Deferred.fromCoroutine(builder.build(asked, builder.check(asked))).addCallback(results.append)
     return results[0]
@@ -157,17 +159,18 @@ def test_an_incomplete_list_of_packages_names_nothing(tmp_path: Path, listed: An
 )
 def test_a_full_disk_is_the_builders_fault(tmp_path: Path, answers: dict[str, Answer]) -> None:
     """Whatever stage fails on it, and whatever it says."""
-    result = build(tmp_path, answers, free=1 << 20)
+    result = build(tmp_path, answers, disk=FULL)
     assert (result.status, result.reason) == (BuildStatus.BUILDERFAIL, "the builder's disk is full")
     assert result.cause is Cause.DISK
     assert build(tmp_path / "other", answers).reason != result.reason
+    assert build(tmp_path / "files", answers, disk=Disk(1 << 40, 10, 1 << 14)).reason == result.reason
 
 
 def test_what_unpacks_no_more_for_want_of_space_is_the_builders_fault(tmp_path: Path) -> None:
     """The chroot is not to blame, nor is the daemon's own code."""
     broken = BrokenChroot("the chroot tarball could not be unpacked: exit status 2")
     assert build(tmp_path, {}, unpacking=broken).status is BuildStatus.CHROOTFAIL
-    result = build(tmp_path / "full", {}, unpacking=broken, free=1 << 20)
+    result = build(tmp_path / "full", {}, unpacking=broken, disk=FULL)
     assert (result.status, result.reason) == (BuildStatus.BUILDERFAIL, "the builder's disk is full")
     result = build(tmp_path / "error", {}, unpacking=OSError(errno.ENOSPC, "No space left on device"))
     assert (result.status, result.reason) == (BuildStatus.BUILDERFAIL, "the builder's disk is full")
