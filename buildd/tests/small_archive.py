@@ -63,6 +63,7 @@ class SmallArchive:
         self.answers: dict[str, int] = {}  # Paths that are answered with this status and nothing else ...
         self.locations: dict[str, str] = {}  # ... or redirected.
         self.password = ""  # user:password, when it asks for that.
+        self.origin = "Tests"  # As the release file says.
         self.dated = True  # It says when files were modified.
         (self.folder / "files/pool").mkdir(parents=True)
         handler = functools.partial(_Files, self, directory=str(self.folder / "files"))
@@ -121,7 +122,7 @@ class SmallArchive:
         (suite / "main/binary-all/Packages.gz").write_bytes(packages)
         (suite / "main/binary-all/by-hash/SHA256" / digest).write_bytes(packages)
         fields = {
-            **{"Origin": "Tests", "Suite": "stable", "Codename": "stable", "Components": "main"},
+            **{"Origin": self.origin, "Suite": "stable", "Codename": "stable", "Components": "main"},
             **{"Architectures": "all", "Acquire-By-Hash": "yes"},
             "Date": formatdate(time.time() - 5, usegmt=True),
         }
