@@ -27,6 +27,8 @@ class Bases:
     async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> Layer:
         """See Isolation.unpack."""
         if (base := await self.find(sha1)) is not None:
+            if self._layers.disk_is_short():
+                await self._layers.make_room()
             return base
         key = layer_key("base", sha1)
         async with self._layers.turn(key):

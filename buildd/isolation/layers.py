@@ -227,6 +227,10 @@ class Layers:
         finally:
             give_back(path, lock)
 
+    def disk_is_short(self) -> bool:
+        """Whether the disk has less left than it must, whoever took it. This is quickly told."""
+        return self._short_bytes() > 0
+
     async def tidy(self) -> None:
         """Remove what was left half-made or half-removed, and what is of no use any more; settle what was not yet."""
         await self._clear()
@@ -331,8 +335,10 @@ class Layers:
     def _missing_bytes(self, wanted_bytes: int) -> int:
         """How much the layers and the disk lack for so much more."""
         over = sum(stored.bytes for stored in self.stored()) + wanted_bytes - self._budget.limit_bytes
-        short = self._budget.free_floor_bytes + wanted_bytes - shutil.disk_usage(self.directory).free
-        return max(over, short)
+        return max(over, self._short_bytes() + wanted_bytes)
+
+    def _short_bytes(self) -> int:
+        return self._budget.free_floor_bytes - shutil.disk_usage(self.directory).free
 
     async def _look_over(self, place: Path, *options: str, how: Sequence[str] = ()) -> Mapping[str, Any]:
         """What seal.py says of a layer."""
