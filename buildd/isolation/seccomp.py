@@ -2,7 +2,7 @@
 
 Namespaces keep a build from what is others'; the filter keeps it from those parts of the kernel that no build needs and
 that have been the way out of namespaces before, and from those that know no namespaces. Two filters: one for all
-commands, such as apt and maintainer scripts, and a stricter one for what runs a package's own code.
+commands, as a maintainer script is a stranger's as well, and a stricter one for what runs a package's own code.
 
 What is refused is refused in the way that makes programs go on without it: ENOSYS as of a kernel that does not have it,
 where a library has another way then; EPERM else. Nothing is logged and nobody killed: tests of many packages try what
@@ -73,6 +73,10 @@ ALWAYS = (
     Denial("old, and unused", ("nfsservctl", "uselib", "ustat", "vm86", "vm86old", "_sysctl")),
     Denial("types into a terminal as if its user did", ("ioctl",), only=(Only(1, _32_BITS, _TIOCSTI),)),
     Denial("reads and writes a console", ("ioctl",), only=(Only(1, _32_BITS, _TIOCLINUX),)),
+    Denial("namespaces of its own: root of one reaches much more of the kernel", ("clone",), only=_any_bit(0, *_NEW)),
+    Denial("the same", ("unshare",), only=_any_bit(0, *_NEW, _NEW_TIME)),
+    Denial("namespaces that are there", ("setns",)),
+    Denial("its flags are in memory, where no filter sees them; libraries take clone then", ("clone3",), errno.ENOSYS),
     # 32-bit x86 programs get one by socketcall(2), too, whose arguments no filter sees.
     Denial(
         "talks to the host of a virtual machine, past the network namespace",
@@ -86,10 +90,6 @@ BUILDING = (
     *ALWAYS,
     Denial("mounts: of a namespace of its own, and of the build's", _MOUNT),
     Denial("mounts, newer; mount(8) takes the older then, and hears EPERM", _NEW_MOUNT, errno.ENOSYS),
-    Denial("namespaces of its own: root of one reaches much more of the kernel", ("clone",), only=_any_bit(0, *_NEW)),
-    Denial("the same", ("unshare",), only=_any_bit(0, *_NEW, _NEW_TIME)),
-    Denial("namespaces that are there", ("setns",)),
-    Denial("its flags are in memory, where no filter sees them; libraries take clone then", ("clone3",), errno.ENOSYS),
 )
 
 # A kernel runs programs of these as well; a call that is not looked at there would be a way round.
