@@ -81,6 +81,8 @@ async def main(reactor: Any, directory: str, tarball: str) -> None:
     found["host"] = await said("sh", "-c", f"ls / ; ls {place} {place}/layers; ls /home /root /srv", visible=[])
     touch = "for where in /usr /etc/alternatives /usr/share/doc; do touch $where/x; done"
     found["host, written"] = await said("sh", "-c", touch, visible=[])
+    room = ("df", "--block-size=1M", "--output=size", "/dev", "/tmp")
+    found["room"] = await said(*room, visible=[])
     found |= await _privileges(said, namespaces)
     found |= await _network(reactor, said)
     found |= await _binds(place, said)

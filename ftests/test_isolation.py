@@ -105,6 +105,13 @@ def test_what_runs_beside_a_root_sees_no_other_build(found: dict[str, str]) -> N
     assert not {"bases", "layers", "filecache", "lock", "home", "root", "srv"} & set(found["host"].split())
 
 
+def test_memory_is_no_place_for_files(found: dict[str, str]) -> None:
+    """What is in these file systems is memory; without control groups nobody counts it, but for /dev/shm."""
+    _, devices, temporary = found["room"].split()
+    assert int(devices) <= 1
+    assert int(temporary) <= 256
+
+
 @pytest.mark.parametrize("when", ["preparing", "building", "beside"])
 def test_a_command_begins_as_if_the_machine_had_just_been_started(found: dict[str, str], when: str) -> None:
     """Nothing of the daemon's environment, no signal ignored or blocked; and no devices but these."""

@@ -90,7 +90,7 @@ def mount_root(setup: Setup) -> None:
     _mount("sysfs", f"{root}/sys", "sysfs", _QUIET | _RDONLY)
     for name in _MASKED_SYS:
         _mask(f"{root}/sys/{name}")
-    _mount("dev", f"{root}/dev", "tmpfs", _NOSUID, "mode=755")
+    _mount("dev", f"{root}/dev", "tmpfs", _NOSUID, "mode=755,size=1m")  # What is in there is memory, and not counted.
     for name in _DEVICES:
         make_device(f"/dev/{name}", f"{root}/dev/{name}", own=setup.privileged)
     for name in ("pts", "shm"):
@@ -132,7 +132,7 @@ def show_host(setup: Setup) -> str:
     sbuild and schroot only chroot, which root of the namespace can leave: there must be nothing to find outside.
     """
     view = setup.view
-    _mount("view", view, "tmpfs", _NOSUID | _NODEV, "mode=755")
+    _mount("view", view, "tmpfs", _NOSUID | _NODEV, "mode=755,size=256m")  # Memory as well.
     for name in _HOST:
         if os.path.islink(f"/{name}"):
             os.symlink(os.readlink(f"/{name}"), f"{view}/{name}")
