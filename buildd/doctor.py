@@ -278,7 +278,7 @@ def control_groups(config: BuilddConfig) -> Iterable[Finding]:
     missing = {"memory", "pids"} - Groups(tuple(usable), ()).controllers
     if missing:
         advice = (
-            "run the daemon by its systemd unit, which has Delegate=yes; where the controllers are of version 1, make"
+            "run the daemon by its systemd unit, which has Delegate=; where the controllers are of version 1, make"
             " a group in each hierarchy, chown it to this user, and name it in buildd.conf: [limits] cgroup"
         )
         yield Finding(Verdict.WARNING, f"control groups cannot limit: {', '.join(sorted(missing))}", advice)
