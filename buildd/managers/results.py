@@ -20,7 +20,8 @@ def results(directory: Path, limit_bytes: int) -> dict[FileName, Path]:
     :raises ControlError: there is no such file, or it promises what is not there.
     :raises OSError: the disk is broken.
     """
-    changes = [path for path in directory.glob("*.changes") if path.is_file() and not path.is_symlink()]
+    with _blamed(directory.name):
+        changes = [path for path in directory.glob("*.changes") if path.is_file() and not path.is_symlink()]
     if len(changes) != 1:
         raise ControlError(f"there are {len(changes)} .changes files instead of one")
     name, path = changes[0].name, changes[0]
@@ -57,11 +58,9 @@ def plain_directory(top: Path, *names: str) -> Path:
     path = top
     for name in names:
         path /= name
-        try:
-            is_directory = stat.S_ISDIR(path.lstat().st_mode)
-        except FileNotFoundError:
-            is_directory = False
-        if not is_directory:
+        with _blamed(name):
+            mode = path.lstat().st_mode
+        if not stat.S_ISDIR(mode):
             raise ControlError(f"{name} is no directory any more")
     return path
 

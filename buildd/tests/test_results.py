@@ -1,9 +1,11 @@
 """What is taken of what a build left."""
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,22 +64,47 @@ def test_more_than_a_build_may_write_is_not_read(built: Path) -> None:
         results(built, MOST)
 
 
-@pytest.mark.parametrize("which", ["deb", "changes"])
-def test_what_nobody_may_read_is_not_taken(built: Path, which: str) -> None:
-    """Its mode is what the package made it; the daemon is not root, and not broken by that."""
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that whoever is not root may enter as well, which pytest's are not."""
     with tempfile.TemporaryDirectory() as folder:
-        for file in built.iterdir():
-            shutil.copy(file, folder)
-        (Path(folder) / f"hello_1_amd64.{which}").chmod(0)
         Path(folder).chmod(0o755)
-        who = os.geteuid()
-        if who == 0:
-            os.seteuid(65534)
-        try:
-            with pytest.raises(ControlError):
-                results(Path(folder), MOST)
-        finally:
-            os.seteuid(who)
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def without_privileges() -> Iterator[None]:
+    who = os.geteuid()
+    if who == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(who)
+
+
+@pytest.mark.parametrize("which", ["deb", "changes"])
+def test_what_nobody_may_read_is_not_taken(built: Path, public: Path, which: str) -> None:
+    """Its mode is what the package made it; the daemon is not root, and not broken by that."""
+    for file in built.iterdir():
+        shutil.copy(file, public)
+    (public / f"hello_1_amd64.{which}").chmod(0)
+    with without_privileges(), pytest.raises(ControlError):
+        results(public, MOST)
+
+
+def test_a_directory_that_nobody_may_enter(public: Path) -> None:
+    """Root of the build's namespaces can make it that, which is no fault of the daemon's either."""
+    (public / "ours/results").mkdir(parents=True)
+    (public / "ours").chmod(0)
+    with without_privileges(), pytest.raises(ControlError):
+        plain_directory(public, "ours", "results")
+    (public / "ours").chmod(0o755)
+    (public / "ours/results/a.changes").touch()
+    (public / "ours/results").chmod(0o644)
+    with without_privileges(), pytest.raises(ControlError):
+        results(public / "ours/results", MOST)
+    (public / "ours/results").chmod(0o755)
 
 
 @pytest.mark.parametrize("trick", ["missing", "link", "linked parent", "file"])
