@@ -25,8 +25,9 @@ STATE = (
     "-c",
     "cd /var/lib/apt/lists && find . -maxdepth 1 -type f ! -name lock | sort | xargs sha256sum | sha256sum",
 )
-# Prints the URLs of the archives, each once for each of its indices.
-ARCHIVES = ("apt-get", "indextargets", "--format", "$(REPO_URI)")
+# Prints what `archive_roots` takes. (`apt-get indextargets` knows the URLs themselves, but only of what was fetched
+# before; and where something was, it reads all of that first.)
+ARCHIVES = ("apt-get", "-q", "update", "--print-uris")
 # Prints the lines that depwait.parse_available takes. The last one says that all went well: the shell forgets how
 # apt-cache ended.
 DUMP_AVAILABLE = (
@@ -78,12 +79,24 @@ _NO_SPACE = re.compile(r"You don't have enough free space in|No space left on de
 def build_dep(dsc_path: str, *, cross_for: str = "", resolve: bool = False) -> tuple[str, ...]:
     """The command that installs the build-dependencies of a .dsc, or only says which packages those are: `resolved`.
 
-    Without a cache of its own on disk: each layer would have 36 MB of it. The one that `update` has made is used.
+    What installs leaves no cache on disk: each layer would have 36 MB of it. The one that `update` has made is used.
     """
     # It names what it would fetch; so a chroot must seem to have fetched nothing yet.
-    only = ("--print-uris", "-o", "Dir::Cache::Archives=/nowhere") if resolve else ()
+    only = ("--print-uris", "-o", "Dir::Cache::Archives=/nowhere") if resolve else ("-o", "Dir::Cache::pkgcache=")
     cross = ("--host-architecture", cross_for) if cross_for else ()
-    return ("apt-get", "-q", "-o", "Dir::Cache::pkgcache=", *only, *cross, "build-dep", dsc_path)
+    return ("apt-get", "-q", *only, *cross, "build-dep", dsc_path)
+
+
+def archive_roots(output: str) -> list[str]:
+    """The URLs below which a chroot's own archives are, in the order of its sources.
+
+    Of an archive without dists/ that is the whole host: its packages may be beside its index, and apt does not say.
+    """
+    found = []
+    for url in re.findall(r"^'(\S+/)InRelease' ", output, re.MULTILINE):
+        root, dists, _ = url.partition("/dists/")
+        found.append(f"{root}/" if dists else "/".join([*url.split("/")[:3], ""]))
+    return list(dict.fromkeys(found))
 
 
 def resolved(output: str) -> list[str]:

@@ -141,7 +141,7 @@ async def _own_archives(build: Building) -> list[str] | BuildResult:
     ended = await build.root.run(apt.ARCHIVES, network=None, output=said)
     if (stopped := build.stopped(ended)) is not None:
         return stopped
-    urls, why = sorted(set(said.text().split())), "" if ended.ok else str(ended)
+    urls, why = apt.archive_roots(said.text()), "" if ended.ok else str(ended)
     try:
         Reach.of(urls)
     except Refused as exc:

@@ -8,6 +8,7 @@ import pytest
 
 from buildd.apt import (
     CONFIGURATION,
+    archive_roots,
     build_dep,
     did_not_answer,
     had_no_space,
@@ -213,3 +214,14 @@ def test_packages_that_a_chroot_has_in_its_cache_are_resolved_as_others_are(tmp_
     finally:
         own.close()
         archive.close()
+
+
+def test_where_a_chroots_own_archives_are() -> None:
+    """Above dists/; of an archive without that it is the host, as apt tells no more. Each is named once."""
+    words = (
+        "'http://h/debian/dists/bookworm/InRelease' h_debian_dists_bookworm_InRelease 0 \n"
+        "'http://h/debian/dists/bookworm-updates/InRelease' h_debian_dists_bookworm-updates_InRelease 0 \n"
+        "'https://i:8443/a/b/./InRelease' i:8443_a_b_._InRelease 0 \n"
+    )
+    assert archive_roots(words) == ["http://h/debian/", "https://i:8443/"]
+    assert archive_roots("") == []

@@ -33,7 +33,7 @@ FAILED = Exit(100, None, None)
 TOO_LONG = Exit(None, 9, Limit.WALL_TIME)
 PREPARED = Answer(words="amd64 2001:2001\n")
 RESOLVE = "Archives=/nowhere build-dep"
-UNINSTALLABLE = {"--print-uris": Answer(FAILED)}
+UNINSTALLABLE = {"-q --print-uris": Answer(FAILED)}
 
 
 def at_once(blocking: Callable[..., T], /, *args: object) -> Deferred[T]:
@@ -149,8 +149,8 @@ def test_an_incomplete_list_of_packages_names_nothing(tmp_path: Path, listed: An
     "answers",
     [
         {"prepare": Answer(FAILED)},
-        {" update": Answer(FAILED)},
-        {"--print-uris": Answer(FAILED)},
+        {"conf -q update": Answer(FAILED)},
+        UNINSTALLABLE,
         {"pkgcache= build-dep": Answer(FAILED)},
         {"sbuild --dist": Answer(Exit(2, None, None))},
         {"sbuild --dist": Answer(Exit(None, 9, Limit.LOG_ERROR))},
@@ -176,7 +176,7 @@ def test_what_unpacks_no_more_for_want_of_space_is_the_builders_fault(tmp_path: 
     assert (result.status, result.reason) == (BuildStatus.BUILDERFAIL, "the builder's disk is full")
 
 
-@pytest.mark.parametrize("command", [" update", "dist-upgrade", "-q -o Dir::Cache::pkgcache= build-dep"])
+@pytest.mark.parametrize("command", ["conf -q update", "dist-upgrade", "-q -o Dir::Cache::pkgcache= build-dep"])
 def test_packages_that_do_not_fit_on_the_disk(tmp_path: Path, command: str) -> None:
     """apt asks beforehand, so that there is space left when it gives up."""
     words = "E: You don't have enough free space in /var/cache/apt/archives/.\n"
@@ -203,26 +203,28 @@ def test_a_limit_while_the_chroot_is_unpacked_is_not_the_chroots_fault(tmp_path:
 )
 def test_archives_that_fail_for_a_while_or_for_good(tmp_path: Path, words: str, status: BuildStatus) -> None:
     """Only the first is worth another try."""
-    assert build(tmp_path, {" update": Answer(FAILED, words)}).status is status
+    assert build(tmp_path, {"conf -q update": Answer(FAILED, words)}).status is status
 
 
 def test_lists_that_are_missing_though_apt_ends_well(tmp_path: Path) -> None:
     """Old versions of apt do without; a build must not."""
     words = "W: Failed to fetch http://h/InRelease  503  Service Unavailable\n"
-    assert build(tmp_path, {" update": Answer(words=words)}).status is BuildStatus.GIVENBACK
+    assert build(tmp_path, {"conf -q update": Answer(words=words)}).status is BuildStatus.GIVENBACK
 
 
-@pytest.mark.parametrize("listed", [Answer(FAILED), Answer(words="http://h/x?y\n")], ids=["fails", "is no archive's"])
+@pytest.mark.parametrize(
+    "listed", [Answer(FAILED), Answer(words="'http://h/x?y/dists/s/InRelease' y 0\n")], ids=["fails", "is no archive's"]
+)
 def test_sources_of_the_chroots_own_that_are_of_no_use(tmp_path: Path, listed: Answer) -> None:
     """They are the chroot's fault, not the builder's."""
-    result = build(tmp_path, {"indextargets": listed})
+    result = build(tmp_path, {"update --print-uris": listed})
     assert result.status is BuildStatus.CHROOTFAIL
     assert "sources" in result.reason
 
 
 def test_a_limit_while_the_chroot_is_asked(tmp_path: Path) -> None:
     """It ends the build, whatever the chroot had to say."""
-    result = build(tmp_path, {"indextargets": Answer(TOO_LONG)})
+    result = build(tmp_path, {"update --print-uris": Answer(TOO_LONG)})
     assert (result.status, result.cause) == (BuildStatus.PACKAGEFAIL, Cause.TIME)
 
 
