@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import inspect
 import io
 import json
 import tarfile
@@ -45,11 +46,9 @@ class Cli:
 
     def __call__(self, *words: object, status: int = 0) -> Ended:
         """Call `buildmaster --dir DIRECTORY WORDS...`, which must end with this status."""
-        try:
-            runner = CliRunner(mix_stderr=False)  # type: ignore[call-arg]  # Before click 8.2.
-        except TypeError:
-            runner = CliRunner()
-        result = runner.invoke(main, ["--dir", str(self.directory), *map(str, words)])
+        runner: Any = CliRunner
+        apart = {"mix_stderr": False} if "mix_stderr" in inspect.signature(runner).parameters else {}  # Before 8.2.
+        result = runner(**apart).invoke(main, ["--dir", str(self.directory), *map(str, words)])
         assert result.exit_code == status, (result.stdout, result.stderr, result.exception)
         assert "Traceback" not in result.stderr
         return Ended(result.exit_code, result.stdout, result.stderr)
