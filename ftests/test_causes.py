@@ -5,7 +5,6 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,28 +15,9 @@ from buildd.processes import below
 from buildd.protocol import Cause
 from ftests.stock_client import StockClient
 from ftests.tiny_source import tiny_source
-from harness import BuilddTestSetup, FileServer, base_chroot
+from harness import BuilddTestSetup, base_chroot
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture(scope="module")
-def setup() -> Iterator[BuilddTestSetup]:
-    buildd = BuilddTestSetup()
-    buildd.setUp()
-    yield buildd
-    buildd.tearDown()
-
-
-@pytest.fixture
-def client(setup: BuilddTestSetup) -> Iterator[StockClient]:
-    """A client of an idle daemon, which is idle again afterwards."""
-    files = FileServer()
-    client = StockClient(setup.url, files)
-    yield client
-    if client.proxy.status()["builder_status"] == "BuilderStatus.WAITING":
-        client.proxy.clean()
-    files.close()
 
 
 @dataclass(frozen=True)

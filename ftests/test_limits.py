@@ -10,7 +10,7 @@ import pytest
 from buildd.processes import below, look
 from ftests.stock_client import StockClient
 from ftests.tiny_source import tiny_source
-from harness import BuilddTestSetup, FileServer, base_chroot
+from harness import BuilddTestSetup, base_chroot
 
 pytestmark = pytest.mark.real
 
@@ -44,15 +44,10 @@ def setup(request: pytest.FixtureRequest) -> Iterator[BuilddTestSetup]:
     buildd.tearDown()
 
 
-@pytest.fixture
-def client(setup: BuilddTestSetup) -> Iterator[StockClient]:
-    """A client of an idle daemon, which is idle again afterwards, with nothing left of the build."""
-    files = FileServer()
-    client = StockClient(setup.url, files)
-    yield client
-    if client.proxy.status()["builder_status"] == "BuilderStatus.WAITING":
-        client.proxy.clean()
-    files.close()
+@pytest.fixture(autouse=True)
+def nothing_left(setup: BuilddTestSetup) -> Iterator[None]:
+    """Of a test's build, no control group is left."""
+    yield
     assert not [below for place in setup.groups for below in place.glob("debfarm-*-build-*")]
 
 

@@ -2,14 +2,13 @@
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ftests.stock_client import StockClient
 from ftests.tiny_source import tiny_source
-from harness import BuilddTestSetup, FileServer, base_chroot
+from harness import base_chroot
 
 pytestmark = [pytest.mark.real, pytest.mark.parametrize("builder", ["sbuild", "direct"])]
 
@@ -20,25 +19,6 @@ HEADINGS = [
     *("Fetch source files", "Install package build dependencies", "Check architectures", "Build environment", "Build"),
     *("Changes", "Buildinfo", "Package contents", "Summary"),
 ]
-
-
-@pytest.fixture(scope="module")
-def setup() -> Iterator[BuilddTestSetup]:
-    buildd = BuilddTestSetup()
-    buildd.setUp()
-    yield buildd
-    buildd.tearDown()
-
-
-@pytest.fixture
-def client(setup: BuilddTestSetup) -> Iterator[StockClient]:
-    """A client of an idle daemon, which is idle again afterwards."""
-    files = FileServer()
-    client = StockClient(setup.url, files)
-    yield client
-    if client.proxy.status()["builder_status"] == "BuilderStatus.WAITING":
-        client.proxy.clean()
-    files.close()
 
 
 def test_a_log_and_its_summary(client: StockClient, tmp_path: Path, builder: str) -> None:

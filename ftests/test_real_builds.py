@@ -5,7 +5,6 @@ import io
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,34 +14,10 @@ from ftests.leftovers import Leftovers
 from ftests.private_archive import PrivateArchive
 from ftests.stock_client import StockClient
 from ftests.tiny_source import tiny_source
-from harness import BuilddTestSetup, FileServer, base_chroot
+from harness import BuilddTestSetup, FileServer
 from tools.machines_apt import find_mirror
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture(scope="module")
-def chroot() -> Path:
-    return base_chroot()
-
-
-@pytest.fixture(scope="module")
-def setup() -> Iterator[BuilddTestSetup]:
-    buildd = BuilddTestSetup()
-    buildd.setUp()
-    yield buildd
-    buildd.tearDown()
-
-
-@pytest.fixture
-def client(setup: BuilddTestSetup) -> Iterator[StockClient]:
-    """A client of an idle daemon, which is idle again afterwards."""
-    files = FileServer()
-    client = StockClient(setup.url, files)
-    yield client
-    if client.proxy.status()["builder_status"] == "BuilderStatus.WAITING":
-        client.proxy.clean()
-    files.close()
 
 
 def test_a_stock_master_drives_a_build_from_start_to_end(client: StockClient, chroot: Path, tmp_path: Path) -> None:
