@@ -190,7 +190,8 @@ def subordinate_ids(machine: Machine) -> Iterable[Finding]:
 
 def user_namespaces(machine: Machine) -> Iterable[Finding]:
     """By making some, with a network of their own."""
-    complaint = machine.complaint([*KINDS[IsolationName.UNSHARE].way.namespace, "--net", "true"])
+    way = KINDS[IsolationName.UNSHARE].way
+    complaint = machine.complaint(way.trial) or machine.complaint([*way.namespace, "--net", "true"])
     if complaint is None:
         yield Finding(Verdict.OK, "user, mount, pid, ipc, uts and network namespaces can be made")
     else:
@@ -227,7 +228,10 @@ def _namespace_advice(machine: Machine) -> Iterable[str]:
 def overlay(config: BuilddConfig, machine: Machine) -> Iterable[Finding]:
     """By mounting one where builds would be."""
     unprivileged = config.isolation is IsolationName.UNSHARE
-    namespace, where = KINDS[config.isolation].way.namespace, f"the file system of {config.directory}"
+    way, where = KINDS[config.isolation].way, f"the file system of {config.directory}"
+    if machine.complaint(way.trial) is not None:
+        return  # There is nothing to try it in, which is said already.
+    namespace = way.namespace
     with tempfile.TemporaryDirectory(dir=_existing(config.directory, os.W_OK), prefix="doctor-") as scratch:
         mounting = _OVERLAY.format("userxattr," if unprivileged else "")
         complaint = machine.complaint([*namespace, "sh", "-ec", mounting], Path(scratch))

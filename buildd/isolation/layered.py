@@ -37,6 +37,9 @@ class Way:
     root: type[MountedRoot]
     programs: tuple[str, ...]  # That must be here.
     advice: str  # What to do where it does not work.
+    # A command that fails where no namespaces can be made. (unshare --map-auto would leave a child of its own waiting
+    # there for ever, and who reads its output with that.)
+    trial: tuple[str, ...] = ("true",)
     missing_command: int = 127  # The exit status where a command is not in the root.
     beside: bool = True  # Commands can run beside a root.
 
@@ -113,6 +116,7 @@ class LayeredIsolation:
         if self.layers.directory.stat().st_dev != self._directory.stat().st_dev:
             where = f"layers are kept in {self.layers.directory}, builds in {self._directory}"
             raise IsolationFailure(f"{where}: choose directories on one file system ([builder] layers)")
+        await self._try_namespaces()
         for left in self._scratch.iterdir():
             await self.remove(left)
         await self._probe()
@@ -128,14 +132,29 @@ class LayeredIsolation:
         with contextlib.suppress(OSError):  # Another file system has other ways.
             await self._namespaces.run(["chattr", "+T", "--", *map(str, directories)])
 
+    async def _try_namespaces(self) -> None:
+        """See whether there is what everything else here needs.
+
+        :raises IsolationFailure: programs are missing, or namespaces refused.
+        """
+        missing = [name for name in self.way.programs if shutil.which(name, path=ENVIRONMENT["PATH"]) is None]
+        if missing:
+            raise IsolationFailure(f"builds need programs that are not here: {', '.join(missing)}. {self.way.advice}")
+        with tempfile.TemporaryDirectory(dir=self._scratch) as scratch:
+            log = BuildLog(Path(scratch) / "log", 1 << 20)
+            try:
+                children = Children(self._reactor, log, _PROBE_S, _PROBE_S)
+                if not (await children.run(self.way.trial, env=ENVIRONMENT, cwd=Path("/"))).ok:
+                    said = log.tail().decode(errors="replace").strip()
+                    raise IsolationFailure(f"no namespaces can be made here: {said}. {self.way.advice}")
+            finally:
+                log.close()
+
     async def _probe(self) -> None:
         """See whether builds can be shut in here, by doing so with an empty root.
 
         :raises IsolationFailure: they cannot.
         """
-        missing = [name for name in self.way.programs if shutil.which(name, path=ENVIRONMENT["PATH"]) is None]
-        if missing:
-            raise IsolationFailure(f"builds need programs that are not here: {', '.join(missing)}. {self.way.advice}")
         scratch = Path(tempfile.mkdtemp(prefix="probe-", dir=self._scratch))
         log = BuildLog(scratch / "log", 1 << 20)
         try:

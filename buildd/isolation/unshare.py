@@ -11,6 +11,7 @@ from buildd.isolation.namespaces import NAMESPACE
 UNSHARE = Way(
     namespace=NAMESPACE,
     settings=(),
+    trial=("unshare", "--user", "true"),
     root=MountedRoot,
     programs=("setpriv", "unshare", "newuidmap", "tar", "sbuild"),
     advice="Install uidmap; give this user 65536 subordinate ids (usermod --add-subuids 100000-165535 --add-subgids"

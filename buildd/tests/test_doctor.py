@@ -83,6 +83,13 @@ def test_namespaces_that_are_forbidden(machine: FakeMachine, config: BuilddConfi
     assert "apparmor_restrict_unprivileged_userns=0" in apparmor.advice
 
 
+def test_where_no_namespace_can_be_made_nothing_is_tried_in_one(machine: FakeMachine, config: BuilddConfig) -> None:
+    """unshare would wait for ever for what it cannot have."""
+    ill = replace(machine, complaints={"unshare --user true": "not permitted", "--map-auto": "it waits for ever"})
+    (namespaces,) = faults(ill, config)
+    assert namespaces.what.endswith("not permitted")
+
+
 def test_no_overlay_on_this_file_system(machine: FakeMachine, config: BuilddConfig) -> None:
     """Told with the directory that it is about."""
     (fault,) = faults(replace(machine, complaints={"overlay": "mount: wrong fs type"}), config)
