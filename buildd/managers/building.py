@@ -133,6 +133,20 @@ class Building:
         ended = await self.root.run(apt.with_credentials(command), network=reach, stdin=stdin, output=said)
         return ended, said.text()
 
+    def apt_failed(self, ended: Exit, said: str, unanswered: str) -> BuildResult | None:
+        """The result of a build for which apt failed, when that is nothing that apt was asked for; None: it is.
+
+        :param said: its words.
+        :param unanswered: the reason, when an archive did not answer.
+        """
+        if (stopped := self.stopped(ended)) is not None:
+            return stopped
+        if apt.had_no_space(said):
+            return self.disk_is_full()
+        if apt.did_not_answer(said):
+            return self.end(BuildStatus.GIVENBACK, unanswered)
+        return None
+
     def stopped(self, ended: Exit) -> BuildResult | None:
         """The result of a build that ran into one of its limits."""
         if ended.limit is None:

@@ -189,10 +189,6 @@ async def _apt(build: Building, command: tuple[str, ...], failure: str) -> Build
     ended, said = await build.apt(command)
     if ended.ok and not apt.ignored_failures(said):
         return None
-    if (stopped := build.stopped(ended)) is not None:
-        return stopped
-    if apt.had_no_space(said):
-        return build.disk_is_full()
-    if apt.did_not_answer(said):
-        return build.end(BuildStatus.GIVENBACK, f"{failure}: an archive did not answer")
-    return build.end(BuildStatus.CHROOTFAIL, f"{failure}: {command[0]} ended with {ended}")
+    return build.apt_failed(ended, said, f"{failure}: an archive did not answer") or build.end(
+        BuildStatus.CHROOTFAIL, f"{failure}: {command[0]} ended with {ended}"
+    )

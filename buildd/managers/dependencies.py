@@ -63,14 +63,9 @@ async def _install(build: Building) -> BuildResult | None:
     if ended.ok:
         build.root.take_back(DEPENDENCY_DSC)
         return None
-    if (stopped := build.stopped(ended)) is not None:
-        return stopped
-    if apt.had_no_space(said):
-        return build.disk_is_full()
-    if apt.did_not_answer(said):
-        return build.end(BuildStatus.GIVENBACK, "an archive did not answer while build-dependencies were fetched")
     why = f"a build-dependency could not be installed: {ended}"
-    return build.end(BuildStatus.PACKAGEFAIL, why, cause=Cause.DEPENDENCY)
+    unanswered = "an archive did not answer while build-dependencies were fetched"
+    return build.apt_failed(ended, said, unanswered) or build.end(BuildStatus.PACKAGEFAIL, why, cause=Cause.DEPENDENCY)
 
 
 def _build_dep(build: Building, *, resolve: bool = False) -> tuple[str, ...]:
