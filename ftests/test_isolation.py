@@ -1,18 +1,11 @@
 """What a build cannot do, each tried by a program that would do it (shut_in.py)."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
-from harness import base_chroot
-from tools.account import build_account
-from tools.daemon import python_and_code
-from tools.places import Places, default_root
+from ftests.trial import run_trial
 
 pytestmark = pytest.mark.real
 
@@ -20,21 +13,7 @@ pytestmark = pytest.mark.real
 @pytest.fixture(scope="module")
 def found() -> dict[str, str]:
     """What came of each attempt."""
-    account, places = build_account(), Places(default_root()).make()
-    folder = account.make_directory(places.tests / f"shut-in-{os.getpid()}")
-    try:
-        python, code = python_and_code(account, places)
-        program = shutil.copy(Path(__file__).with_name("shut_in.py"), folder)
-        argv = [python, program, account.make_directory(folder / "buildd"), base_chroot()]
-        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(code), "HOME": str(folder)}
-        ended = subprocess.run(
-            account.command(argv), env=environment, cwd=folder, capture_output=True, text=True, check=False
-        )
-        assert ended.returncode == 0, ended.stderr
-        answers: dict[str, str] = json.loads(ended.stdout)
-        return answers
-    finally:
-        account.remove_tree(folder)
+    return run_trial("shut_in.py")
 
 
 def test_a_command_in_the_root_sees_the_root_only(found: dict[str, str]) -> None:

@@ -1,17 +1,8 @@
 """Packages may install what they like: it is kept, looked over and removed all the same (keeping.py)."""
 
-import json
-import os
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
 
-from harness import base_chroot
-from tools.account import build_account
-from tools.daemon import python_and_code
-from tools.places import Places, default_root
+from ftests.trial import run_trial
 
 pytestmark = pytest.mark.real
 
@@ -19,21 +10,7 @@ pytestmark = pytest.mark.real
 @pytest.fixture(scope="module")
 def found() -> dict[str, str]:
     """What came of it."""
-    account, places = build_account(), Places(default_root()).make()
-    folder = account.make_directory(places.tests / f"keeping-{os.getpid()}")
-    try:
-        python, code = python_and_code(account, places)
-        program = shutil.copy(Path(__file__).with_name("keeping.py"), folder)
-        argv = [python, program, account.make_directory(folder / "buildd"), base_chroot()]
-        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(code), "HOME": str(folder)}
-        ended = subprocess.run(
-            account.command(argv), env=environment, cwd=folder, capture_output=True, text=True, check=False
-        )
-        assert ended.returncode == 0, ended.stderr
-        answers: dict[str, str] = json.loads(ended.stdout)
-        return answers
-    finally:
-        account.remove_tree(folder)
+    return run_trial("keeping.py")
 
 
 def test_a_hostile_tree_becomes_a_layer(found: dict[str, str]) -> None:
