@@ -33,7 +33,7 @@ class OwnGroups:
             return cls()
         # Not that of cpu alone: a build would compete as one with each single process of all that runs here besides.
         above = [hierarchy.place for hierarchy in find("") if hierarchy.controllers != ("cpu",)]
-        for place in (left for parent in above for left in parent.glob(f"{_PREFIX}*")):
+        for place in (left for parent in above for left in parent.glob(f"{_PREFIX}[0-9]*-[0-9]*")):
             if not Path("/proc", place.name.removeprefix(_PREFIX).partition("-")[0]).exists():
                 _remove(place)
         taken = sum(1 for parent in above for _ in parent.glob(f"{_PREFIX}{os.getpid()}-*"))

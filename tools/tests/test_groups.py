@@ -39,6 +39,17 @@ def test_what_a_killed_test_left_is_removed() -> None:
     assert not [place for place in left if place.exists()]
 
 
+@needs_root
+def test_what_other_tests_use_stays() -> None:
+    """A machine that is booted (ftests/booted.py) has a group as well, and no process in its name."""
+    parents = {place.parent for place in _made_and_removed()}
+    others = [parent / "debfarm-test-0a1b2c3d" for parent in parents]
+    for place in others:
+        place.mkdir(exist_ok=True)
+    _made_and_removed()
+    assert [place.rmdir() for place in others if place.exists()] == [None] * len(others)
+
+
 def test_without_any_a_command_is_as_it_was() -> None:
     """As for who is not root."""
     assert OwnGroups().command(["true"]) == ["true"]
