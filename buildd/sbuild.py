@@ -28,10 +28,12 @@ kill -KILL -1 2>/dev/null
 exit $status
 """
 
-# Everything that would touch the root's packages is off: the build-dependencies are there already.
+# Everything that would touch the root's packages is off: the build-dependencies are there already. What sbuild calls as
+# schroot is a variable since 0.86, and was a key without one before.
 _CONFIGURATION = """\
 $chroot_mode = 'schroot';
-$conf->set('SCHROOT', {schroot});
+my $program = {schroot};
+eval '$schroot = $program' or $conf->set('SCHROOT', $program);
 $build_user = '{build_user}';
 $build_dep_resolver = 'null';
 $apt_update = 0;

@@ -77,7 +77,7 @@ def test_what_is_asked_for_beyond_the_usual() -> None:
 def test_text_cannot_leave_its_perl_string() -> None:
     """The configuration is a program; what goes into it is quoted."""
     text = sbuild.configuration("/it's/schroot", {"A": "it's \\ $x @y"}, 60)
-    assert "'SCHROOT', '/it\\'s/schroot'" in text
+    assert "$program = '/it\\'s/schroot';" in text
     assert "'A' => 'it\\'s \\\\ $x @y'" in text
 
 
