@@ -6,7 +6,7 @@ for it, and means what it means there (sbuild.py).
 
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from buildd.dpkg import BUILD_PATH, BUILD_USER
@@ -17,6 +17,8 @@ PROGRAM = "debfarm"
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/games"
 _INNER = 76  # Characters in a heading's frame.
+_TREE_NAME = b"<<PKGBUILDDIR>>"
+_ABOVE_TREE, _ABOVE_TREE_NAME = BUILD_PATH.lstrip("/").encode(), b"<<BUILDDIR>>"
 
 # Runs as root of the build's namespaces. What comes from the package runs as the build user, and what that leaves
 # running is ended before root looks at its files; nor does root follow a name that the package has made. $private has
@@ -29,6 +31,7 @@ subsection() { printf '\n+%s+\n| %-76s |\n+%s+\n\n' "$rule" "$1" "$rule"; }
 subsubsection() { printf '\n%s\n%s\n\n' "$1" "$(printf '%s' "$1" | tr '[:print:]' -)"; }
 report() { echo "$@" >>"$private/report"; }
 fail() { echo "E: $1"; exit 1; }
+listed() { as_user awk -v wanted="$1" '/^[^ ]/ { files = /^Files:/ } files && $5 ~ wanted { print $5 }' ./*.changes; }
 
 subsection "Build environment"
 echo "Kernel: $(uname -srv) $architecture ($(uname -m))"
@@ -79,6 +82,14 @@ report space "$(du -k -c -s "$tree" "$path"/*.*deb "$path"/*.buildinfo 2>/dev/nu
 subsubsection "Finished"
 [ $status = 0 ] || fail "Build failure (dpkg-buildpackage died)"
 echo "I: Built successfully"
+as_user cut -d ' ' -f 1 debian/files 2>/dev/null | while read -r file; do
+    if ! as_user test -f "../$file"; then
+        echo "E: Package claims to have built $file, but did not.  This is a bug in the packaging."
+    elif [ "$type" = any ] && [ "${file%_all.*deb}" != "$file" ]; then
+        echo "E: Package builds $file when binary-indep target is not called.  This is a bug in the packaging."
+        as_user rm -f "../$file"
+    fi
+done
 
 cd "$path" || fail "nothing is there"
 subsection "Changes"
@@ -87,19 +98,19 @@ for file in *.changes; do
     as_user cat "./$file"
 done
 subsection "Buildinfo"
-for file in *.buildinfo; do
+listed '[.]buildinfo$' | while read -r file; do
     as_user cat "./$file"
     echo
 done
 subsection "Package contents"
-for file in *.deb *.udeb; do
-    [ -f "$file" ] || continue
+listed '[.]u?deb$' | while read -r file; do
     subsubsection "$file"
     as_user dpkg-deb --info "./$file"
     echo
     as_user dpkg-deb --contents "./$file" | sort -k 6
     echo
 done
+subsection "Post Build"
 find . -maxdepth 1 -type f -exec chown 0:0 {} + -exec mv --target-directory "$private/results" {} +
 report stage
 """
@@ -126,6 +137,11 @@ class Job:
     environment: Mapping[str, str]  # What the build sees beside what every build sees.
 
     @property
+    def tree(self) -> str:
+        """Where the source is unpacked."""
+        return f"{BUILD_PATH}/{self.source}-{_without_revision(self.version)}"
+
+    @property
     def _facts(self) -> dict[str, str]:
         """What begins a log, and what its summary has, too."""
         facts = {
@@ -140,6 +156,30 @@ class Job:
             "Build Type": self.build_type,
         }
         return {name: value for name, value in facts.items() if value}
+
+
+class LogFilter:
+    """Passes on what a build writes, with names in place of the paths that it builds in, as in sbuild's logs."""
+
+    def __init__(self, job: Job, write: Callable[[bytes], None]) -> None:
+        self._write = write
+        self._path = job.tree.lstrip("/").encode()
+        self._held_back = b""  # A path may go on in the next piece.
+
+    def __call__(self, data: bytes) -> None:
+        data = (self._held_back + data).replace(self._path, _TREE_NAME)
+        ends = range(max(0, len(data) - len(self._path) + 1), len(data))
+        end = next((end for end in ends if self._path.startswith(data[end:])), len(data))
+        self._held_back = data[end:]
+        self._pass_on(data[:end])
+
+    def close(self) -> None:
+        """Pass on what is held back."""
+        self._pass_on(self._held_back)
+        self._held_back = b""
+
+    def _pass_on(self, data: bytes) -> None:
+        self._write(data.replace(_ABOVE_TREE, _ABOVE_TREE_NAME))
 
 
 @dataclass(frozen=True)
@@ -185,10 +225,11 @@ def script(job: Job, user_ids: str) -> str:
         "rule": "-" * (_INNER + 2),
         "private": f"/{PRIVATE}",
         "path": BUILD_PATH,
-        "tree": f"{BUILD_PATH}/{job.source}-{_without_revision(job.version)}",
+        "tree": job.tree,
         "user": BUILD_USER,
         "dsc": job.dsc,
         "version": job.version,
+        "type": job.build_type,
         "architecture": job.build_architecture,
         "toolchain": _TOOLCHAIN,
         "command": " ".join(["dpkg-buildpackage", *job.options]),
@@ -207,9 +248,14 @@ def opening(job: Job, version: str, host: str, now: float) -> str:
     title = f"{name} {date:>{max(0, _INNER - len(name) - 1)}}"
     rule = f"+{'=' * (len(title) + 2)}+"
     facts = "".join(f"{name}: {value}\n" for name, value in job._facts.items())
+    replaced = [(job.tree.lstrip("/"), _TREE_NAME), (_ABOVE_TREE.decode(), _ABOVE_TREE_NAME)]
+    notices = "".join(
+        f"I: NOTICE: Log filtering will replace '{path}' with '{name.decode()}'\n" for path, name in replaced
+    )
     return (
         f"{PROGRAM} {version} (package builder direct) on {host}\n\n{rule}\n| {title} |\n{rule}\n\n{facts}"
-        f"{_heading('Fetch source files')}{job.dsc} and what it names are here.\n"
+        f"{_heading('Fetch source files')}\nLocal sources\n-------------\n\n"
+        f"{job.dsc} and what it names are here.\n{notices}"
         f"{_heading('Install package build dependencies')}They are in place."
     )
 
@@ -262,7 +308,10 @@ def summary(job: Job, report: Report, took_s: float, now: float) -> str:
     disk = "no" if report.space_kib is None else f"{report.space_kib}k"
     finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
     rule = "-" * (_INNER + 4)
-    return f"{_heading('Summary')}{lines}{rule}\nFinished at {finished}\nBuild needed {needed}, {disk} disk space"
+    cleanup = f"{_heading('Cleanup')}All of it goes with the build.\n"
+    return (
+        f"{cleanup}{_heading('Summary')}{lines}{rule}\nFinished at {finished}\nBuild needed {needed}, {disk} disk space"
+    )
 
 
 def _heading(text: str) -> str:

@@ -81,7 +81,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ "$1" != /usr/bin/debconf-set-selections ] || exec cat >/dev/null
-export USER="$user" LOGNAME="$user"
+export PATH PWD="$directory" USER="$user" LOGNAME="$user"
 case $user in
     root) exec unshare --root "$root" --wd "$directory" -- "$@" ;;
     {user}) exec unshare --root "$root" --wd "$directory" --setuid {uid} --setgid {gid} -- "$@" ;;

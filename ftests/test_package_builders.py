@@ -13,20 +13,26 @@ from harness import base_chroot
 pytestmark = [pytest.mark.real, pytest.mark.parametrize("builder", ["sbuild", "direct"])]
 
 _FIELD = re.compile(r"^([A-Z][A-Za-z -]+): ", re.MULTILINE)
-_HEADING = re.compile(r"^\| (.{76}) \|$", re.MULTILINE)
-# Headings and fields that programs look for; what sbuild has besides says what it did not do.
-HEADINGS = [
-    *("Fetch source files", "Install package build dependencies", "Check architectures", "Build environment", "Build"),
-    *("Changes", "Buildinfo", "Package contents", "Summary"),
+# A line of 80 is no heading's.
+_HEADING = re.compile(r"^\| (.{76}) \|$|^(?=(.+)\n-{2,79}$)", re.MULTILINE)
+BEFORE = ["Fetch source files", "Local sources", "Install package build dependencies", "Check architectures"]
+BUILDING = [
+    *("Build environment", "Build", "Unpack source", "Check disk space", "User Environment", "dpkg-buildpackage"),
+    "Finished",
 ]
+
+
+def headings(log: str) -> list[str]:
+    """Those of a package builder's log, of both kinds, after its title."""
+    return [(first or second).strip() for first, second in _HEADING.findall(log.partition("\n=== build ===\n")[2])][1:]
 
 
 def test_a_log_and_its_summary(client: StockClient, tmp_path: Path, builder: str) -> None:
     """The headings, and every field of the summary, whichever builder writes them."""
     status, log = client.build("log", tiny_source(tmp_path), base_chroot(), package_builder=builder)
     assert status["build_status"] == "BuildStatus.OK", log[-4000:]
-    headings = [heading.strip() for heading in _HEADING.findall(log)]
-    assert [heading for heading in headings if heading in HEADINGS] == HEADINGS
+    results = ["Changes", "tiny_1.0_amd64.changes:", "Buildinfo", "Package contents", "tiny_1.0_amd64.deb"]
+    assert headings(log) == [*BEFORE, *BUILDING, *results, "Post Build", "Cleanup", "Summary"]
     summary = log.rpartition("| Summary ")[2]
     assert _FIELD.findall(summary) == sorted(
         [
@@ -81,6 +87,63 @@ def test_a_package_that_does_not_build(client: StockClient, tmp_path: Path, buil
     summary = log.rpartition("| Summary ")[2]
     assert "\nFail-Stage: build\n" in summary
     assert "\nStatus: attempted\n" in summary
+    assert headings(log) == [*BEFORE, *BUILDING, "Cleanup", "Summary"]
+
+
+def test_a_package_for_other_architectures(client: StockClient, tmp_path: Path, builder: str) -> None:
+    """It is not even tried."""
+    source = tiny_source(tmp_path)
+    source.write_text(source.read_text().replace("Architecture: any", "Architecture: hurd-any"))
+    status, log = client.build("elsewhere", source, base_chroot(), package_builder=builder)
+    assert status["build_status"] == "BuildStatus.PACKAGEFAIL"
+    assert headings(log) == [*BEFORE, "Cleanup", "Summary"]
+    summary = log.rpartition("| Summary ")[2]
+    assert "\nFail-Stage: arch-check\n" in summary
+    assert "\nStatus: skipped\n" in summary
+
+
+def test_packages_that_nobody_asked_for(client: StockClient, tmp_path: Path, builder: str) -> None:
+    """With packages for one architecture wanted, another is no result; what its maker did wrong is told."""
+    control = "Package: stray\\nVersion: 1\\nArchitecture: all\\nMaintainer: a <a@b>\\nDescription: x\\n"
+    make = (
+        f"mkdir -p x/DEBIAN; printf '{control}' >x/DEBIAN/control; dpkg-deb -b x ..; dpkg-deb -b x ../unlisted_all.deb"
+    )
+    source = tiny_source(tmp_path, build=f"{make}; dpkg-distaddfile stray_1_all.deb misc optional")
+    status, log = client.build("stray", source, base_chroot(), package_builder=builder, arch_indep=False)
+    assert sorted(status["filemap"]) == [
+        f"tiny_1.0_{client.architecture}.{end}" for end in ("buildinfo", "changes", "deb")
+    ]
+    wrong = (
+        "E: Package builds stray_1_all.deb when binary-indep target is not called.  This is a bug in the packaging.\n"
+    )
+    assert wrong in log
+    contents = log.partition("| Package contents ")[2]
+    assert "_all.deb" not in contents
+
+
+def test_a_result_that_nobody_asked_for(client: StockClient, tmp_path: Path, builder: str) -> None:
+    """A .changes that names a package for all architectures nevertheless names what is not there."""
+    look = "while [ ! -e ../tiny_1.0_amd64.changes ]; do sleep 0.01; done"
+    lie = "sed -i s/tiny_1.0_amd64.deb/tiny_1.0_all.deb/ ../tiny_1.0_amd64.changes debian/files"
+    source = tiny_source(
+        tmp_path, build=f"({look}; mv ../tiny_1.0_amd64.deb ../tiny_1.0_all.deb; {lie}) >/dev/null 2>&1 &"
+    )
+    status, log = client.build("lie", source, base_chroot(), package_builder=builder, arch_indep=False)
+    assert status["build_status"] == "BuildStatus.PACKAGEFAIL", log[-4000:]
+    assert not status["filemap"]
+
+
+def test_paths_in_a_log(client: StockClient, tmp_path: Path, builder: str) -> None:
+    """Names are in their place, in whatever pieces they are written; and none is the daemon's."""
+    look = "printf '/build/reproduc'; sleep 0.2; echo ible-path/tiny-1.0/x; pwd; cd ..; pwd; printf %s $$PWD/tiny-1."
+    _, log = client.build("paths", tiny_source(tmp_path, build=look), base_chroot(), package_builder=builder)
+    assert "\n/<<PKGBUILDDIR>>/x\n/<<PKGBUILDDIR>>\n/<<BUILDDIR>>\n/<<BUILDDIR>>/tiny-1." in log
+    notice = "I: NOTICE: Log filtering will replace 'build/reproducible-path/tiny-1.0' with '<<PKGBUILDDIR>>'\n"
+    assert notice in log
+    built = log.partition("\n| Build  ")[2].partition("\n| Cleanup ")[0]
+    assert "reproducible-path" not in built
+    assert "/builds/build-" not in built
+    assert "Use of uninitialized value" not in built
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,11 @@ async def _run(build: Building, job: direct.Job) -> direct.Report:
     entry = dpkg.changelog_entry(build.plan.dsc, build.plan.arguments, time.time())
     await build.host.in_thread(_lay_out, private, build.request.files, entry)
     script = ["sh", "-c", direct.script(job, build.user_ids)]
-    ended = await build.root.run(script, network=build.network, building=True)
+    output = direct.LogFilter(job, build.request.log.write)
+    try:
+        ended = await build.root.run(script, network=build.network, building=True, output=output)
+    finally:
+        output.close()
     if ended.limit is not None:
         raise LimitReached(ended)
     return direct.parse_report(_report(build))

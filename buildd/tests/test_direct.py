@@ -65,6 +65,12 @@ def test_a_summary_is_as_sbuild_writes_it() -> None:
     text = direct.summary(JOB, direct.Report("build", 3, 70), 3661, 0)
     assert text.splitlines()[1:] == [
         "+------------------------------------------------------------------------------+",
+        "| Cleanup                                                                      |",
+        "+------------------------------------------------------------------------------+",
+        "",
+        "All of it goes with the build.",
+        "",
+        "+------------------------------------------------------------------------------+",
         "| Summary                                                                      |",
         "+------------------------------------------------------------------------------+",
         "",
@@ -99,3 +105,27 @@ def test_the_opening_names_the_package() -> None:
     long = replace(JOB, version="1." + "0" * 90)
     frame, title, _ = direct.opening(long, "0.1", "here", 0).splitlines()[2:5]
     assert len(frame) == len(title)
+
+
+@pytest.mark.parametrize("size", range(1, 60))
+def test_paths_have_names_whatever_pieces_they_come_in(size: int) -> None:
+    """As sbuild's logs have them; what only begins like one is as it was written, in the end."""
+    job = replace(JOB, source="abuild", version="1-b-1")
+    said = (
+        b"in /build/reproducible-path/abuild-1-b/src\n/build/reproducible-path\nbuild/repro build/reproducible-path/ab"
+    )
+    written: list[bytes] = []
+    output = direct.LogFilter(job, written.append)
+    for start in range(0, len(said), size):
+        output(said[start : start + size])
+    output.close()
+    assert b"".join(written) == b"in /<<PKGBUILDDIR>>/src\n/<<BUILDDIR>>\nbuild/repro <<BUILDDIR>>/ab"
+
+
+def test_nothing_waits_that_is_no_path() -> None:
+    """A log is read while it is written, a line that is not complete as well."""
+    written: list[bytes] = []
+    output = direct.LogFilter(JOB, written.append)
+    output(b"checking for a b")
+    output(b"rain... ")
+    assert written == [b"checking for a ", b"brain... "]
