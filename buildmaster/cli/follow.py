@@ -1,5 +1,6 @@
 """Following builds to their end: a live view on a terminal, a line per change elsewhere."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 0.5
 TAIL_BYTES = 8192
 TAIL_LINES = 12
+_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,8 @@ class Lines:
         """Say what changed."""
         for sight in sights:
             build = sight.build
-            # A waiting build's reason counts its seconds: only the first is said.
-            change = (build.state, build.builder or "", "" if build.state == BuildState.NEEDS_BUILD else sight.doing)
+            # What keeps a waiting build may count its seconds.
+            change = (build.state, build.builder or "", _NUMBER.sub("", sight.doing))
             if self._last.get(build.id) == change:
                 continue
             self._last[build.id] = change

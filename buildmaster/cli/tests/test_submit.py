@@ -149,3 +149,13 @@ def test_lines_do_not_repeat(ready: Cli, farm: Farm, dsc: Path) -> None:
         "build 1 needs-build: no builder for amd64",
         "build 1 cancelled: cancelled by hand",
     ]
+
+
+def test_lines_say_what_keeps_a_build_now(ready: Cli, farm: Farm, dsc: Path) -> None:
+    """Who waits hears that the last builder was taken out of service."""
+    ready("add-builder", "http://127.0.0.1:1", "--name", "local", "--offline", "--architecture", "amd64")
+    ready("submit", dsc)
+    meanwhile = Meanwhile(lambda: ready("disable-builder", "local"), lambda: ready("cancel", 1))
+    said: list[str] = []
+    follow(farm, [1], Lines(said.append), sleep=meanwhile)
+    assert "needs-build: every builder for amd64 is disabled" in said[1]
