@@ -92,13 +92,6 @@ def test_they_are_three_for_every_architecture(packages: dict[str, Path]) -> Non
     assert "sqlalchemy" not in fields["python3-debfarm"]["Depends"] + fields["debfarm-buildd"]["Depends"]
 
 
-# A machine's first build did not end, the last time that this was tried, and nothing told why: to be looked into.
-booted = pytest.mark.skipif(
-    "DEBFARM_BOOTED" not in os.environ, reason="takes DEBFARM_BOOTED=1, until it is known to end"
-)
-
-
-@booted
 def test_a_new_debian_13_machine_builds_hello(packages: dict[str, Path], tmp_path: Path) -> None:
     """Daemon and master from the packages, as their own users under systemd, build hello; it runs."""
     with new_machine("trixie", tmp_path, packages, *packages) as system:
@@ -111,7 +104,6 @@ def test_a_new_debian_13_machine_builds_hello(packages: dict[str, Path], tmp_pat
         _check_purge(system)
 
 
-@booted
 def test_the_daemon_builds_on_debian_12(packages: dict[str, Path], tmp_path: Path) -> None:
     """The daemon's package runs on what Debian 12 has, and builds for a plain client; killed, it comes back."""
     with new_machine("bookworm", tmp_path, packages, "python3-debfarm", "debfarm-buildd") as system:
