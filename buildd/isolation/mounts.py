@@ -29,7 +29,7 @@ _HOST = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")  # Programs an
 _HOST_ETC = (
     *("alternatives", "debian_version", "devscripts.conf", "dpkg", "environment", "group", "host.conf", "hosts"),
     *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "localtime", "login.defs", "nsswitch.conf"),
-    *("os-release", "passwd", "perl", "python3", "sbuild", "schroot", "services", "shells", "timezone"),
+    *("os-release", "passwd", "perl", "python3", "sbuild", "services", "shells", "timezone"),
 )
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -129,7 +129,7 @@ def mount_proc(proc: str) -> None:
 def show_host(setup: Setup) -> str:
     """Make a view of the host that has its programs and the root, but nobody's files and nothing of other builds.
 
-    sbuild and schroot only chroot, which root of the namespace can leave: there must be nothing to find outside.
+    sbuild only chroots, which root of the namespace can leave: there must be nothing to find outside.
     """
     view = setup.view
     _mount("view", view, "tmpfs", _NOSUID | _NODEV, "mode=755,size=256m")  # Memory as well.
@@ -139,7 +139,7 @@ def show_host(setup: Setup) -> str:
         elif os.path.isdir(f"/{name}"):
             os.mkdir(f"{view}/{name}")
             _show(f"/{name}", f"{view}/{name}", setup)
-    for name in ("etc", "proc", "dev", "tmp", "run", "var/tmp", "var/lib/schroot"):
+    for name in ("etc", "proc", "dev", "tmp", "run", "var/tmp"):
         os.makedirs(f"{view}/{name}")
     for name in _HOST_ETC:
         if os.path.islink(f"/etc/{name}"):
