@@ -80,7 +80,7 @@ class HostileArchive:
         handler = functools.partial(_Redirecting, self, directory=str(self._folder))
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.port = self._server.server_port
-        self._add("fakeroot", {"usr/bin/fakeroot": (b'#!/bin/sh\nexec "$@"\n', 0o755)})
+        self.add("fakeroot", {"usr/bin/fakeroot": (b'#!/bin/sh\nexec "$@"\n', 0o755)})
         threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
 
     @property
@@ -103,9 +103,9 @@ class HostileArchive:
         }
         for name in ("chown", "find", "date"):
             files[f"{_HOME}/wrapper-{name}"] = (f"#!/bin/sh\nNAME={name}\n{_AS_ROOT}".encode(), 0o755)
-        self._add(HOSTILE, files)
+        self.add(HOSTILE, files)
 
-    def _add(self, name: str, files: Mapping[str, tuple[bytes, int]]) -> None:
+    def add(self, name: str, files: Mapping[str, tuple[bytes, int]]) -> None:
         """Publish a package: content and mode of its files, and of what dpkg is told of it."""
         tree, archive = self._folder / "tree", self._folder / "archive"
         for path, (content, mode) in {"DEBIAN/control": (_CONTROL.format(name=name).encode(), 0o644), **files}.items():

@@ -120,7 +120,11 @@ async def _build(build: Building) -> BuildResult | None:
         verdict = await _package_builder(build).build(build)
     except LimitReached as exc:
         return build.stopped(exc.ended)
-    return None if verdict.status is BuildStatus.OK else build.end(verdict.status, verdict.reason)
+    if verdict.status is BuildStatus.OK:
+        return None
+    if verdict.status is not BuildStatus.PACKAGEFAIL and (damage := await dependencies.look_for_damage(build)):
+        return damage
+    return build.end(verdict.status, verdict.reason)
 
 
 async def _gather(build: Building) -> BuildResult:

@@ -6,7 +6,7 @@ from buildd import apt, depwait, dpkg
 from buildd.isolation.layers import layer_key, layer_note
 from buildd.managers.base import BuildResult
 from buildd.managers.building import Building, Kept
-from buildd.managers.rootfiles import DEPENDENCY_DSC
+from buildd.managers.rootfiles import DEPENDENCY_DSC, FIT
 from buildd.protocol import BuildStatus, Cause
 from buildd.relations import show_relations
 
@@ -31,6 +31,22 @@ async def install(build: Building) -> BuildResult | None:
         description = f"{len(packages)} packages, first for {build.plan.dsc.source}"
         await build.keep(key, layer_note("installed", build.prepared.state, description))
     return None
+
+
+async def look_for_damage(build: Building) -> BuildResult | None:
+    """See whether a chroot that no package could be built in has been fit before its build-dependencies came.
+
+    Their scripts are root there, and whoever wrote them must not have builders take themselves for broken.
+    """
+    build.open(*build.below)
+    said = Kept(None)
+    ended = await build.root.run(["sh", "-c", FIT, "as prepared"], network=None, building=True, output=said)
+    if (stopped := build.stopped(ended)) is not None:
+        return stopped
+    if said.text() == f"{build.plan.arguments.arch_tag} {build.user_ids}\n":
+        return None
+    why = "a build-dependency has made the chroot unfit for any build"
+    return build.end(BuildStatus.PACKAGEFAIL, why, cause=Cause.DEPENDENCY)
 
 
 async def _resolve(build: Building) -> Sequence[str] | BuildResult:

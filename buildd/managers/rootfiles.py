@@ -4,13 +4,16 @@ import io
 import tarfile
 
 from buildd import apt
-from buildd.dpkg import BUILD_USER
+from buildd.direct import PRIVATE
+from buildd.dpkg import BUILD_PATH, BUILD_USER
 from buildd.managers.plan import Plan
 from buildd.sbuild import WRAPPER, WRAPPER_SCRIPT
 
 # Beside them, at the top of the root: names that no package has.
 DEPENDENCY_DSC = "build-dependencies.dsc"  # What apt-get build-dep is given.
 CURRENTLY_BUILDING = "CurrentlyBuilding"
+
+_TELL_FITNESS = f'echo "$(dpkg --print-architecture) $(id -u {BUILD_USER}):$(id -g {BUILD_USER})"'
 
 # Runs inside, as the build's root, with the files as a tar archive on standard input; "$1" is "replace" when they bring
 # a sources.list; "$2" may be an architecture to have packages of, too. Prints "ARCHITECTURE UID:GID". What it removes
@@ -36,7 +39,15 @@ if command -v debconf-set-selections >/dev/null; then
     echo 'man-db man-db/auto-update boolean false' | debconf-set-selections || :
 fi
 [ -z "$2" ] || dpkg --add-architecture "$2"
-echo "$(dpkg --print-architecture) $(id -u {BUILD_USER}):$(id -g {BUILD_USER})" >&3
+{_TELL_FITNESS} >&3
+"""
+
+# Prints what PREPARE has printed, where nothing is in the way of a package builder, either.
+FIT = f"""
+for path in {BUILD_PATH} /{PRIVATE}; do
+    [ ! -e "$path" ] && [ ! -L "$path" ] || exit
+done
+{_TELL_FITNESS}
 """
 
 _PROGRAMS = {

@@ -33,6 +33,8 @@ FAILED = Exit(100, None, None)
 TOO_LONG = Exit(None, 9, Limit.WALL_TIME)
 PREPARED = Answer(words="amd64 2001:2001\n")
 RESOLVE = "Archives=/nowhere build-dep"
+NO_SBUILD = {"sbuild --dist": Answer(Exit(1, None, None))}
+DPKG_BEGINS = "debfarm: dpkg begins"
 UNINSTALLABLE = {"-q --print-uris": Answer(FAILED)}
 
 
@@ -226,6 +228,46 @@ def test_a_limit_while_the_chroot_is_asked(tmp_path: Path) -> None:
     """It ends the build, whatever the chroot had to say."""
     result = build(tmp_path, {"update --print-uris": Answer(TOO_LONG)})
     assert (result.status, result.cause) == (BuildStatus.PACKAGEFAIL, Cause.TIME)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "E: Failed to fetch http://h/x.deb  503  Service Unavailable [IP: 127.0.0.1 80]\n",
+        "Err:1 http://h/x.deb\n  Could not connect to h:80 (127.0.0.1), connection timed out\n",
+        "E: You don't have enough free space in /var/cache/apt/archives/.\n",
+        "dpkg: error: cannot write: No space left on device\n",
+        "W: Some index files failed to download. They have been ignored.\n",
+        "E: Sub-process dpkg was killed\nKilled\nFail-Stage: chroot-arch\nStatus: failed\n",
+    ],
+)
+def test_what_a_build_dependency_prints_blames_nobody_else(tmp_path: Path, words: str) -> None:
+    """Its scripts run when dpkg has begun, and can say what apt says."""
+    install = {"pkgcache= build-dep": Answer(FAILED, f"Fetched 1 kB\n{DPKG_BEGINS}\n{words}E: Sub-process failed\n")}
+    result = build(tmp_path, install)
+    assert (result.status, result.cause) == (BuildStatus.PACKAGEFAIL, Cause.DEPENDENCY)
+    upgraded = build(tmp_path / "upgraded", {"dist-upgrade": Answer(words=f"{DPKG_BEGINS}\n{words}"), **NO_SBUILD})
+    assert upgraded.reason.startswith("sbuild ended")  # Only then.
+
+
+@pytest.mark.parametrize(
+    ("fit", "status", "cause"),
+    [
+        (PREPARED, BuildStatus.BUILDERFAIL, None),
+        (Answer(words="amd64 0:0\n"), BuildStatus.PACKAGEFAIL, Cause.DEPENDENCY),
+        (Answer(Exit(127, None, None)), BuildStatus.PACKAGEFAIL, Cause.DEPENDENCY),
+        (Answer(TOO_LONG, "amd64 2001:2001\n"), BuildStatus.PACKAGEFAIL, Cause.TIME),
+        (Answer(Exit(None, 9, Limit.LOG_ERROR)), BuildStatus.BUILDERFAIL, Cause.BUILDER),
+    ],
+    ids=["fit", "other users", "no shell", "hangs", "cannot be told"],
+)
+@pytest.mark.parametrize("package_builder", ["sbuild", "direct"])
+def test_a_chroot_that_a_build_dependency_broke(
+    tmp_path: Path, package_builder: str, fit: Answer, status: BuildStatus, cause: Cause | None
+) -> None:
+    """It was fit before: neither chroot nor builder are to blame."""
+    result = build(tmp_path, {"as prepared": fit, **NO_SBUILD}, package_builder=package_builder)
+    assert (result.status, result.cause) == (status, cause)
 
 
 def test_credentials_are_there_for_apt_alone(tmp_path: Path) -> None:

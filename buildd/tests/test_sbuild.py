@@ -20,6 +20,7 @@ SUMMARY = (
         (2, "build", "attempted", BuildStatus.PACKAGEFAIL),
         (1, "arch-check", "skipped", BuildStatus.PACKAGEFAIL),
         (1, "unpack", "failed", BuildStatus.PACKAGEFAIL),
+        (1, "hack-binNMU", "failed", BuildStatus.PACKAGEFAIL),  # There is no changelog.
         (1, "chroot-arch", "failed", BuildStatus.CHROOTFAIL),
         (1, "create-session", "failed", BuildStatus.CHROOTFAIL),
         (1, "init", "failed", BuildStatus.BUILDERFAIL),
