@@ -58,8 +58,8 @@ $build_environment = {{ {environment} }};
 # What sbuild calls in place of schroot, with the options that it gives it, about sixty times a build. schroot itself
 # reads its configuration, asks PAM and looks up a session each time, where there are one root and two users to choose.
 # Each call takes 2.5 ms of processor; in sbuild's autopkgtest mode it would be 8 (env, runuser, sh), in its sudo mode 7
-# (su). debconf is not told anything: nothing is configured any more, and it takes a quarter of a second. PATH is what the
-# shell has when nobody gives it one.
+# (su). debconf is not told anything: nothing is configured any more, and it takes a quarter of a second. PATH is
+# what the shell has when nobody gives it one.
 _SCHROOT = """\
 #!/bin/sh
 root={root} directory=/ user=root
