@@ -19,7 +19,6 @@ from twisted.web.server import Site
 from twisted.web.static import Data
 
 from buildd.buildlog import BuildLog
-from buildd.isolation import IsolationFailure
 from buildd.isolation.namespaces import ENVIRONMENT, NAMESPACE, Namespaces
 from buildd.isolation.unshare import UnshareIsolation
 from buildd.process import Children
@@ -59,12 +58,12 @@ async def main(reactor: Any, directory: str, tarball: str) -> None:
     base = await isolation.unpack(Path(tarball), sha1, children)
     root = isolation.open([base], place / "builds" / "one" / "root-1", children)
 
-    async def said(*argv: str, network: Reach | None = None, building: bool = False, **beside: Any) -> str:
+    async def said(*argv: str, network: Reach | None = None, **beside: Any) -> str:
         before = log.size
         if beside:
             await root.run_beside(argv, **{"env": {}, "cwd": Path("/"), "visible": [], "network": network, **beside})
         else:
-            await root.run(argv, network=network, building=building, output=log.write)
+            await root.run(argv, network=network, output=log.write)
         return log.tail(log.size - before).decode() if log.size > before else ""
 
     found = {"inside": await said("sh", "-c", "ls -A /mnt; ls -d /proc/[0-9]*; id -u; cat /proc/net/dev | wc -l")}
@@ -85,7 +84,11 @@ async def main(reactor: Any, directory: str, tarball: str) -> None:
     found["room"] = await said(*room, visible=[])
     found |= await _privileges(said, namespaces)
     found |= await _network(reactor, said)
-    found |= await _binds(place, said)
+    found["host name"] = await said("hostname", visible=[])
+    visible = place / "builds/one/visible"
+    visible.mkdir()
+    await said("touch", str(visible / "written"), visible=[visible])
+    found["visible"] = str((visible / "written").exists())
     found["lost kills"] = str(await _lost_kills(reactor, children))
     await isolation.remove(place / "builds" / "one")
     found["left"] = " ".join(path.name for path in (place / "builds").iterdir())
@@ -111,8 +114,7 @@ async def _privileges(said: Any, namespaces: Namespaces) -> dict[str, str]:
     found = {}
     for name, script in tried.items():
         found[f"{name}, outside"] = (await namespaces.run(["sh", "-c", f"{{ {script}; }} 2>&1 || true"])).decode()
-        found[f"{name}, preparing"] = await said("sh", "-c", script)
-        found[f"{name}, building"] = await said("sh", "-c", script, building=True)
+        found[f"{name}, inside"] = await said("sh", "-c", script)
         found[f"{name}, beside"] = await said("sh", "-c", script, visible=[])
     return found
 
@@ -142,19 +144,6 @@ async def _network(reactor: Any, said: Any) -> dict[str, str]:
     }
 
 
-async def _binds(place: Path, said: Any) -> dict[str, str]:
-    """What is shown at another place, and what cannot be."""
-    (place / "builds/one/passwd").write_text("somebody:*:7:7::/:\n")
-    (place / "builds/one/home/x").mkdir(parents=True)
-    shown = {Path("/etc/passwd"): place / "builds/one/passwd", Path("/build/home"): place / "builds/one/home"}
-    found = {"binds": await said("sh", "-c", "cat /etc/passwd; ls /build/home; hostname", binds=shown)}
-    try:
-        await said("true", binds={Path("/etc/alternatives/awk"): place / "builds/one/passwd"})
-    except IsolationFailure as exc:
-        found["bind on a link"] = str(exc)
-    return found
-
-
 async def _signals(said: Any, namespaces: Namespaces) -> dict[str, int]:
     """How often this process hears a signal that is sent to "all of my process group"."""
     heard: list[int] = []
@@ -164,7 +153,7 @@ async def _signals(said: Any, namespaces: Namespaces) -> dict[str, int]:
     await namespaces.run(signal_group)
     times["outside"] = len(heard)
     await said(*signal_group)
-    times["preparing"] = len(heard) - sum(times.values())
+    times["inside"] = len(heard) - sum(times.values())
     await said(*signal_group, visible=[])
     times["beside"] = len(heard) - sum(times.values())
     return times

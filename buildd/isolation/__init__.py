@@ -82,14 +82,12 @@ class Root(Protocol):
         argv: Sequence[str],
         *,
         network: Reach | None,
-        building: bool = False,
         stdin: bytes = b"",
         output: Callable[[bytes], None] | None = None,
     ) -> Exit:
         """Run a command inside, as the root user of the build. Nothing that it starts outlives it.
 
         :param network: what it may reach, by the proxy at enter.PROXY; None: nothing but itself.
-        :param building: it runs the package's own code, and gets the stricter filter (seccomp.py).
         :param output: takes its standard output; None: the build's log.
         """
         ...
@@ -101,15 +99,12 @@ class Root(Protocol):
         env: Mapping[str, str],
         cwd: Path,
         visible: Sequence[Path],
-        binds: Mapping[Path, Path] | None = None,
         network: Reach | None = None,
     ) -> Exit:
         """Run a host's command beside the root, as the root user of the build, to build the package.
 
         :param visible: the directories that it sees, where they are, besides the root and the host's programs and
             libraries (/usr, /etc and what belongs to them). It may write there.
-        :param binds: what else it sees, at other paths: the path there to the file or directory here. It may write
-            there, too. A path in /usr or /etc must be there already.
         :param network: see `run`.
         """
         ...

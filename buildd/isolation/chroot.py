@@ -9,14 +9,13 @@ are the host's programs that a build sees.
 import os
 
 from buildd.isolation import IsolationFailure
-from buildd.isolation.layered import LayeredIsolation, Way
-from buildd.isolation.mounted import MountedRoot
+from buildd.isolation.layered import LayeredIsolation
+from buildd.isolation.mounted import Way
 from buildd.isolation.namespaces import NAMESPACE_OF_ROOT
 
 CHROOT = Way(
     namespace=NAMESPACE_OF_ROOT,
     settings=("privileged=yes",),
-    root=MountedRoot,
     programs=("setpriv", "unshare", "tar", "sbuild"),
     advice="It takes overlayfs, and a daemon that may mount: in a container, one that has CAP_SYS_ADMIN",
 )

@@ -10,7 +10,6 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 from buildd.buildlog import BuildLog
@@ -18,7 +17,7 @@ from buildd.disk_use import COUNT, Usage, parse_usage
 from buildd.isolation import IsolationFailure, Proxy, Root
 from buildd.isolation.bases import Bases
 from buildd.isolation.layers import Budget, Layer, LayerKey, Layers
-from buildd.isolation.mounted import Entry, MountedRoot
+from buildd.isolation.mounted import Entry, MountedRoot, Way
 from buildd.isolation.namespaces import ENVIRONMENT, Namespaces
 from buildd.process import Children, Reactor, end_leftovers
 from buildd.protocol import Sha1
@@ -26,22 +25,6 @@ from buildd.protocol import Sha1
 _LAYERS_MAX = 24  # On top of each other.
 _LAYERS_PATHS_MAX = 3000  # Bytes. mount(2) takes 4096 bytes of options; there are two more paths in them.
 _PROBE_S = 60.0
-
-
-@dataclass(frozen=True)
-class Way:
-    """How one of them shuts builds in."""
-
-    namespace: tuple[str, ...]  # The beginning of a command line that makes the namespaces.
-    settings: tuple[str, ...]  # For enter.py.
-    root: type[MountedRoot]
-    programs: tuple[str, ...]  # That must be here.
-    advice: str  # What to do where it does not work.
-    # A command that fails where no namespaces can be made. (unshare --map-auto would leave a child of its own waiting
-    # there for ever, and who reads its output with that.)
-    trial: tuple[str, ...] = ("true",)
-    missing_command: int = 127  # The exit status where a command is not in the root.
-    beside: bool = True  # Commands can run beside a root.
 
 
 class LayeredIsolation:
@@ -63,17 +46,16 @@ class LayeredIsolation:
         :param budget: how much they may take.
         :param proxy: for what may reach the network.
         """
-        from buildd.isolation.seccomp import filters  # noqa: PLC0415  It takes a library that the doctor looks for.
+        from buildd.isolation.seccomp import program  # noqa: PLC0415  It takes a library that the doctor looks for.
 
-        way = self.way
         self._directory = directory
         self._reactor = reactor
         self._scratch = directory / "scratch"
         self._scratch.mkdir(mode=0o755, exist_ok=True)
-        self._namespaces = Namespaces(self._scratch, reactor, way.namespace)
+        self._namespaces = Namespaces(self._scratch, reactor, self.way.namespace)
         self.layers = Layers(layers or directory / "layers", self._namespaces, reactor, budget or Budget())
         self.layers.directory.chmod(0o700)  # Setuid programs of builds are this user's there, or root's.
-        self._entry = Entry([*way.namespace, "--net"], reactor, proxy, filters(), way.settings)
+        self._entry = Entry(self.way, reactor, proxy, program())
         self._bases = Bases(self.layers, self._namespaces)
 
     async def unpack(self, tarball: Path, sha1: Sha1, children: Children) -> Layer:
@@ -85,7 +67,7 @@ class LayeredIsolation:
         if len(layers) > _LAYERS_MAX or sum(len(str(layer.tree)) + 1 for layer in layers) > _LAYERS_PATHS_MAX:
             what = f"{len(layers)} layers in {self.layers.directory} cannot be mounted together"
             raise IsolationFailure(f"{what}: choose a directory with a shorter path ([builder] layers)")
-        return self.way.root(self._entry, [layer.tree for layer in layers], directory, children)
+        return MountedRoot(self._entry, [layer.tree for layer in layers], directory, children)
 
     async def find(self, key: LayerKey) -> Layer | None:
         """See Isolation.find."""
@@ -160,7 +142,7 @@ class LayeredIsolation:
         try:
             (scratch / "empty").mkdir()
             children = Children(self._reactor, log, _PROBE_S, _PROBE_S)
-            root = self.way.root(self._entry, [scratch / "empty"], scratch / "root", children)
+            root = MountedRoot(self._entry, [scratch / "empty"], scratch / "root", children)
             inside = await root.run(["true"], network=None)  # There is no such program in an empty root.
             works = inside.code == self.way.missing_command
             if works and self.way.beside:

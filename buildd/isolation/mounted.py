@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from buildd.isolation import IsolationFailure, Proxy
 from buildd.isolation.enter import CONTROL, FILTER
@@ -13,21 +13,38 @@ from buildd.isolation.namespaces import ENVIRONMENT
 from buildd.process import Children, Exit
 from buildd.reach import Reach
 
-if TYPE_CHECKING:
-    from buildd.isolation.seccomp import Filters  # It takes a library that the doctor looks for.
-
 _ENTER = Path(__file__).with_name("enter.py")
+
+
+def _as_it_is(root: Path) -> Sequence[str]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a backend shuts builds in."""
+
+    namespace: tuple[str, ...]  # The beginning of a command line that makes the namespaces.
+    settings: tuple[str, ...]  # For enter.py, see mounts.Setup.
+    programs: tuple[str, ...]  # That must be here.
+    advice: str  # What to do where it does not work.
+    # A command that fails where no namespaces can be made. (unshare --map-auto would leave a child of its own waiting
+    # there for ever, and who reads its output with that.)
+    trial: tuple[str, ...] = ("true",)
+    inside: Callable[[Path], Sequence[str]] = _as_it_is  # What enter.py runs to run a command in that root.
+    environment: Mapping[str, str] = field(default_factory=lambda: ENVIRONMENT)  # Of that.
+    missing_command: int = 127  # The exit status where a command is not in the root.
+    beside: bool = True  # Commands can run beside a root.
 
 
 @dataclass(frozen=True)
 class Entry:
     """How the commands of all builds enter their roots."""
 
-    namespace: Sequence[str]  # The beginning of the command line, which makes the namespaces.
+    way: Way
     reactor: Any
     proxy: Proxy | None
-    filters: "Filters"
-    settings: Sequence[str] = ()  # More of enter.Setup.
+    filter: int  # The file that holds the filter of system calls, see seccomp.program.
 
 
 class MountedRoot:
@@ -65,14 +82,13 @@ class MountedRoot:
         argv: Sequence[str],
         *,
         network: Reach | None,
-        building: bool = False,
         stdin: bytes = b"",
         output: Callable[[bytes], None] | None = None,
     ) -> Exit:
         """See Root.run."""
-        filtered = self._entry.filters.building if building else self._entry.filters.always
-        more = {"env": ENVIRONMENT, "stdin": stdin, "output": output}
-        return await self._run(["cwd=/"], argv, network, filtered, **more)
+        way = self._entry.way
+        command = [*way.inside(self.path), *argv]
+        return await self._run(["cwd=/"], command, network, env=way.environment, stdin=stdin, output=output)
 
     async def run_beside(
         self,
@@ -81,27 +97,29 @@ class MountedRoot:
         env: Mapping[str, str],
         cwd: Path,
         visible: Sequence[Path],
-        binds: Mapping[Path, Path] | None = None,
         network: Reach | None = None,
     ) -> Exit:
-        """See Root.run_beside."""
-        shown = {**{path: path for path in visible}, **(binds or {})}
-        settings = [f"view={self._view}", *(f"bind={path}={source}" for path, source in shown.items()), f"cwd={cwd}"]
-        return await self._run(settings, argv, network, self._entry.filters.building, env=ENVIRONMENT | dict(env))
+        """See Root.run_beside.
 
-    async def _run(
-        self, settings: Sequence[str], argv: Sequence[str], network: Reach | None, filtered: int, **more: Any
-    ) -> Exit:
+        :raises IsolationFailure: also where nothing can.
+        """
+        if not self._entry.way.beside:
+            raise IsolationFailure(f"nothing runs beside a container, as {argv[0]} would have to")
+        settings = [f"view={self._view}", *(f"visible={path}" for path in visible), f"cwd={cwd}"]
+        return await self._run(settings, argv, network, env=ENVIRONMENT | dict(env))
+
+    async def _run(self, settings: Sequence[str], argv: Sequence[str], network: Reach | None, **more: Any) -> Exit:
         """Run a command by enter.py; `more` is for Children.run.
 
         :raises IsolationFailure: it was not as far as the command.
         """
-        entry = self._entry
+        way, reactor = self._entry.way, self._entry.reactor
         proxied = [] if network is None else ["proxied=yes"]
-        program = [sys.executable, "-I", "-S", str(_ENTER), *self._overlay, *entry.settings, *settings, *proxied, "--"]
-        with handover(entry.reactor, None if network is None else self._serve(network)) as talk:
-            inherited = {CONTROL: talk.theirs, FILTER: filtered}
-            ended = await self._children.run([*entry.namespace, *program, *argv], cwd=Path("/"), fds=inherited, **more)
+        program = [sys.executable, "-I", "-S", str(_ENTER), *self._overlay, *way.settings, *settings, *proxied, "--"]
+        with handover(reactor, None if network is None else self._serve(network)) as talk:
+            command = [*way.namespace, "--net", *program, *argv]
+            inherited = {CONTROL: talk.theirs, FILTER: self._entry.filter}
+            ended = await self._children.run(command, cwd=Path("/"), fds=inherited, **more)
             talk.doRead()
         if talk.failure:
             raise IsolationFailure(f"the root of the build could not be set up: {talk.failure}")

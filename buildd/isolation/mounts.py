@@ -49,8 +49,7 @@ class Setup:
         self.work = given["work"][0]
         self.proxied = "proxied" in given  # The daemon is to serve a proxy.
         self.view = given.get("view", [""])[0]  # "": the command is run in the root. Else an empty directory, to ...
-        # ... show it the host at, where it sees _HOST and the root, and at each of these paths what is at another.
-        self.binds = [bind.partition("=")[::2] for bind in given.get("bind", [])]
+        self.visible = given.get("visible", [])  # ... show it the host at: _HOST, the root, and these directories.
         self.privileged = "privileged" in given  # Root here is root of the machine.
         self.container = "container" in given  # The command makes a container of the root, by itself.
         self.cwd = given["cwd"][0]  # Where the command begins, as it sees it.
@@ -133,26 +132,16 @@ def show_host(setup: Setup) -> str:
     """
     view = setup.view
     _mount("view", view, "tmpfs", _NOSUID | _NODEV, "mode=755,size=256m")  # Memory as well.
-    for name in _HOST:
-        if os.path.islink(f"/{name}"):
-            os.symlink(os.readlink(f"/{name}"), f"{view}/{name}")
-        elif os.path.isdir(f"/{name}"):
-            os.mkdir(f"{view}/{name}")
-            _show(f"/{name}", f"{view}/{name}", setup)
     for name in ("etc", "proc", "dev", "tmp", "run", "var/tmp"):
         os.makedirs(f"{view}/{name}")
-    for name in _HOST_ETC:
-        if os.path.islink(f"/etc/{name}"):
-            os.symlink(os.readlink(f"/etc/{name}"), f"{view}/etc/{name}")
-        elif os.path.exists(f"/etc/{name}"):
-            _make_room(f"{view}/etc/{name}", os.path.isdir(f"/etc/{name}"))
-            _show(f"/etc/{name}", f"{view}/etc/{name}", setup)
+    for path in (*(f"/{name}" for name in _HOST), *(f"/etc/{name}" for name in _HOST_ETC)):
+        _show(path, setup)
     for name in ("tmp", "var/tmp"):
         os.chmod(f"{view}/{name}", 0o1777)
     mount_proc(f"{view}/proc")
-    for path, source in ((setup.root, setup.root), *setup.binds):
-        _make_room(view + path, os.path.isdir(source))
-        _bind(source, view + path)
+    for path in (setup.root, *setup.visible):
+        os.makedirs(view + path, exist_ok=True)
+        _bind(path, view + path)
     _bind(f"{setup.root}/dev", f"{view}/dev")
     return view
 
@@ -227,12 +216,22 @@ def _bind_read_only(source: str, target: str) -> None:
     _mount("", target, "", _BIND | _REMOUNT | _RDONLY | _NOSUID | _NODEV)
 
 
-def _show(source: str, target: str, setup: Setup) -> None:
-    """Show what is of the host, and not to be changed, whoever owns it."""
+def _show(path: str, setup: Setup) -> None:
+    """Show in the view what is of the host, and not to be changed, whoever owns it. Not there is fine."""
+    target = setup.view + path
+    if os.path.islink(path):
+        os.symlink(os.readlink(path), target)
+        return
+    if not os.path.exists(path):
+        return
+    if os.path.isdir(path):
+        os.mkdir(target)
+    else:
+        _touch(target)
     if setup.privileged:
-        _bind_read_only(source, target)
+        _bind_read_only(path, target)
     else:  # Where something is mounted below it, it cannot be shown without that.
-        _bind(source, target)
+        _bind(path, target)
         _make_read_only(target)
 
 
@@ -242,17 +241,6 @@ def _make_real_directory(path: str) -> None:
         if os.path.lexists(path):
             os.unlink(path)
         os.mkdir(path, 0o755)
-
-
-def _make_room(path: str, for_directory: bool) -> None:
-    """Make something to mount on, where there is nothing."""
-    if os.path.islink(path):  # It would lead to another file of the host, of which this is no view.
-        raise OSError(f"{path} is a symbolic link: nothing can be shown in its place")
-    if os.path.exists(path):
-        return
-    os.makedirs(path if for_directory else os.path.dirname(path), exist_ok=True)
-    if not for_directory:
-        _touch(path)
 
 
 def _touch(path: str) -> None:

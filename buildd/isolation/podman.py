@@ -13,19 +13,18 @@ By crun, as runc insists on control groups of its own: a container stays in thos
 
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from buildd.isolation import BrokenChroot, IsolationFailure, LimitReached
+from buildd.isolation import BrokenChroot, LimitReached
 from buildd.isolation.chroot import check_is_root
 from buildd.isolation.enter import CONTAINER_BEGAN
-from buildd.isolation.layered import LayeredIsolation, Way
+from buildd.isolation.layered import LayeredIsolation
 from buildd.isolation.layers import Layer
-from buildd.isolation.mounted import MountedRoot
+from buildd.isolation.mounted import Way
 from buildd.isolation.namespaces import ENVIRONMENT, NAMESPACE_OF_ROOT
-from buildd.process import Children, Exit
+from buildd.process import Children
 from buildd.protocol import Sha1
-from buildd.reach import Reach
 
 _RUNTIME = "crun"
 _CAPABILITIES = "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setfcap,sys_chroot,net_bind_service"
@@ -61,46 +60,20 @@ _IMAGE = re.compile(rb"(blobs(/[^\0]*)?|oci-layout|index\.json|manifest\.json|[0
 _ENVIRONMENT = ENVIRONMENT | {"HOME": _STORAGE, "XDG_RUNTIME_DIR": _STORAGE, "CONTAINERS_CONF": "/dev/null"}
 
 
-class ContainerRoot(MountedRoot):
-    """See Root. Nothing runs beside it."""
-
-    async def run(
-        self,
-        argv: Sequence[str],
-        *,
-        network: Reach | None,
-        building: bool = False,
-        stdin: bytes = b"",
-        output: Callable[[bytes], None] | None = None,
-    ) -> Exit:
-        """See Root.run. The filter of system calls is podman's own, whatever is run."""
-        command = [*_PODMAN, *_NO_IMAGES, *_RUN, "--rootfs", str(self.path), *argv]
-        settings = ["container=yes", "cwd=/"]
-        filtered = self._entry.filters.always
-        return await self._run(settings, command, network, filtered, env=_ENVIRONMENT, stdin=stdin, output=output)
-
-    async def run_beside(
-        self,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        cwd: Path,
-        visible: Sequence[Path],
-        binds: Mapping[Path, Path] | None = None,
-        network: Reach | None = None,
-    ) -> Exit:
-        """:raises IsolationFailure: always. sbuild would need /proc in a root within its container."""
-        raise IsolationFailure(f"nothing runs beside a container, as {argv[0]} would have to")
+def _in_container(root: Path) -> Sequence[str]:
+    """What runs a command in a container of this root. The filter of system calls is podman's own."""
+    return [*_PODMAN, *_NO_IMAGES, *_RUN, "--rootfs", str(root)]
 
 
 PODMAN = Way(
     namespace=NAMESPACE_OF_ROOT,
-    settings=("privileged=yes",),
-    root=ContainerRoot,
+    settings=("privileged=yes", "container=yes"),
     programs=("setpriv", "unshare", "tar", "podman", "conmon", "catatonit", _RUNTIME),
     advice="Install podman, conmon, catatonit and crun; overlayfs and a daemon that may mount it are needed as well",
+    inside=_in_container,
+    environment=_ENVIRONMENT,
     missing_command=1,
-    beside=False,
+    beside=False,  # sbuild would need a /proc in a root within its container.
 )
 
 

@@ -1,8 +1,8 @@
-"""The system calls that builds cannot make, as programs for the kernel (seccomp(2)), which enter.py loads.
+"""The system calls that builds cannot make, as a program for the kernel (seccomp(2)), which enter.py loads.
 
 Namespaces keep a build from what is others'; the filter keeps it from those parts of the kernel that no build needs and
-that have been the way out of namespaces before, and from those that know no namespaces. Two filters: one for all
-commands, as a maintainer script is a stranger's as well, and a stricter one for what runs a package's own code.
+that have been the way out of namespaces before, and from those that know no namespaces. One for all commands, as a
+maintainer script is a stranger's as well.
 
 What is refused is refused in the way that makes programs go on without it: ENOSYS as of a kernel that does not have it,
 where a library has another way then; EPERM else. Nothing is logged and nobody killed: tests of many packages try what
@@ -14,7 +14,6 @@ libseccomp knows the numbers of the calls, and what each architecture has instea
 import errno
 import os
 import platform
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +56,7 @@ _MOUNT = ("mount", "umount", "umount2", "pivot_root")
 _NEW_MOUNT = ("fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree", "mount_setattr")
 _URING = ("io_uring_setup", "io_uring_enter", "io_uring_register")
 
-ALWAYS = (
+DENIALS = (
     Denial("another kernel, or none", _OTHER_KERNEL),
     Denial("code in the kernel", _MODULES),
     Denial("programs in the kernel: what builds need of them is the filter of a socket", ("bpf",)),
@@ -84,10 +83,7 @@ ALWAYS = (
         errno.EAFNOSUPPORT,
         (Only(0, _32_BITS, _AF_VSOCK),),
     ),
-)
-
-BUILDING = (
-    *ALWAYS,
+    # It would be refused for want of CAP_SYS_ADMIN as well, which enter.py takes away.
     Denial("mounts: of a namespace of its own, and of the build's", _MOUNT),
     Denial("mounts, newer; mount(8) takes the older then, and hears EPERM", _NEW_MOUNT, errno.ENOSYS),
 )
@@ -102,24 +98,8 @@ _OTHERS = {
 _FLAGS_SECOND = ("s390", "s390x")  # There, clone(2) has its flags as second argument.
 
 
-@dataclass(frozen=True)
-class Filters:
-    """The files that hold the filters, for as long as the daemon runs."""
-
-    always: int
-    building: int
-
-
-def filters() -> Filters:
-    """Make both.
-
-    :raises OSError: there are no such filters here.
-    """
-    return Filters(program(ALWAYS), program(BUILDING))
-
-
-def program(denials: Iterable[Denial]) -> int:
-    """A file, open for reading, that holds the filter which refuses these and lets pass everything else.
+def program() -> int:
+    """A file, open for reading, that holds the filter which refuses DENIALS and lets pass everything else.
 
     :raises OSError: there is no such filter here.
     """
@@ -127,7 +107,7 @@ def program(denials: Iterable[Denial]) -> int:
     made = seccomp.SyscallFilter(seccomp.ALLOW)
     for other in _OTHERS.get(machine, ()):
         made.add_arch(other)
-    for denial in denials:
+    for denial in DENIALS:
         for call in denial.calls:
             for only in denial.only or (None,):
                 made.add_rule(seccomp.ERRNO(denial.error), call, *_condition(call, only, machine))

@@ -4,15 +4,14 @@ The user that the daemon runs as is root of each namespace, and its 65,536 subor
 users there.
 """
 
-from buildd.isolation.layered import LayeredIsolation, Way
-from buildd.isolation.mounted import MountedRoot
+from buildd.isolation.layered import LayeredIsolation
+from buildd.isolation.mounted import Way
 from buildd.isolation.namespaces import NAMESPACE
 
 UNSHARE = Way(
     namespace=NAMESPACE,
     settings=(),
     trial=("unshare", "--user", "true"),
-    root=MountedRoot,
     programs=("setpriv", "unshare", "newuidmap", "tar", "sbuild"),
     advice="Install uidmap; give this user 65536 subordinate ids (usermod --add-subuids 100000-165535 --add-subgids"
     " 100000-165535 USER); allow users namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)",

@@ -50,7 +50,7 @@ async def _run(build: Building, job: direct.Job) -> direct.Report:
     script = ["sh", "-c", direct.script(job, build.user_ids)]
     output = direct.LogFilter(job, build.request.log.write)
     try:
-        ended = await build.root.run(script, network=build.network, building=True, output=output)
+        ended = await build.root.run(script, network=build.network, output=output)
     finally:
         output.close()
     if ended.limit is not None:

@@ -1,6 +1,6 @@
 """An isolation without namespaces: its root answers as the test says, and keeps what it was asked."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +93,6 @@ class FakeRoot:
         argv: Sequence[str],
         *,
         network: Reach | None,
-        building: bool = False,
         stdin: bytes = b"",
         output: Callable[[bytes], None] | None = None,
     ) -> Exit:
@@ -105,14 +104,5 @@ class FakeRoot:
             output(answer.words.encode())
         return answer.ended
 
-    async def run_beside(
-        self,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        cwd: Path,
-        visible: Sequence[Path],
-        binds: Mapping[Path, Path] | None = None,
-        network: Reach | None = None,
-    ) -> Exit:
+    async def run_beside(self, argv: Sequence[str], **_: object) -> Exit:
         return await self.run(argv, network=None)

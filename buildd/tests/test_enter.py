@@ -7,9 +7,9 @@ from buildd.isolation import mounts
 
 def test_settings_are_read_from_the_command_line() -> None:
     """Several layers keep their order; what is not given is none."""
-    words = ["root=/r", "lower=/a=b", "lower=/c", "upper=/u", "work=/w", "cwd=/", "bind=/etc/x=/a=b"]
+    words = ["root=/r", "lower=/a=b", "lower=/c", "upper=/u", "work=/w", "cwd=/", "visible=/a=b"]
     setup = mounts.Setup(words)
-    assert (setup.root, setup.lower, setup.view, setup.binds) == ("/r", ["/a=b", "/c"], "", [("/etc/x", "/a=b")])
+    assert (setup.root, setup.lower, setup.view, setup.visible) == ("/r", ["/a=b", "/c"], "", ["/a=b"])
 
 
 def test_options_that_the_kernel_would_cut_off_are_refused() -> None:
