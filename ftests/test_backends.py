@@ -19,9 +19,9 @@ from ftests.backend_trial import ATTEMPTS, ATTEMPTS_BESIDE, sleeping
 from ftests.leftovers import Leftovers
 from ftests.stock_client import StockClient
 from ftests.tiny_source import tiny_source
+from ftests.trial import Trial, trial
 from harness import BuilddTestSetup, FileServer, base_chroot
 from tools.account import ROOT, Account, build_account, this_account
-from tools.daemon import python_and_code
 from tools.places import Places, default_root
 
 pytestmark = pytest.mark.real
@@ -33,20 +33,15 @@ KILLED_MARK = "87654"  # Seconds that a process sleeps in the test that kills.
 
 @dataclass(frozen=True)
 class Backend:
-    """A backend that works here, and what is needed to try it."""
+    """A backend that works here, and where it is tried."""
 
     name: IsolationName
-    account: Account
-    directory: Path  # The account's.
+    trial: Trial
+    directory: Path  # The daemon's.
 
-    @property
-    def program(self) -> list[str | Path]:
-        """The command line of a trial."""
-        python, code = python_and_code(self.account, Places(default_root()))
-        program = shutil.copy(Path(__file__).with_name("backend_trial.py"), self.directory.parent)
-        path = f"import sys; sys.path.insert(0, {str(code)!r}); sys.argv.pop(0)"
-        run = f"{path}; import runpy; runpy.run_path({str(program)!r}, run_name='__main__')"
-        return [python, "-c", run, program, self.name, self.directory, base_chroot()]
+    def argv(self, *seconds: str) -> list[str | Path]:
+        """Of backend_trial.py."""
+        return [self.trial.program("backend_trial.py"), self.name, self.directory, base_chroot(), *seconds]
 
 
 def account_of(name: IsolationName) -> Account:
@@ -66,19 +61,15 @@ def account_of(name: IsolationName) -> Account:
 @pytest.fixture(scope="module", params=list(IsolationName), ids=str)
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Each in turn."""
-    account = account_of(request.param)
-    folder = account.make_directory(Places(default_root()).make().tests / f"backend-{request.param}-{os.getpid()}")
-    yield Backend(request.param, account, account.make_directory(folder / "buildd"))
-    account.remove_tree(folder)
+    with trial(f"backend-{request.param}", account_of(request.param)) as place:
+        yield Backend(request.param, place, place.make_directory())
 
 
 @pytest.fixture(scope="module")
 def found(backend: Backend) -> dict[str, Any]:
     """What came of everything that was tried with a backend; and nothing is left of it on the machine."""
     before = of_the_machine()
-    ended = subprocess.run(backend.account.command(backend.program), capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    answers: dict[str, Any] = json.loads(ended.stdout)
+    answers: dict[str, Any] = json.loads(backend.trial.run(backend.argv()))
     answers["new on the machine"] = sorted(of_the_machine() - before)
     return answers
 
@@ -219,8 +210,7 @@ def wait_for_sleepers(number: int, timeout_s: float) -> None:
 def test_a_killed_daemon(backend: Backend, found: dict[str, Any]) -> None:
     """What it ran is dead within two seconds, no mount is left, and the next start removes the rest."""
     before = of_the_machine()
-    command = backend.account.command([*backend.program, KILLED_MARK], at_death="KILL")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
+    with backend.trial.start(backend.argv(KILLED_MARK), at_death="KILL") as daemon:
         try:
             assert daemon.stdout is not None
             assert daemon.stdout.readline() == "begun\n"
@@ -230,8 +220,7 @@ def test_a_killed_daemon(backend: Backend, found: dict[str, Any]) -> None:
     wait_for_sleepers(0, GONE_S)
     assert of_the_machine() == before
     assert list((backend.directory / "builds/one").iterdir())
-    again = subprocess.run(backend.account.command([*backend.program, ""]), capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    backend.trial.run(backend.argv(""))
     assert list((backend.directory / "builds").iterdir()) == []
 
 

@@ -1,9 +1,7 @@
 """Two builders with one cache: what one has made the other uses, and nobody is in anybody's way (sharing.py)."""
 
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -16,10 +14,9 @@ from typing import Any
 import pytest
 
 from ftests.tiny_source import tiny_source
+from ftests.trial import Trial, trial
 from harness import base_chroot
-from tools.account import Account, build_account
-from tools.daemon import python_and_code
-from tools.places import Places, default_root
+from tools.account import build_account
 
 pytestmark = pytest.mark.real
 
@@ -37,55 +34,28 @@ SOURCES = {
 class Builders:
     """Two builders, as processes of the unprivileged account."""
 
-    account: Account
-    folder: Path
-    layers: Path
-    python: Path
-    code: Path
+    trial: Trial
+    layers: Path  # What they share.
     log: str = ""
     results: list[dict[str, Any]] = field(default_factory=list)
 
-    def command(self, *argv: str | Path) -> "subprocess.Popen[str]":
-        environment = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(self.code),
-            "HOME": str(self.folder),
-            "DEBFARM_BUILDD_LAYERS": str(self.layers),
-        }
-        return subprocess.Popen(
-            self.account.command([self.python, *argv]),
-            env=environment,
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
     def start(self, name: str, sources: list[Path]) -> "subprocess.Popen[str]":
-        directory = self.account.make_directory(self.folder / name)
-        return self.command(self.folder / "sharing.py", directory, self.layers, base_chroot(), *sources)
+        directory = self.trial.make_directory(name)
+        return self.trial.start([self.trial.program("sharing.py"), directory, self.layers, base_chroot(), *sources])
 
     def cache(self, *argv: str) -> str:
         """What `debfarm-buildd cache` says."""
         main = "import sys; from buildd.commands import main; sys.exit(main())"
-        ended = self.command("-c", main, "--dir", self.folder / "one", "cache", *argv)
-        said, complaint = ended.communicate(timeout=60)
-        assert ended.returncode == 0, said + complaint
-        return said
+        environment = {"DEBFARM_BUILDD_LAYERS": str(self.layers)}
+        return self.trial.run(["-c", main, "--dir", self.trial.folder / "one", "cache", *argv], environment=environment)
 
 
 @pytest.fixture(scope="module")
 def builders() -> Iterator[Builders]:
     """After a third has died in the midst of unpacking, two have built the same packages, all at once."""
-    account, places = build_account(), Places(default_root()).make()
-    folder = account.make_directory(places.tests / f"sharing-{os.getpid()}")
-    try:
-        python, code = python_and_code(account, places)
-        shutil.copy(Path(__file__).with_name("sharing.py"), folder)
-        found = Builders(account, folder, account.make_directory(folder / "layers"), python, code)
-        sources = [
-            tiny_source(folder / "sources", name, needs=needs, build=build) for name, (needs, build) in SOURCES.items()
-        ]
+    with trial("sharing", build_account()) as place:
+        found, folder = Builders(place, place.make_directory("layers")), place.folder / "sources"
+        sources = [tiny_source(folder, name, needs=needs, build=build) for name, (needs, build) in SOURCES.items()]
         _die_in_the_midst(found.start("dead", sources[:1]), found.layers)
         running = [found.start(name, sources) for name in ("one", "two")]
         for builder in running:
@@ -94,8 +64,6 @@ def builders() -> Iterator[Builders]:
             found.results.append(json.loads(said))
             found.log += log
         yield found
-    finally:
-        account.remove_tree(folder)
 
 
 def _die_in_the_midst(builder: "subprocess.Popen[str]", layers: Path) -> None:
@@ -132,15 +100,15 @@ def test_each_layer_is_made_once(builders: Builders) -> None:
 def test_nothing_is_left(builders: Builders) -> None:
     """Of builds, of what was being made, of locks; not even of the one that died."""
     for name in ("one", "two"):
-        assert list((builders.folder / name / "builds").iterdir()) == []
-        assert list((builders.folder / name / "scratch").iterdir()) == []
+        assert list((builders.trial.folder / name / "builds").iterdir()) == []
+        assert list((builders.trial.folder / name / "scratch").iterdir()) == []
     assert [path for path in builders.layers.iterdir() if re.match("making|removing", path.name)] == []
-    assert str(builders.folder) not in Path("/proc/self/mountinfo").read_text()
+    assert str(builders.trial.folder) not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_layers_and_builds_are_spread_over_the_disk(builders: Builders) -> None:
     """Where the file system can be told to: what was removed slows nothing down that is made."""
-    for directory in (builders.layers, builders.folder / "one" / "builds"):
+    for directory in (builders.layers, builders.trial.folder / "one" / "builds"):
         shown = subprocess.run(["lsattr", "-d", directory], capture_output=True, text=True, check=False)
         if shown.returncode:
             pytest.skip(f"this file system cannot: {shown.stderr}")
