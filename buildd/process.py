@@ -23,7 +23,7 @@ from buildd.buildlog import BuildLog
 from buildd.limits import Limit
 
 _KILL_EVERY_S = 0.05
-_CHILDLESS_KILLS = 20  # After a second without a child, it is stuck before it made one.
+_CHILDLESS_KILLS = 20  # After a second without a child to be killed, it is stuck before it made one, or because of it.
 _KILLS_BEFORE_GUARD = 20  # After a second, whatever there is to end it with.
 _SAID_BYTES = 1 << 16  # Of the end of the log are looked at for the reason of a failure.
 
@@ -223,17 +223,28 @@ class _Child(ProcessProtocol):
         """
         if self.gone.called or self.transport.pid is None:
             return
-        pid = self.transport.pid
-        with contextlib.suppress(OSError, ProcessExitedAlready):  # It ended meanwhile, which is what was wanted.
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-            for child in children:
-                os.kill(int(child), signal.SIGKILL)
-            self._kills += 1
-            if not children and self._kills > _CHILDLESS_KILLS:
+        self._kills += 1
+        if not _kill_children(self.transport.pid) and self._kills > _CHILDLESS_KILLS:
+            with contextlib.suppress(OSError, ProcessExitedAlready):
                 self.transport.signalProcess("KILL")
         if self._guard is not None and self._kills > _KILLS_BEFORE_GUARD:
             self._guard.kill()
         self._again = self._reactor.callLater(_KILL_EVERY_S, self._kill)
+
+
+def _kill_children(pid: int) -> bool:
+    """Whether a process has a child that could be killed.
+
+    One may be a helper that is somebody else's by now, such as newuidmap, which is setuid root: when that hangs, its
+    parent has to be killed, or nothing is ever going to be.
+    """
+    killed = False
+    with contextlib.suppress(OSError):  # It ended meanwhile, which is what was wanted.
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split():
+            with contextlib.suppress(OSError):
+                os.kill(int(child), signal.SIGKILL)
+                killed = True
+    return killed
 
 
 def end_leftovers(directory: Path) -> None:

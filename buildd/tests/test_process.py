@@ -3,12 +3,14 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from twisted.internet import reactor
@@ -96,6 +98,39 @@ class ChildrenTest(TestCase):
         else:
             raise AssertionError("it was not cancelled")
 
+    async def _helper_hangs(self) -> None:
+        """Of a shell that waits for a child which we may not signal, as unshare waits for newuidmap."""
+        kill, refused, guard = os.kill, set(), CountingGuard()
+
+        def kill_but_children(pid: int, number: int) -> None:
+            if pid != shell[0]:
+                refused.add(pid)
+                raise PermissionError
+            kill(pid, number)
+
+        children = Children(reactor, self.log, 30, 30, guard)  # type: ignore[arg-type]
+        script = "sleep 60 >/dev/null 2>&1 & echo $$; wait"
+        shell: list[int] = []
+        running = Deferred.fromCoroutine(
+            children.run(
+                ["sh", "-c", script], env=ENVIRONMENT, cwd=self.directory, output=lambda out: shell.append(int(out))
+            )
+        )
+        while not shell:
+            await _pause(0.02)
+        with mock.patch("os.kill", kill_but_children):
+            running.cancel()
+            with pytest.raises(CancelledError):
+                await running
+        for pid in refused:
+            kill(pid, signal.SIGKILL)
+        assert len(refused) == 1
+        assert guard.kills > 0
+
+    def test_a_child_that_waits_for_what_cannot_be_killed(self) -> "Deferred[None]":
+        """It is killed itself, after a second, and so is all else that there is of the build."""
+        return Deferred.fromCoroutine(self._helper_hangs())
+
     def _marked(self) -> list[str]:
         """The processes whose working directory is the test's."""
         found = []
@@ -108,6 +143,28 @@ class ChildrenTest(TestCase):
     def test_cancelling_kills_and_waits(self) -> "Deferred[None]":
         """When CancelledError comes out, the child is gone, though it ignored SIGTERM."""
         return Deferred.fromCoroutine(self._cancelled())
+
+
+class CountingGuard:
+    """A guard that limits nothing."""
+
+    def __init__(self) -> None:
+        self.kills = 0
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        return list(argv)
+
+    def watch(self, pid: int, end: Callable[[Limit], None]) -> Callable[[], None]:
+        return lambda: None
+
+    def verdict(self, ended: Exit, said: bytes) -> Limit | None:
+        return None
+
+    def allowed(self, limit: Limit) -> str:
+        return ""
+
+    def kill(self) -> None:
+        self.kills += 1
 
 
 def _pause(seconds: float) -> "Deferred[None]":
