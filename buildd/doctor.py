@@ -3,6 +3,7 @@
 import argparse
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
@@ -139,7 +140,7 @@ def examine(config: BuilddConfig, machine: Machine) -> Iterable[Finding]:
     yield from seccomp(machine)
     yield from backends(config.isolation, machine)
     yield from control_groups(config)
-    yield from limits_in_force(config)
+    yield from limits_in_force(config, machine)
     yield from disk(config)
     yield from clock(datetime.now(UTC))
     yield from address(config)
@@ -291,11 +292,15 @@ def control_groups(config: BuilddConfig) -> Iterable[Finding]:
         yield Finding(Verdict.NOTE, line)
 
 
-def limits_in_force(config: BuilddConfig) -> Iterable[Finding]:
+def limits_in_force(config: BuilddConfig, machine: Machine) -> Iterable[Finding]:
     """Whether the machine has what a build may use."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    said = f"memory: {size(memory)} in this machine, {size(config.memory_bytes)} for a build"
-    yield Finding(Verdict.OK if memory >= 1 << 30 else Verdict.WARNING, said)
+    memory, swap = (_meminfo_bytes(machine, name) for name in ("MemTotal", "SwapTotal"))
+    said = f"memory: {size(memory)} in this machine, {size(swap)} of swap; {size(config.memory_bytes)} for a build"
+    if config.memory_bytes > memory + swap:
+        advice = f"[limits] memory = {memory + swap >> 20}M at most; empty is nine tenths of it, and all swap"
+        yield Finding(Verdict.WARNING, f"{said}: the kernel would end what it likes before that is reached", advice)
+    else:
+        yield Finding(Verdict.OK if memory >= 1 << 30 else Verdict.WARNING, said)
 
 
 def disk(config: BuilddConfig) -> Iterable[Finding]:
@@ -327,6 +332,12 @@ def address(config: BuilddConfig) -> Iterable[Finding]:
         yield Finding(Verdict.OK, f"buildd.conf: {where}")
     else:
         yield Finding(Verdict.NOTE, f"buildd.conf: {where}: whoever connects can give orders, so let only the master")
+
+
+def _meminfo_bytes(machine: Machine, name: str) -> int:
+    """What proc_meminfo(5) has by this name."""
+    found = re.search(rf"^{name}: +(\d+) kB", machine.read("proc/meminfo"), re.MULTILINE)
+    return int(found[1]) << 10 if found else 0
 
 
 def _ranges(text: str) -> list[tuple[str, int]]:

@@ -34,6 +34,7 @@ def machine(tmp_path: Path) -> FakeMachine:
         "etc/subgid": f"{os.geteuid()}:100000:65536\n",
         "proc/sys/kernel/seccomp/actions_avail": "kill_process errno",
         "proc/self/ns/user": "",
+        "proc/meminfo": "MemTotal:        8388608 kB\nMemFree: 1 kB\nSwapTotal:       2097152 kB\n",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +62,24 @@ def test_programs_that_are_missing(machine: FakeMachine, config: BuilddConfig) -
     (fault,) = faults(lacking, config)
     assert fault.what == "programs: no newuidmap, newgidmap, sbuild"
     assert fault.advice == "apt install sbuild uidmap"
+
+
+@pytest.mark.parametrize(("memory", "verdict"), [(10 << 30, Verdict.OK), ((10 << 30) + 1, Verdict.WARNING)])
+def test_more_memory_for_a_build_than_there_is(
+    machine: FakeMachine, config: BuilddConfig, memory: int, verdict: Verdict
+) -> None:
+    """Swap included. Such a limit is never reached; what to set instead."""
+    (finding,) = doctor.limits_in_force(replace(config, memory_bytes=memory), machine)
+    assert finding.verdict is verdict
+    assert finding.what.startswith("memory: 8G in this machine, 2G of swap; 10G for a build")
+    assert finding.advice.startswith("[limits] memory = 10240M at most" if verdict is Verdict.WARNING else "")
+
+
+def test_little_memory(machine: FakeMachine, config: BuilddConfig) -> None:
+    """Enough for small packages, if at all."""
+    (machine.root / "proc/meminfo").write_text("MemTotal: 1048000 kB\nSwapTotal: 0 kB\n")
+    (finding,) = doctor.limits_in_force(replace(config, memory_bytes=1 << 20), machine)
+    assert finding.verdict is Verdict.WARNING
 
 
 @pytest.mark.parametrize("text", ["", "somebody:1:65536\n", "{me}:1:1000\n", "{me}:1\nrubbish\n"])
