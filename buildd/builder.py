@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from buildd.causes import BY_STATUS
 from buildd.changes import Changes, Clock
 from buildd.config import BuilddConfig
 from buildd.enforcement import Enforcement
-from buildd.explaining import Explainer, broken, oom_kills, told
+from buildd.explaining import Explainer, broken, told
 from buildd.filecache import FileCache, Stopped, UntrustedFile
 from buildd.job import Job
 from buildd.limits import parse_limits
@@ -55,7 +55,6 @@ class Builder:
         clock: Clock,
         in_thread: InThread,
         version: str,
-        oom_kills: Callable[[], int] = oom_kills,
     ) -> None:
         """Take over nothing: what an earlier daemon left is for the build types' recover().
 
@@ -69,7 +68,6 @@ class Builder:
         self._clock = clock
         self._in_thread = in_thread
         self._version = version
-        self._oom_kills = oom_kills
         self._builds = config.directory / "builds"
         self._log_path = config.directory / "buildlog"
         self._status = BuilderStatus.IDLE
@@ -156,7 +154,7 @@ class Builder:
             if not accepted:
                 self._cache.unpin(inputs)
                 self._changes.tell()
-        explainer = Explainer(request.log, self._in_thread, self._oom_kills)
+        explainer = Explainer(request.log, self._in_thread, self._enforcement.oom_kills)
         results = CachedResults(self._cache, self._in_thread)
         self._start(Job(request, plan, manager, inputs, fast_cleanup, explainer, results))
         return BuildAnswer.BUILDING.value, build_id

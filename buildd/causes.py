@@ -8,8 +8,8 @@ They are asked in this order, and the first that knows decides:
 4. the step that failed (BY_STEP).
 
 A package can write what it likes, and so can have itself called what it likes: none of this decides whose fault it is.
-But for one thing: a process of the build that is killed while the kernel counts an out-of-memory kill is the builder's
-trouble, as every limit of ours would have been named (1).
+But for one thing, where no control group tells what the kernel killed of the build: a process of it that is killed
+while the kernel counts an out-of-memory kill is the builder's trouble; every limit of ours would have been named (1).
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,6 +30,7 @@ BY_LIMIT = {
     Limit.OPEN_FILES: Cause.OPEN_FILES,
     Limit.DISK: Cause.DISK,
     Limit.DISK_FULL: Cause.DISK,
+    Limit.MACHINE_MEMORY: Cause.MEMORY,
 }
 
 BY_STATUS = {

@@ -20,6 +20,7 @@ CONTROLLERS = ("memory", "pids", "cpu")
 _LEAF = "debfarm-daemon"  # Where the daemon itself goes, where a group with groups in it may have no processes.
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 _TRIAL_S = 10.0
+_NEAR_BYTES = 1 << 20  # The kernel hands out memory in batches of 64 pages, and never more than 8 that must be had.
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,20 @@ class Group:
         """Whether this is limited here."""
         return any(controller in hierarchy.controllers for hierarchy, _ in self.places)
 
-    def out_of_memory(self) -> int:
-        """How many processes the kernel has killed as there was no more memory for the group."""
+    def killed_for_memory(self) -> int:
+        """How many of its processes the kernel has killed for want of memory: of its own, or of the whole machine's."""
         return self._count("memory", ("memory.oom_control", "memory.events"), "oom_kill")
+
+    def reached_memory_limit(self) -> bool:
+        """Whether it ever had all the memory that it may; version 2 knows whether that was not enough.
+
+        The failures that version 1 counts are no help: where swap is counted, too, some kernels count none.
+        """
+        return any(
+            _reached(place) if hierarchy.version == 1 else self._count("memory", ("", "memory.events"), "oom") > 0
+            for hierarchy, place in self.places
+            if "memory" in hierarchy.controllers
+        )
 
     def refused_processes(self) -> int:
         """How often there could be no more processes in the group."""
@@ -190,6 +202,19 @@ def _settings(hierarchy: Hierarchy, limits: Limits) -> list[tuple[str, int]]:
     if "pids" in hierarchy.controllers:
         settings.append(("pids.max", limits.processes))
     return settings
+
+
+def _reached(place: Path) -> bool:
+    """Whether a group of version 1 has been at one of its limits, or so near that the kernel found nothing to give."""
+    for kind in ("memory", "memory.memsw"):
+        with contextlib.suppress(OSError, ValueError):  # Accounting of swap may be off.
+            most, limit = (
+                int((place / f"{kind}.{file}").read_text(encoding="ascii"))
+                for file in ("max_usage_in_bytes", "limit_in_bytes")
+            )
+            if most >= limit - _NEAR_BYTES:
+                return True
+    return False
 
 
 def _own_groups(text: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from buildd import cgroups
+from buildd import cgroups, processes
 from buildd.cgroups import Group, Groups
 from buildd.config import BuilddConfig
 from buildd.disk_use import DiskWatch, Usage
@@ -38,6 +38,10 @@ class Enforcement:
             left.remove()
         for line in (*facts(self.limits, self._groups.controllers), *self._groups.refused):
             _log.info("{label}: {line}", label=self._config.label, line=line)
+
+    def oom_kills(self) -> int:
+        """How many processes the kernel has ended for want of memory, anybody's, of which no guard will tell."""
+        return 0 if "memory" in self._groups.controllers else processes.oom_kills()
 
     def guard(self, name: str, directory: Path, limits: Limits, usage: Callable[[], Awaitable[Usage]]) -> BuildGuard:
         """The guard of a build that is about to begin.

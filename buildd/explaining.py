@@ -9,20 +9,20 @@ from pathlib import Path
 
 from buildd.buildlog import BuildLog
 from buildd.causes import verdict
+from buildd.limits import Limit
 from buildd.managers.base import BuildResult, InThread
 from buildd.protocol import BuildStatus, Cause
 
 # Of the stage that failed; between its beginning and its end nothing is read. A second's work, however it is written.
 _HEAD_BYTES, _HEAD_LINES = 1 << 20, 10_000
 _TAIL_BYTES, _TAIL_LINES = 4 << 20, 40_000
-_OUT_OF_MEMORY = "the builder ran out of memory, and its kernel ended a process of the build"
 
 
 class Explainer:
     """Watches one build, and explains how it ended, also in its log."""
 
     def __init__(self, log: BuildLog, in_thread: InThread, oom_kills: Callable[[], int]) -> None:
-        """:param oom_kills: see oom_kills() below."""
+        """:param oom_kills: see Enforcement.oom_kills."""
         self._log = log
         self._in_thread = in_thread
         self._oom_kills = oom_kills
@@ -61,7 +61,7 @@ def explained_by_log(result: BuildResult, log: Path, begin: int, oom_killed: boo
     found = verdict(result.status, result.cause, log_lines(log, begin))
     crashed = result.status is BuildStatus.BUILDERFAIL and result.cause is None
     if oom_killed and (found.killed or crashed):
-        return BuildResult(BuildStatus.BUILDERFAIL, _OUT_OF_MEMORY, cause=Cause.MEMORY, error=found.error)
+        return BuildResult(BuildStatus.BUILDERFAIL, Limit.MACHINE_MEMORY, cause=Cause.MEMORY, error=found.error)
     return replace(result, cause=found.cause, error=found.error)
 
 
@@ -69,15 +69,6 @@ def told(result: BuildResult) -> str:
     """What the end of the log says of the cause, in a few lines."""
     lines = [f"  {line}".rstrip() for line in result.error.splitlines()]
     return "\n".join([f"\nCause: {result.cause}", *(["First error:", *lines] if lines else [])])
-
-
-def oom_kills() -> int:
-    """How many processes this machine's kernel has ended for want of memory, since it was booted."""
-    try:
-        counts = Path("/proc/vmstat").read_text(encoding="ascii")
-    except OSError:  # It is masked where the daemon is in a container itself.
-        return 0
-    return next((int(line.split()[1]) for line in counts.splitlines() if line.startswith("oom_kill ")), 0)
 
 
 def log_lines(path: Path, begin: int) -> Iterator[bytes]:

@@ -106,8 +106,8 @@ class BuildGuard:
         """See process.Guard."""
         if ended.limit is not None:
             return ended.limit
-        if self._group.out_of_memory():
-            return Limit.MEMORY
+        if (limit := self._killed_for_memory()) is not None:
+            return limit
         if ended.ok:
             return None
         if self._group.refused_processes() > self._refused_before:
@@ -150,19 +150,28 @@ class BuildGuard:
         seen: list[Process] = []
         if not (self._counts_memory and self._counts_processes):
             seen = await self._in_thread(processes.below, self._root)
-        if await self._out_of_memory(seen):
-            return Limit.MEMORY
+        if (limit := await self._out_of_memory(seen)) is not None:
+            return limit
         return Limit.PROCESSES if self._at_limit_for_long(seen) else None
 
     async def _nameless_bytes(self) -> int:
         seen = await self._in_thread(processes.below, self._root)
         return await self._in_thread(nameless_bytes, seen)
 
-    async def _out_of_memory(self, seen: Sequence[Process]) -> bool:
+    async def _out_of_memory(self, seen: Sequence[Process]) -> Limit | None:
         if self._counts_memory:
-            return self._group.out_of_memory() > 0
+            return self._killed_for_memory()
         most = self._limits.memory_bytes
-        return await self._in_thread(processes.memory_bytes, seen, most) > most
+        return Limit.MEMORY if await self._in_thread(processes.memory_bytes, seen, most) > most else None
+
+    def _killed_for_memory(self) -> Limit | None:
+        """Whose memory was short, when the kernel has killed a process of the build for that.
+
+        It chooses the build's first when it is the machine's, or that of a group which the daemon itself is in.
+        """
+        if not self._group.killed_for_memory():
+            return None
+        return Limit.MEMORY if self._group.reached_memory_limit() else Limit.MACHINE_MEMORY
 
     def _at_limit_for_long(self, seen: Sequence[Process]) -> bool:
         """A fork that is refused now and then is the build's own business; one that goes on trying is a fork bomb."""

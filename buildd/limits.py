@@ -21,11 +21,12 @@ class Limit(StrEnum):
     DISK = "it took more of the disk than a build may"
     OPEN_FILES = "it needed more open files than a process may have"
     DISK_FULL = "the builder's disk is full"
+    MACHINE_MEMORY = "the builder ran out of memory, and its kernel ended a process of the build"
 
     @property
     def blames_builder(self) -> bool:
         """The package may be innocent."""
-        return self in (Limit.LOG_ERROR, Limit.DISK_FULL)
+        return self in (Limit.LOG_ERROR, Limit.DISK_FULL, Limit.MACHINE_MEMORY)
 
 
 @dataclass(frozen=True, kw_only=True)

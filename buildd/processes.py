@@ -67,6 +67,15 @@ def memory_bytes(processes: Sequence[Process], limit: int, proc: Path = PROC) ->
     return exact.total(in_files)
 
 
+def oom_kills(proc: Path = PROC) -> int:
+    """How many processes this machine's kernel has ended for want of memory, since it was booted."""
+    try:
+        counts = (proc / "vmstat").read_text(encoding="ascii")
+    except OSError:  # It is masked where the daemon is in a container itself.
+        return 0
+    return next((int(line.split()[1]) for line in counts.splitlines() if line.startswith("oom_kill ")), 0)
+
+
 def stuck(processes: Iterable[Process], proc: Path = PROC) -> str:
     """Names what still runs and what it waits for, such as "4711 (cp, in nfs_wait)"; empty when nothing does."""
     running = [process for process in processes if process.state not in "ZX"]

@@ -1,6 +1,11 @@
 """Control groups, in directories that look like those of the kernel; the real ones are for ftests/test_limits.py."""
 
 import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,16 +109,71 @@ def test_events(tmp_path: Path) -> None:
     """Killed for want of memory, refused for too many processes: as either version writes it."""
     for version, memory, pids in (
         (1, "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", "max 7\n"),
-        (2, "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\noom_group_kill 0\n", "max 7\n"),
+        (2, "low 0\nhigh 0\nmax 9\noom 0\noom_kill 2\noom_group_kill 0\n", "max 7\n"),
     ):
         directory = tmp_path / str(version)
         directory.mkdir()
         groups, place = fake(directory, version, "memory", "pids")
         group = groups.make("debfarm-1-b", LIMITS)
-        assert (group.out_of_memory(), group.refused_processes()) == (0, 0)
+        assert (group.killed_for_memory(), group.refused_processes()) == (0, 0)
         (place / ("memory.oom_control" if version == 1 else "memory.events")).write_text(memory)
         (place / "pids.events").write_text(pids)
-        assert (group.out_of_memory(), group.refused_processes()) == (2, 7)
+        assert (group.killed_for_memory(), group.refused_processes()) == (2, 7)
+        assert not group.reached_memory_limit()
+
+
+@pytest.mark.parametrize(
+    ("memory", "swap_too", "reached"),
+    [(1 << 30, 0, True), ((1 << 30) - (8 << 12), 0, True), (900 << 20, 900 << 20, False), (1 << 29, 1 << 30, True)],
+)
+def test_a_limit_that_was_reached_in_version_1(tmp_path: Path, memory: int, swap_too: int, *, reached: bool) -> None:
+    """Of memory, or of memory and swap; a kernel without accounting of swap has no files for that."""
+    groups, place = fake(tmp_path, 1, "memory")
+    group = groups.make("debfarm-1-b", LIMITS)
+    (place / "memory.max_usage_in_bytes").write_text(f"{memory}\n")
+    if swap_too:
+        (place / "memory.memsw.max_usage_in_bytes").write_text(f"{swap_too}\n")
+    else:
+        (place / "memory.memsw.limit_in_bytes").unlink()
+    assert group.reached_memory_limit() == reached
+
+
+def test_a_limit_that_was_reached_in_version_2(tmp_path: Path) -> None:
+    """The kernel counts when it found nothing to give in the group; `max` counts when it had to look for it."""
+    groups, place = fake(tmp_path, 2, "memory")
+    group = groups.make("debfarm-1-b", LIMITS)
+    for oom, reached in ((0, False), (1, True)):
+        (place / "memory.events").write_text(f"max 99\noom {oom}\noom_kill 1\n")
+        assert group.reached_memory_limit() == reached
+
+
+@pytest.fixture
+def outer() -> Iterator[Path]:
+    """A real group of version 1 that has a limit of its own, like a service with a daemon in it."""
+    memory = Path("/sys/fs/cgroup/memory")
+    if not (memory / "memory.limit_in_bytes").exists() or not os.access(memory, os.W_OK):
+        pytest.skip("no control groups of version 1 with a memory controller, or not ours")
+    place = memory / f"debfarm-test-{os.getpid()}"
+    place.mkdir()
+    yield place
+    place.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("outer_bytes", "own_bytes", "reached"), [(64 << 20, 1 << 30, False), (1 << 30, 64 << 20, True)]
+)
+def test_whose_limit_it_was(outer: Path, outer_bytes: int, own_bytes: int, *, reached: bool) -> None:
+    """A real kernel kills in a build's group for want of memory there, or further out; it counts both as the same."""
+    (outer / "memory.limit_in_bytes").write_text(f"{outer_bytes}\n")
+    groups = Groups((Hierarchy(1, outer, ("memory",)),), ())
+    group = groups.make("build", replace(LIMITS, memory_bytes=own_bytes))
+    try:
+        hog = 'echo 0 >"$0" && exec "$1" -c "x = bytearray(256 << 20)"'
+        ended = subprocess.run(["sh", "-c", hog, *group.entrances, sys.executable], check=False, timeout=60)
+        assert ended.returncode == -signal.SIGKILL
+        assert (group.killed_for_memory(), group.reached_memory_limit()) == (1, reached)
+    finally:
+        assert group.remove()
 
 
 def test_a_group_is_ended_at_once(tmp_path: Path) -> None:
@@ -133,7 +193,7 @@ def test_groups_that_an_earlier_daemon_left(tmp_path: Path) -> None:
 def test_without_any_hierarchy() -> None:
     """Nothing is limited, counted or ended."""
     group = Group(())
-    assert (group.entrances, group.members(), group.out_of_memory(), group.refused_processes()) == ([], [], 0, 0)
+    assert (group.entrances, group.members(), group.killed_for_memory(), group.refused_processes()) == ([], [], 0, 0)
     group.kill()
     assert group.remove()
 

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from buildd.buildlog import BuildLog
-from buildd.explaining import Explainer, broken, log_lines, oom_kills, told
+from buildd.explaining import Explainer, broken, log_lines, told
 from buildd.managers.base import BuildResult
 from buildd.protocol import BuildStatus, Cause
 
@@ -79,12 +79,6 @@ def test_whose_memory_it_was(
 def test_what_the_daemon_itself_fails_with() -> None:
     """It is the builder's fault, and the log says so."""
     assert told(broken(OSError("it hurts"))) == "\nCause: builder fault"
-
-
-def test_this_machines_kernel_is_asked() -> None:
-    """/proc/vmstat has the count, since Linux 4.13."""
-    assert oom_kills() >= 0
-    assert "\noom_kill " in Path("/proc/vmstat").read_text()
 
 
 def test_a_long_log_is_read_at_its_ends(tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ class World:
         self.events(0, 0)
         self.stop = self.guard.watch(os.getpid(), self.ended.append)
 
-    def events(self, killed: int, refused: int) -> None:
-        (self.place / "memory.events").write_text(f"oom 9\noom_kill {killed}\n")
+    def events(self, killed: int, refused: int, at_limit: int = 0) -> None:
+        (self.place / "memory.events").write_text(f"max 9\noom {at_limit}\noom_kill {killed}\n")
         (self.place / "pids.events").write_text(f"max {refused}\n")
 
     def pass_time(self, seconds: float) -> None:
@@ -71,11 +71,22 @@ def world(tmp_path: Path) -> World:
 def test_a_build_in_which_the_kernel_kills_for_memory_is_ended(world: World) -> None:
     """However it takes that: half of it would go on as if nothing was."""
     world.pass_time(2)
-    world.events(1, 0)
+    world.events(1, 0, at_limit=1)
     assert not world.ended
     world.pass_time(LOOK_EVERY_S)
     assert world.ended == [Limit.MEMORY]
     assert world.guard.verdict(Exit(0, None, None), b"") is Limit.MEMORY
+
+
+def test_a_build_that_the_machine_had_no_memory_for(world: World) -> None:
+    """The kernel counts what it kills for want of memory as the group's, whoever took it: the builder is to blame."""
+    world.pass_time(2)
+    world.events(1, 0)
+    world.pass_time(LOOK_EVERY_S)
+    assert world.ended == [Limit.MACHINE_MEMORY]
+    assert world.guard.verdict(Exit(0, None, None), b"") is Limit.MACHINE_MEMORY
+    assert world.guard.allowed(Limit.MACHINE_MEMORY) == ""
+    assert Limit.MACHINE_MEMORY.blames_builder
 
 
 def test_forks_that_are_refused_for_a_moment_do_not_end_a_build(world: World) -> None:

@@ -25,6 +25,14 @@ class FakeProc:
             (place / "smaps_rollup").write_text(f"0-f ---p [rollup]\nRss: 9 kB\nPss_Anon: {more['part']} kB\n")
 
 
+def test_how_many_the_kernel_has_ended(tmp_path: Path) -> None:
+    """This machine's has the count, since Linux 4.13; where it is masked there is none."""
+    (tmp_path / "vmstat").write_text("oom_kill_x 9\noom_kill 3\n")
+    assert processes.oom_kills(tmp_path) == 3
+    assert processes.oom_kills(tmp_path / "masked") == 0
+    assert "\noom_kill " in Path("/proc/vmstat").read_text()
+
+
 def test_all_that_descends_from_a_process(tmp_path: Path) -> None:
     """However deep, whatever they call themselves; no others."""
     proc = FakeProc(tmp_path)
