@@ -323,7 +323,11 @@ class Builder:
         """The build itself, held to its limits."""
         directory = job.request.directory
         guard = self._enforcement.guard(
-            job.request.build_id, directory, job.request.limits, lambda: job.manager.usage(directory)
+            job.request.build_id,
+            directory,
+            job.request.limits,
+            usage=lambda: job.manager.usage(directory),
+            make_room=job.manager.make_room,
         )
         job.guard = guard
         try:

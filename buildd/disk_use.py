@@ -13,6 +13,10 @@ from buildd.limits import Limit
 # it is often removed by then. No builder works well with so little.
 FREE_BYTES_MIN = 64 << 20
 _FREE_FILES_MIN = 2000
+# With less than this, what no build needs is removed, which takes a second or two: a build may fill more meanwhile.
+_SHORT_BYTES = 2 * FREE_BYTES_MIN
+_SHORT_FILES = 10 * _FREE_FILES_MIN
+_ROOM_EVERY_S = 60.0  # Where there was too little to be removed, that is not found out all the time.
 _COUNTING_SHARE = 0.2  # Of the time may be spent on counting.
 _COUNT_EVERY_S = 60.0  # In any case.
 _FAILURES_MAX = 5  # Counts in a row; du gives up when a directory is moved elsewhere while it is in there.
@@ -63,6 +67,15 @@ class Disk:
         """Nothing works well any more."""
         return self.free_bytes < FREE_BYTES_MIN or (self.bytes_per_file > 0 and self.free_files < _FREE_FILES_MIN)
 
+    def short_bytes(self, floor_bytes: int) -> int:
+        """How much is missing so that there is room for what builds go on to write; files at their share of the disk.
+
+        :param floor_bytes: what must be left of it.
+        """
+        bytes_missing = max(floor_bytes, _SHORT_BYTES) - self.free_bytes
+        files_missing = _SHORT_FILES - self.free_files
+        return max(bytes_missing, files_missing * self.bytes_per_file)
+
     def cost(self, usage: Usage) -> int:
         """Bytes; many small files cost their share of the files that there can be."""
         return max(usage.bytes, usage.files * self.bytes_per_file)
@@ -72,12 +85,18 @@ async def _nothing() -> int:
     return 0
 
 
+async def _no_room() -> None:
+    return
+
+
 class DiskWatch:
     """Watches what one build takes.
 
     It is not more than what was counted last plus what the disk has lost since, whoever took that; files are counted
     only when this is more than the limit. Unless somebody frees as much at the same moment: so what the disk gains is
     not set off against what it lost before, and now and then files are counted anyway.
+
+    When the disk itself has little left, what no build needs is removed before this one is ended.
     """
 
     def __init__(
@@ -87,15 +106,23 @@ class DiskWatch:
         count: Callable[[], Awaitable[Usage]],
         seconds: Callable[[], float],
         look: Callable[[Path], Disk] = Disk.of,
+        *,
+        floor_bytes: int = 0,
+        make_room: Callable[[], Awaitable[None]] = _no_room,
     ) -> None:
         """:param directory: of the build; nothing is in it yet.
         :param count: counts what is in it; it may take long.
+        :param floor_bytes: what the disk must have left; `make_room` is called when it has not.
         """
         self._directory = directory
         self._limit_bytes = limit_bytes
         self._count = count
         self._seconds = seconds
         self._look = look
+        self._floor_bytes = floor_bytes
+        self._make_room = make_room
+        self._room_not_before = 0.0  # When room may be made again, unless the disk is full.
+        self.was_full = False  # The build may have noticed, though there is room again.
         self._at_last = look(directory)
         self._most = Usage(0, 0)  # That it can have.
         self._not_before = 0.0  # When the next count may begin, ...
@@ -107,7 +134,7 @@ class DiskWatch:
 
         :param nameless: tells how many bytes are in files that are no longer in the directory, but open.
         """
-        now = self._look(self._directory)
+        now = await self._with_room()
         if now.is_full:
             return Limit.DISK_FULL
         lost_bytes = max(0, self._at_last.free_bytes - now.free_bytes)
@@ -126,6 +153,23 @@ class DiskWatch:
             return Limit.DISK if self._failures >= _FAILURES_MAX else None
         self._most, self._failures = counted, 0
         return Limit.DISK if now.cost(counted) > self._limit_bytes else None
+
+    async def _with_room(self) -> Disk:
+        """The disk, without what no build needs where it has little left."""
+        now = self._look(self._directory)
+        self.was_full = self.was_full or now.is_full
+        if now.short_bytes(self._floor_bytes) <= 0:
+            return now
+        if not now.is_full and self._seconds() < self._room_not_before:
+            return now
+        try:
+            await self._make_room()
+        except OSError as exc:
+            _log.warn("{directory}: no room can be made: {error}", directory=self._directory, error=exc)
+        now = self._look(self._directory)
+        if now.short_bytes(self._floor_bytes) > 0:
+            self._room_not_before = self._seconds() + _ROOM_EVERY_S
+        return now
 
     async def _counted(self, nameless: Callable[[], Awaitable[int]]) -> Usage | None:
         """What it takes; None: nobody can say, and the build may be who prevents that."""

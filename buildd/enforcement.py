@@ -43,15 +43,31 @@ class Enforcement:
         """How many processes the kernel has ended for want of memory, anybody's, of which no guard will tell."""
         return 0 if "memory" in self._groups.controllers else processes.oom_kills()
 
-    def guard(self, name: str, directory: Path, limits: Limits, usage: Callable[[], Awaitable[Usage]]) -> BuildGuard:
+    def guard(
+        self,
+        name: str,
+        directory: Path,
+        limits: Limits,
+        *,
+        usage: Callable[[], Awaitable[Usage]],
+        make_room: Callable[[], Awaitable[None]],
+    ) -> BuildGuard:
         """The guard of a build that is about to begin.
 
         :param directory: of this build; its name is unique.
         :param usage: counts what is in it.
+        :param make_room: removes what no build needs, when the disk has little left.
         :raises OSError: there should be control groups for it, and cannot be.
         """
         group = self._groups.make(f"{self._prefix}{directory.name}", limits) if self._groups.hierarchies else Group(())
-        disk = DiskWatch(directory, limits.disk_bytes, usage, self._reactor.seconds)
+        disk = DiskWatch(
+            directory,
+            limits.disk_bytes,
+            usage,
+            self._reactor.seconds,
+            floor_bytes=self._config.free_floor_bytes,
+            make_room=make_room,
+        )
         return BuildGuard(name, limits, group=group, disk=disk, reactor=self._reactor, in_thread=self._in_thread)
 
 

@@ -45,6 +45,7 @@ _COMPLAINTS = (
     (Limit.OPEN_FILES, re.compile(rb"Too many open files")),
     (Limit.PROCESSES, re.compile(rb"[Cc]annot fork|fork\b.{0,40}Resource temporarily unavailable")),
 )
+_NO_SPACE = re.compile(rb"No space left on device")
 
 _log = Logger()
 
@@ -110,6 +111,8 @@ class BuildGuard:
             return limit
         if ended.ok:
             return None
+        if self._disk.was_full and _NO_SPACE.search(said):
+            return Limit.DISK_FULL
         if self._group.refused_processes() > self._refused_before:
             return Limit.PROCESSES
         return next((limit for limit, words in _COMPLAINTS if words.search(said)), None)

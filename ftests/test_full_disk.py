@@ -1,5 +1,6 @@
 """A disk that is really full, under a real daemon."""
 
+import json
 import os
 import subprocess
 import time
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from buildd.disk_use import FREE_BYTES_MIN, Disk
+from buildd.isolation.layers import layer_note
+from buildd.isolation.stored import boot_id
 from ftests.stock_client import StockClient
 from ftests.tiny_source import tiny_source
 from harness import BuilddTestSetup, FileServer, base_chroot
@@ -22,6 +25,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a
 DISK_BYTES = 160 << 20
 
 
+UNUSED_BYTES = 400 << 20
 BUILD_DISK_BYTES = 1700 << 20  # For a chroot, packed and unpacked, and a small build.
 
 
@@ -64,6 +68,39 @@ def test_a_build_that_fills_the_disk_of_its_builder(tmp_path: Path) -> None:
         finally:
             setup.tearDown()
             files.close()
+
+
+@pytest.mark.real
+def test_a_build_for_which_a_layer_goes(tmp_path: Path) -> None:
+    """What an earlier build left for later ones is removed while this one fills the disk, and it goes on."""
+    with disk(BUILD_DISK_BYTES) as place:
+        setup, files = BuilddTestSetup(directory=place / "buildd", settings={"free_space": "1K"}), FileServer()
+        setup.setUp()
+        try:
+            unused = place / "buildd" / "layers" / f"{'0' * 64}-1"
+            plant_layer(unused, UNUSED_BYTES)
+            client = StockClient(setup.url, files)
+            fill = "(while [ $$n -gt 0 ]; do head -c 4M /dev/zero; sleep 0.02; n=$$((n - (4 << 20))); done) >big"
+            more = f"n=$$(( $$(stat -f --format '%a * %S' .) - {FREE_BYTES_MIN} + {UNUSED_BYTES // 2} ))"
+            status, log = client.build("b-1", tiny_source(tmp_path, build=f"{more}; {fill}"), base_chroot())
+            assert status["build_status"] == "BuildStatus.OK", log[-2000:]
+            assert not unused.exists()
+        finally:
+            setup.tearDown()
+            files.close()
+
+
+def plant_layer(place: Path, size: int) -> None:
+    """A layer as an earlier build would have left it, never used since."""
+    (place / "tree").mkdir(parents=True)
+    with (place / "tree" / "big").open("wb") as big:
+        os.posix_fallocate(big.fileno(), 0, size)
+    about = {"note": layer_note("test", "", "nobody's"), "boot": boot_id(), "made": 0}
+    (place / "about").write_text(json.dumps(about))
+    account = build_account()
+    for path in (place, *place.rglob("*")):
+        os.chown(path, account.uid, account.gid)
+    os.utime(place / "about", (0, 0))
 
 
 def test_a_file_that_does_not_fit_is_one_clear_answer(small_disk: Path) -> None:

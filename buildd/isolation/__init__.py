@@ -156,6 +156,10 @@ class Isolation(Protocol):
         """Count what a directory takes that holds what a build writes, while it does."""
         ...
 
+    async def make_room(self) -> None:
+        """Remove layers that nobody uses until the disk has room for the builds that run, if that is to be had."""
+        ...
+
     async def recover(self) -> None:
         """At the daemon's start: remove what was left half-made.
 

@@ -88,6 +88,10 @@ class LayeredIsolation:
         if directory.is_dir():
             await self._namespaces.run(["rm", "-rf", "--one-file-system", "--", str(directory)])
 
+    async def make_room(self) -> None:
+        """See Isolation.make_room."""
+        await self.layers.make_room()
+
     async def usage(self, directory: Path) -> Usage:
         """See Isolation.usage."""
         return parse_usage(await self._namespaces.run([*COUNT, str(directory)]))

@@ -21,7 +21,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -34,6 +33,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from buildd.disk_use import Disk
 from buildd.isolation.locks import give_back, take
 from buildd.isolation.stored import LayerKey, Stored, boot_id, look_at, number_of, parsed, places_of, stored_in, write
 
@@ -213,10 +213,7 @@ class Layers:
 
     async def make_room(self, wanted_bytes: int = 0) -> None:
         """Remove layers that nobody uses, those used longest ago first, until the budget has room for so much more."""
-        path = self._locks / "room"
-        if (lock := take(path, make=True)) is None:
-            return  # Another is at it.
-        try:
+        async with self.turn(LayerKey("room")):  # Who has waited for another finds it made, or makes more.
             for stored in sorted(self.stored(), key=lambda stored: stored.used):
                 if self._missing_bytes(wanted_bytes) <= 0:
                     break
@@ -224,8 +221,6 @@ class Layers:
                     _log.info("layer {place}: made room", place=stored.place.name)
             if (missing := self._missing_bytes(wanted_bytes)) > 0:
                 _log.warn("layers take {missing} bytes more than they may, as all are in use", missing=missing)
-        finally:
-            give_back(path, lock)
 
     def disk_is_short(self) -> bool:
         """Whether the disk has less left than it must, whoever took it. This is quickly told."""
@@ -319,7 +314,7 @@ class Layers:
             place.rename(path)
         finally:
             held.close()
-        await self._remove(path, lock)
+        await _to_its_end(self._remove(path, lock))
         return True
 
     async def _remove(self, path: Path, lock: IO[bytes]) -> None:
@@ -338,7 +333,7 @@ class Layers:
         return max(over, self._short_bytes() + wanted_bytes)
 
     def _short_bytes(self) -> int:
-        return self._budget.free_floor_bytes - shutil.disk_usage(self.directory).free
+        return Disk.of(self.directory).short_bytes(self._budget.free_floor_bytes)
 
     async def _look_over(self, place: Path, *options: str, how: Sequence[str] = ()) -> Mapping[str, Any]:
         """What seal.py says of a layer."""
@@ -388,6 +383,13 @@ class Layers:
                 with lock:
                     content = await self._look_over(stored.place, "--content", how=_IDLE)
                     write(stored.place / "content", json.dumps(content))
+
+
+def _to_its_end(work: Coroutine[Deferred[Any], Any, None]) -> Deferred[None]:
+    """Fires when it is done; who does not wait any longer does not end it."""
+    done: Deferred[None] = Deferred()
+    Deferred.fromCoroutine(work).addCallbacks(done.callback, done.errback)
+    return done
 
 
 def _background(work: Coroutine[Deferred[Any], Any, None]) -> None:

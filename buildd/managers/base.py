@@ -78,6 +78,10 @@ class BuildManager(Protocol):
         """Count what a build's directory takes, while the build goes on."""
         ...
 
+    async def make_room(self) -> None:
+        """Remove what is kept for later builds, and no build needs now, until the disk has room for those that run."""
+        ...
+
     async def recover(self, builds: Path) -> None:
         """At the daemon's start: remove what an earlier daemon left below `builds`, and see whether builds can run.
 

@@ -85,6 +85,10 @@ class BinaryPackageManager:
         """See BuildManager.usage."""
         return await self._host.isolation.usage(directory)
 
+    async def make_room(self) -> None:
+        """See BuildManager.make_room."""
+        await self._host.isolation.make_room()
+
     async def recover(self, builds: Path) -> None:
         """See BuildManager.recover."""
         await self._host.isolation.recover()

@@ -68,6 +68,9 @@ class FakeIsolation:
     async def usage(self, directory: Path) -> Usage:
         return Usage(0, 0)
 
+    async def make_room(self) -> None:
+        return
+
     async def recover(self) -> None:
         return
 

@@ -86,6 +86,9 @@ class FakeManager:
     async def usage(self, directory: Path) -> Usage:
         return Usage(0, 0)
 
+    async def make_room(self) -> None:
+        return
+
     async def recover(self, builds: Path) -> None:
         for directory in builds.iterdir():
             await self.remove(directory)

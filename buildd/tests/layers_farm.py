@@ -24,6 +24,7 @@ class HereAndNow:
     def __init__(self) -> None:
         self.failing = ""  # The program that fails.
         self.ran: list[str] = []
+        self.removing: Deferred[None] | None = None  # When set, what is removed is gone once it fires.
         self.meanwhile: Callable[[str], None] = lambda program: None  # Is called with one before it runs.
 
     async def run(self, argv: Sequence[str]) -> bytes:
@@ -33,6 +34,8 @@ class HereAndNow:
         self.meanwhile("rm" if argv[0] == "rm" else "sync" if "sync" in argv else "seal")
         match [word for word in argv if word in ("rm", "sync", "--content")]:
             case ["rm"]:
+                if self.removing is not None:
+                    await self.removing
                 shutil.rmtree(argv[-1])
                 return b""
             case ["sync"]:

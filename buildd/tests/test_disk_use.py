@@ -1,6 +1,7 @@
 """How much of the disk a build takes, found out with as little counting as can be."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from buildd.disk_use import COUNT, FREE_BYTES_MIN, Disk, DiskWatch, Usage, parse
 from buildd.limits import Limit
 
 MANY = 1 << 40
+FLOOR = 1 << 30
 
 
 class World:
@@ -22,7 +24,26 @@ class World:
         self.now = 0.0
         self.counting_s = 0.0
         self.uncountable = False
-        self.watch = DiskWatch(Path("/"), 1000, self._count, lambda: self.now, lambda path: self.disk)
+        self.removable = 0  # Bytes that nobody needs, of which 1 GB goes at a time.
+        self.rooms = 0
+        self.cannot_remove = False
+        self.watch = DiskWatch(
+            Path("/"),
+            1000,
+            self._count,
+            lambda: self.now,
+            lambda path: self.disk,
+            floor_bytes=FLOOR,
+            make_room=self._make_room,
+        )
+
+    async def _make_room(self) -> None:
+        self.rooms += 1
+        if self.cannot_remove:
+            raise OSError("no file can be made")
+        gone = min(self.removable, 1 << 30)
+        self.removable -= gone
+        self.disk = replace(self.disk, free_bytes=self.disk.free_bytes + gone)
 
     async def _count(self) -> Usage:
         self.counts += 1
@@ -123,6 +144,55 @@ def test_a_disk_that_is_nearly_full_is_not_counted(disk: Disk) -> None:
     world = World()
     world.disk = disk
     assert (world.look(), world.counts) == (Limit.DISK_FULL, 0)
+
+
+def test_room_is_made_when_the_disk_runs_low() -> None:
+    """Long before it is full, and as often as it runs low again."""
+    world = World()
+    world.removable = 3 << 30
+    for rooms in (1, 2, 3):
+        world.disk = replace(world.disk, free_bytes=FLOOR - 1)
+        assert (world.look(), world.rooms) == (None, rooms)
+        world.now += 1
+        assert (world.look(), world.rooms) == (None, rooms)
+
+
+def test_where_too_little_can_be_removed_that_is_not_tried_all_the_time() -> None:
+    """Until the disk is full: then it is the last thing to be done."""
+    world = World()
+    world.disk = replace(world.disk, free_bytes=FLOOR - 1)
+    assert [(world.look(), world.rooms) for _ in range(3)] == [(None, 1)] * 3
+    world.now += 60
+    assert (world.look(), world.rooms) == (None, 2)
+    world.disk, world.removable = replace(world.disk, free_bytes=FREE_BYTES_MIN - 1), FREE_BYTES_MIN
+    assert (world.look(), world.rooms, world.watch.was_full) == (None, 3, True)
+    world.disk = replace(world.disk, free_bytes=FREE_BYTES_MIN - 1)
+    assert (world.look(), world.rooms) == (Limit.DISK_FULL, 4)
+
+
+def test_room_that_cannot_be_made() -> None:
+    """On a disk without a free inode, say. The build is watched all the same."""
+    world = World()
+    world.cannot_remove, world.disk = True, replace(world.disk, free_bytes=FLOOR - 1)
+    assert world.look() is None
+    world.disk = replace(world.disk, free_bytes=FREE_BYTES_MIN - 1)
+    assert world.look() is Limit.DISK_FULL
+
+
+@pytest.mark.parametrize(
+    ("disk", "floor_bytes", "short"),
+    [
+        (Disk(FLOOR, 10**6, 16384), FLOOR, False),
+        (Disk(FLOOR - 1, 10**6, 16384), FLOOR, True),
+        (Disk(2 * FREE_BYTES_MIN - 1, 10**6, 16384), 0, True),  # However little the operator wants to be left.
+        (Disk(MANY, 19999, 16384), FLOOR, True),
+        (Disk(MANY, 0, 0), FLOOR, False),  # Btrfs.
+    ],
+)
+def test_a_short_disk(disk: Disk, floor_bytes: int, *, short: bool) -> None:
+    """Of bytes, or of inodes; a full one is short in any case."""
+    assert (disk.short_bytes(floor_bytes) > 0) == short
+    assert not disk.is_full
 
 
 def test_a_file_system_without_a_number_of_files() -> None:

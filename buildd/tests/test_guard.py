@@ -48,12 +48,23 @@ class World:
         self.place = place
         self.clock = Clock()
         self.disk = Disk(1 << 50, 10**6, 0)
-        disk = DiskWatch(place, LIMITS.disk_bytes, nothing_used, self.clock.seconds, lambda path: self.disk)
+        self.after_room: Disk | None = None  # The disk, once room was made; None: there is nothing to remove.
+        disk = DiskWatch(
+            place,
+            LIMITS.disk_bytes,
+            nothing_used,
+            self.clock.seconds,
+            lambda path: self.disk,
+            make_room=self._make_room,
+        )
         group = Group(((Hierarchy(2, place.parent, ("memory", "pids")), place),))
         self.guard = BuildGuard("b", LIMITS, group=group, disk=disk, reactor=self.clock, in_thread=at_once)
         self.ended: list[Limit] = []
         self.events(0, 0)
         self.stop = self.guard.watch(os.getpid(), self.ended.append)
+
+    async def _make_room(self) -> None:
+        self.disk = self.after_room or self.disk
 
     def events(self, killed: int, refused: int, at_limit: int = 0) -> None:
         (self.place / "memory.events").write_text(f"max 9\noom {at_limit}\noom_kill {killed}\n")
@@ -124,6 +135,18 @@ def test_a_full_disk_ends_a_build(world: World) -> None:
     assert world.ended == [Limit.DISK_FULL]
     assert Limit.DISK_FULL.blames_builder
     assert not Limit.DISK.blames_builder
+
+
+def test_room_is_made_before_a_full_disk_ends_a_build(world: World) -> None:
+    """What the build could not write until then is not its fault, either."""
+    no_space = b"cc: x.o: No space left on device\n"
+    assert world.guard.verdict(FAILED, no_space) is None
+    world.disk, world.after_room = Disk(0, 10**6, 0), Disk(1 << 40, 10**6, 0)
+    world.pass_time(LOOK_EVERY_S)
+    assert not world.ended
+    assert world.guard.verdict(FAILED, no_space) is Limit.DISK_FULL
+    assert world.guard.verdict(FAILED, b"error: expected ';'\n") is None
+    assert world.guard.verdict(Exit(0, None, None), no_space) is None
 
 
 def test_a_command_that_has_ended_is_not_watched(world: World) -> None:

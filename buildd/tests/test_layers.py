@@ -11,6 +11,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from buildd.disk_use import Disk
 from buildd.isolation.layers import Budget, LayerKey, layer_key, layer_note
 from buildd.tests.layers_farm import KEY, Farm, done
 
@@ -206,6 +207,49 @@ def test_layers_go_before_the_disk_is_full(farm: Farm) -> None:
     farm.keep().release()
     done(farm.daemon(Budget(free_floor_bytes=1 << 60)).make_room())
     assert farm.names() == []
+
+
+def test_a_disk_with_few_files_left_is_short_of_room(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build that makes many small ones fills it with no bytes at all."""
+    farm.keep().release()
+    monkeypatch.setattr(Disk, "of", lambda path: Disk(1 << 50, 100, 16384))
+    assert farm.daemon().disk_is_short()
+    done(farm.daemon().make_room())
+    assert farm.names() == []
+
+
+def test_who_needs_room_waits_for_whom_makes_some(farm: Farm) -> None:
+    """It may be enough; a build that would be ended for want of it must not be too early."""
+    keys = [layer_key(str(number)) for number in range(2)]
+    for key in keys:
+        farm.keep(key).release()
+    farm.commands.removing = Deferred()
+    floor = Budget(free_floor_bytes=1 << 60)
+    first, second = (Deferred.fromCoroutine(farm.daemon(floor).make_room()) for _ in range(2))
+    farm.clock.pump([0.1] * 9)
+    assert not (first.called or second.called)
+    farm.commands.removing.callback(None)
+    assert first.called
+    farm.clock.pump([0.1] * 9)
+    assert second.called
+    assert (farm.names(), farm.locks()) == ([], [])
+
+
+def test_a_build_that_ends_while_it_has_room_made_leaves_nothing_half_removed(farm: Farm) -> None:
+    """What was begun goes on; no more is begun."""
+    keys = [layer_key(str(number)) for number in range(2)]
+    for key in keys:
+        farm.keep(key).release()
+    farm.commands.removing = Deferred()
+    making = Deferred.fromCoroutine(farm.daemon(Budget(free_floor_bytes=1 << 60)).make_room())
+    making.cancel()
+    making.addErrback(_expected, CancelledError)
+    assert making.called
+    assert [name.partition("-")[0] for name in farm.names()].count("removing") == 1
+    farm.commands.removing.callback(None)
+    assert len(farm.names()) == 1
+    assert farm.names()[0].endswith("-1")
+    assert farm.locks() == []
 
 
 def test_a_layer_that_cannot_be_made_leaves_nothing(farm: Farm) -> None:
