@@ -40,7 +40,7 @@ async def look_for_damage(build: Building) -> BuildResult | None:
     """
     build.open(*build.below)
     said = Kept(None)
-    ended = await build.root.run(["sh", "-c", FIT, "as prepared"], network=None, building=True, output=said)
+    ended = await build.root.run(["sh", "-c", FIT, "as prepared"], network=None, output=said)
     if (stopped := build.stopped(ended)) is not None:
         return stopped
     if said.text() == f"{build.plan.arguments.arch_tag} {build.user_ids}\n":
