@@ -1,5 +1,8 @@
 """The program that enters a root: what of it needs no namespace."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from buildd.isolation import mounts
@@ -22,3 +25,13 @@ def test_a_mount_that_fails_says_what_and_why() -> None:
     """As the daemon's log shows it to whoever has to repair it."""
     with pytest.raises(OSError, match=r"proc at /nowhere: (No such file or directory|Operation not permitted)"):
         mounts._mount("proc", "/nowhere", "proc", 0)
+
+
+def test_directories_of_a_layer_are_kept_apart_where_that_can_be(tmp_path: Path) -> None:
+    """On ext4, by a flag of the directory in which they are made; a file system without it goes on as it is."""
+    mounts.spread(str(tmp_path))
+    kind = subprocess.run(["stat", "-f", "-c", "%T", tmp_path], check=True, capture_output=True, text=True).stdout
+    if kind.strip() == "ext2/ext3":
+        flags = subprocess.run(["lsattr", "-d", tmp_path], check=True, capture_output=True, text=True).stdout
+        assert "T" in flags.split()[0]
+    mounts.spread("/proc")
