@@ -17,6 +17,7 @@ from typing import Any
 
 CHECKOUT = Path(__file__).parents[2]
 START_S = 20.0
+CHROOT, DSC = b"chroot", b"dsc"  # Of fake builds.
 
 
 class RunningDaemon:
@@ -109,6 +110,12 @@ class RunningDaemon:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+
+def begin_build(daemon: RunningDaemon, build_id: str = "PACKAGEBUILD-1", **arguments: Any) -> None:
+    """Start a fake build; see fakes.FakeManager for the arguments."""
+    answer = daemon.rpc.build(build_id, "fake", daemon.present(CHROOT), {"hello_1.dsc": daemon.present(DSC)}, arguments)
+    assert answer == ["BuilderStatus.BUILDING", build_id]
 
 
 Script = Callable[[socket.socket, bytes, threading.Event], None]  # Connection, request, set when the test is over.

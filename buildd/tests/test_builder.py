@@ -1,95 +1,15 @@
 """Tests of buildd.builder: the states, and what is left behind."""
 
 import os
-from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from xmlrpc.client import Binary
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.task import Clock
+from twisted.internet.defer import CancelledError, Deferred
 
-from buildd.builder import Builder, Refused
-from buildd.config import BuilddConfig
-from buildd.enforcement import Enforcement
-from buildd.filecache import FileCache
+from buildd.builder import Refused
 from buildd.protocol import BuilderStatus, BuildId, FileName, ProtocolError, Sha1
-from buildd.tests.fakes import FakeManager
-
-T = TypeVar("T")
-BUILD = BuildId("PACKAGEBUILD-1")
-BUILDING = ("BuilderStatus.BUILDING", BUILD)
-
-
-class World:
-    """A builder with everything around it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.clock = Clock()
-        self.config = BuilddConfig(directory=directory, architecture="amd64", label="tester")
-        self.cache = FileCache(directory / "filecache", 1 << 30, 0)
-        self.manager = FakeManager()
-        self.threads: list[Deferred[None]] | None = None  # When set, what blocks waits until its Deferred fires.
-        self.no_threads = False  # None can be started.
-        self.builder = Builder(
-            config=self.config,
-            cache=self.cache,
-            enforcement=Enforcement(self.config, self.clock, self._in_thread),
-            managers={"fake": self.manager},
-            clock=self.clock,
-            in_thread=self._in_thread,
-            version="1.2",
-        )
-        self.chroot = self.cache.add([b"chroot"])
-        self.dsc = self.cache.add([b"dsc"])
-
-    def _in_thread(self, blocking: Callable[..., T], /, *args: object) -> Deferred[T]:
-        if self.no_threads:
-            raise RuntimeError("can't start new thread")
-        if self.threads is None:
-            return maybeDeferred(blocking, *args)
-        gate: Deferred[None] = Deferred()
-        self.threads.append(gate)
-        return gate.addCallback(lambda _: blocking(*args))
-
-    def start(self, build_id: BuildId = BUILD, **arguments: Any) -> Deferred[tuple[str, str]]:
-        """Ask for a build; see FakeManager for the arguments."""
-        files = {FileName("hello.dsc"): self.dsc}
-        return Deferred.fromCoroutine(self.builder.build(build_id, "fake", self.chroot, files, arguments))
-
-    def build(self, **arguments: Any) -> None:
-        assert now(self.start(**arguments)) == BUILDING
-
-    @property
-    def status(self) -> Any:
-        return self.builder.status()
-
-    def left(self) -> list[str]:
-        """What is in the directory, beside the two files of the source."""
-        paths = {str(path.relative_to(self.directory)) for path in self.directory.rglob("*")}
-        return sorted(paths - {"builds", "filecache", f"filecache/{self.chroot}", f"filecache/{self.dsc}"})
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    yield world
-    for left in (world.manager.teardown, world.manager.hanging):  # No coroutine may outlive its test.
-        if not left.called:
-            left.callback(None)
-
-
-def now(awaitable: "Deferred[T] | Coroutine[Any, Any, T]") -> T:
-    """What is there without waiting."""
-    deferred = awaitable if isinstance(awaitable, Deferred) else Deferred.fromCoroutine(awaitable)
-    results: list[Any] = []
-    deferred.addBoth(results.append)
-    assert results, "it has no result yet"
-    if hasattr(results[0], "raiseException"):
-        results[0].raiseException()
-    return results[0]  # type: ignore[no-any-return]
+from buildd.tests.builder_world import BUILD, BUILDING, World, now
 
 
 def test_idle_status(world: World) -> None:
@@ -331,37 +251,6 @@ def test_result_that_equals_an_input_stays(world: World) -> None:
     assert world.dsc in world.cache
 
 
-def test_abort(world: World) -> None:
-    """BUILDING -abort-> ABORTING -(stopped)-> WAITING; harmless while ABORTING."""
-    world.build(hang=True, files={"a": "1"})
-    assert world.builder.abort() is BuilderStatus.ABORTING
-    assert world.status["build_status"] == "BuildStatus.ABORTED"
-    assert "filemap" not in world.status
-    assert world.manager.torn_down == 1
-    assert world.clock.getDelayedCalls() == []
-
-
-def test_abort_while_aborting(world: World) -> None:
-    """abort() is harmless while ABORTING: the teardown is not disturbed. ABORTING has build_id only."""
-    world.build(hang=True, deaf=True)
-    world.builder.abort()
-    assert world.builder.abort() is BuilderStatus.ABORTING
-    assert world.status == {"builder_status": "BuilderStatus.ABORTING", "builder_version": "1.2", "build_id": BUILD}
-    world.manager.teardown.callback(None)
-    assert world.status["build_status"] == "BuildStatus.ABORTED"
-
-
-def test_processes_that_do_not_end_are_named(world: World) -> None:
-    """Nobody can end a process in uninterruptible sleep; who reads the reason knows where to look."""
-    world.build(hang=True, deaf=True, process=os.getpid())
-    world.builder.abort()
-    world.clock.advance(120)
-    start, _, named = world.status["reason"].partition(": these processes do not end: ")
-    assert start == "it could not be stopped within 120 s"
-    assert f"{os.getpid()} (" in named
-    world.manager.teardown.callback(None)
-
-
 def test_limits_that_are_none_are_refused(world: World) -> None:
     """Before anything has changed."""
     with pytest.raises(ProtocolError, match="limits: memory"):
@@ -376,92 +265,6 @@ def test_a_build_gets_the_limits_that_it_asks_for(world: World) -> None:
     (request,) = world.manager.requests
     assert (request.limits.memory_bytes, request.limits.wall_s) == (1 << 20, world.config.timeout_s)
     assert world.builder.log_path.read_text() == "x" * 10
-
-
-def test_abort_that_cannot_stop_the_build(world: World) -> None:
-    """An abort that cannot stop the build within 120 s ends as BUILDERFAIL."""
-    world.build(hang=True, deaf=True)
-    world.builder.abort()
-    world.clock.advance(119)
-    assert world.status["builder_status"] == "BuilderStatus.ABORTING"
-    world.clock.advance(1)
-    assert world.status["build_status"] == "BuildStatus.BUILDERFAIL"
-    assert world.status["reason"] == "it could not be stopped within 120 s"
-    now(world.builder.clean())
-    assert not world.manager.removed  # Something is still at work there.
-    world.manager.teardown.callback(None)
-    assert world.manager.removed
-    assert world.status["builder_status"] == "BuilderStatus.IDLE"
-    assert world.left() == []
-
-
-def test_abort_as_results_are_gathered(world: World) -> None:
-    """An abort when the build has just ended still ends as ABORTED, and keeps no result."""
-    world.build(hang=True, files={"a": "1"})
-    world.threads = []
-    world.manager.hanging.callback(None)
-    assert world.status["builder_status"] == "BuilderStatus.BUILDING"
-    world.builder.abort()
-    world.threads.pop().callback(None)
-    assert world.status["build_status"] == "BuildStatus.ABORTED"
-    world.threads = None
-    now(world.builder.clean())
-    assert world.left() == []
-
-
-def test_clean_answers_once_the_results_are_gone(world: World) -> None:
-    """clean() forgets the files that the build produced before it answers."""
-    world.build(files={"a": "1"})
-    world.threads = []
-    cleaning = Deferred.fromCoroutine(world.builder.clean())
-    assert not cleaning.called
-    world.threads.pop().callback(None)
-    now(cleaning)
-    assert world.left() == []
-
-
-def test_results_that_come_after_clean(world: World) -> None:
-    """A result that is still being gathered when the build is given up, and cleaned, is forgotten as it comes."""
-    world.build(hang=True, files={"a": "1"})
-    world.threads = []
-    world.manager.hanging.callback(None)
-    world.builder.abort()
-    world.clock.advance(120)
-    assert world.status["build_status"] == "BuildStatus.BUILDERFAIL"
-    now(world.builder.clean())
-    gathering = world.threads.pop()
-    world.threads = None
-    gathering.callback(None)
-    assert world.left() == []
-
-
-def test_cancellation_that_nobody_asked_for(world: World) -> None:
-    """A build that is cancelled by anything but abort() shows a broken builder."""
-    world.build(hang=True)
-    world.manager.hanging.errback(CancelledError())
-    assert world.status["build_status"] == "BuildStatus.BUILDERFAIL"
-
-
-@pytest.mark.parametrize("state", ["IDLE", "WAITING"])
-def test_abort_is_refused_without_a_build(state: str, world: World) -> None:
-    """abort() is a fault unless BUILDING or ABORTING."""
-    if state == "WAITING":
-        world.build()
-    with pytest.raises(Refused, match=f"this builder is {state}"):
-        world.builder.abort()
-    assert world.status["builder_status"] == f"BuilderStatus.{state}"
-
-
-@pytest.mark.parametrize("state", ["IDLE", "BUILDING", "ABORTING"])
-def test_clean_is_refused_unless_waiting(state: str, world: World) -> None:
-    """clean() is a fault unless WAITING."""
-    if state != "IDLE":
-        world.build(hang=True, deaf=True)
-    if state == "ABORTING":
-        world.builder.abort()
-    with pytest.raises(Refused, match=f"this builder is {state}"):
-        now(world.builder.clean())
-    assert world.status["builder_status"] == f"BuilderStatus.{state}"
 
 
 def test_log_of_before_a_restart_stays_until_the_next_build(world: World) -> None:
@@ -510,55 +313,3 @@ def test_wait_whose_caller_has_gone_leaves_nothing(world: World) -> None:
         now(waiting)
     assert world.clock.getDelayedCalls() == []
     world.build()
-
-
-def test_stop_aborts_and_removes(world: World) -> None:
-    """stop() aborts the build, removes all of it, and no build is taken any more."""
-    world.build(hang=True)
-    now(world.builder.stop())
-    assert world.status["builder_status"] == "BuilderStatus.IDLE"
-    assert world.left() == []
-    with pytest.raises(Refused, match="the daemon is ending"):
-        now(world.start())
-
-
-def test_stop_while_a_build_is_checked(world: World) -> None:
-    """A build that is being checked when the daemon ends is refused, and stop() waits for that."""
-    world.threads = []
-    first = world.start()
-    stopping = Deferred.fromCoroutine(world.builder.stop())
-    assert not stopping.called
-    world.threads.pop().callback(None)
-    with pytest.raises(Refused, match="the daemon is ending"):
-        now(first)
-    now(stopping)
-    assert world.left() == []
-
-
-def test_finish_waits_for_the_master(world: World) -> None:
-    """finish() ends after the current build, once the master has collected it; meanwhile no build is taken."""
-    world.build(hang=True)
-    finishing = Deferred.fromCoroutine(world.builder.finish())
-    world.clock.advance(10_000)
-    assert not finishing.called
-    world.manager.hanging.callback(None)
-    assert not finishing.called
-    now(world.builder.clean())
-    now(finishing)
-    with pytest.raises(Refused, match="ends after the current build"):
-        now(world.start())
-
-
-def test_finish_does_not_wait_for_ever(world: World) -> None:
-    """A master that never collects is waited for 10 minutes."""
-    world.build()
-    finishing = Deferred.fromCoroutine(world.builder.finish())
-    world.clock.advance(599)
-    assert not finishing.called
-    world.clock.advance(1)
-    now(finishing)
-
-
-def test_finish_when_idle(world: World) -> None:
-    """When IDLE, finish() returns at once."""
-    now(world.builder.finish())

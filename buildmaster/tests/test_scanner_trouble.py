@@ -1,0 +1,355 @@
+"""Scans of builders that lose builds, fail, or do not stop; and of builds that nobody wants any more."""
+
+from twisted.web.xmlrpc import Fault
+
+from buildd.protocol import BuilderStatus, BuildStatus
+from buildmaster import builders, builds
+from buildmaster.builders import Cleanliness
+from buildmaster.lifecycle import BuildState
+from buildmaster.pacing import Progress
+from buildmaster.tables import builder
+from buildmaster.tests.factories import make_build, make_builder, make_busy
+from buildmaster.tests.farm_case import FarmCase
+
+S = BuildState
+
+
+class TestCancelling(FarmCase):
+    async def cancelled_while_building(self) -> int:
+        self.fake.duration_s = None
+        build_id = make_build(self.farm)
+        await self.scan_until(build_id, S.BUILDING)
+        with self.farm.transaction() as connection:
+            assert builds.cancel(connection, build_id, self.now) is S.CANCELLING
+        return build_id
+
+    async def test_it_is_stopped(self) -> None:
+        """A build that is cancelled is stopped on its builder, and CANCELLED with its log."""
+        build_id = await self.cancelled_while_building()
+        await self.scan_until(build_id, S.CANCELLED)
+        assert self.build(build_id).log_name.endswith("_CANCELLED.txt.gz")
+        assert self.vitals().failures == 0
+
+    async def test_it_ends_well_meanwhile(self) -> None:
+        """A build that ends well while it is being cancelled is cancelled all the same."""
+        build_id = await self.cancelled_while_building()
+        self.fake.end()
+        await self.scan_until(build_id, S.CANCELLED)
+        assert self.results(build_id) == []
+
+    async def test_it_does_not_stop(self) -> None:
+        """After 180 s the build is CANCELLED and the builder is blamed."""
+        self.fake.abort_s = None
+        build_id = await self.cancelled_while_building()
+        scanner = self.scanner()
+        await self.scan(scanner)
+        self.now += 179
+        await self.scan(scanner, 3)
+        assert self.state(build_id) is S.CANCELLING and self.vitals().failures == 0
+        self.now += 2
+        await self.scan(scanner)
+        assert self.state(build_id) is S.CANCELLED and self.vitals().failures == 1
+
+    async def test_its_builder_is_gone(self) -> None:
+        """The 180 s also count when the builder does not answer at all."""
+        build_id = await self.cancelled_while_building()
+        await self.fake.stop()
+        scanner = self.scanner()
+        await self.scan(scanner)
+        self.now += 181
+        await self.scan(scanner)
+        assert self.state(build_id) is S.CANCELLED
+
+    async def test_cancelled_while_no_master_ran(self) -> None:
+        """A builder that was not told for longer than 180 s, since no master ran, is told first, and not blamed."""
+        build_id = await self.cancelled_while_building()
+        self.now += 1000
+        await self.scan(self.scanner())
+        assert self.fake.calls.count("abort") == 1
+        await self.scan_until(build_id, S.CANCELLED)
+        assert self.vitals().failures == 0
+
+    async def test_its_builder_forgot(self) -> None:
+        """A build that is being cancelled and was forgotten is cancelled, not queued."""
+        build_id = await self.cancelled_while_building()
+        self.fake.forget()
+        await self.scan(self.scanner())
+        assert self.state(build_id) is S.CANCELLED
+
+    async def test_between_claim_and_start(self) -> None:
+        """A build that is cancelled while its files are sent is never begun."""
+        build_id = make_build(self.farm)
+        fetch = self.fake.fetch
+
+        async def cancel_and_fetch(sha1: str, url: str) -> list[object]:
+            with self.farm.transaction() as connection:
+                builds.cancel(connection, build_id, self.now)
+            return await fetch(sha1, url)
+
+        self.fake.fetch = cancel_and_fetch  # type: ignore[method-assign]
+        await self.scan_until(build_id, S.CANCELLED)
+        assert self.fake.started == [] and self.fake.calls.count("ensurepresent") == 1
+
+    async def test_disabled_between_claim_and_start(self) -> None:
+        """A builder that is disabled while it is sent files is sent no more of them, and the build is queued again."""
+        build_id = make_build(self.farm)
+        fetch = self.fake.fetch
+
+        async def disable_and_fetch(sha1: str, url: str) -> list[object]:
+            with self.farm.transaction() as connection:
+                builders.disable(connection, "x86", "by hand")
+            return await fetch(sha1, url)
+
+        self.fake.fetch = disable_and_fetch  # type: ignore[method-assign]
+        await self.scan(self.scanner())
+        assert self.state(build_id) is S.NEEDS_BUILD and self.vitals().failures == 0
+        assert self.fake.started == [] and self.fake.calls.count("ensurepresent") == 1
+
+
+class TestLostBuilders(FarmCase):
+    async def building(self) -> int:
+        self.fake.duration_s = None
+        build_id = make_build(self.farm)
+        await self.scan_until(build_id, S.BUILDING)
+        return build_id
+
+    async def test_forgotten(self) -> None:
+        """A builder that does not know its build has lost it: queued again at once, with the warning, nobody blamed."""
+        build_id = await self.building()
+        self.fake.forget()
+        await self.scan(self.scanner())
+        assert self.state(build_id) is S.NEEDS_BUILD
+        assert self.build(build_id).failures == self.vitals().failures == 0
+        assert self.queue_row(build_id).not_before <= self.now
+        self.fake.duration_s = 0.01
+        await self.scan_until(build_id, S.BUILT)
+
+    async def test_another_build(self) -> None:
+        """A builder with a build id that is not the cookie has lost the build as well."""
+        build_id = await self.building()
+        self.fake.build_id = "PACKAGEBUILD-77"
+        await self.scan(self.scanner())
+        assert self.state(build_id) is S.NEEDS_BUILD
+
+    async def test_taken_out_of_service(self) -> None:
+        """A builder that is taken out of service loses its build, without being asked."""
+        build_id = await self.building()
+        with self.farm.transaction() as connection:
+            builders.disable(connection, "x86", "by hand")
+        self.fake.calls.clear()
+        await self.scan(self.scanner())
+        assert self.state(build_id) is S.NEEDS_BUILD and self.fake.calls == []
+
+    async def test_a_builder_that_is_away_for_a_moment(self) -> None:
+        """Four scans in a row that fail are no failure: the build goes on when the builder is back."""
+        build_id = await self.building()
+        port = self.fake.port.getHost().port
+        scanner = self.scanner()
+        await self.fake.stop()
+        for _ in range(4):
+            assert await self.scan(scanner) is Progress.FAILED
+        self.fake.listen(port)
+        await self.scan(scanner)
+        assert self.state(build_id) is S.BUILDING and self.vitals().failures == 0
+
+    async def test_a_builder_that_stays_away(self) -> None:
+        """Fifteen failed scans in a row are three failures of both: the build is queued again."""
+        build_id = await self.building()
+        await self.fake.stop()
+        scanner = self.scanner()
+        await self.scan(scanner, 14)
+        assert self.state(build_id) is S.BUILDING and self.vitals().failures == 2
+        await self.scan(scanner)
+        assert self.state(build_id) is S.NEEDS_BUILD and self.build(build_id).failures == 3
+        await self.scan(scanner, 10)
+        assert not self.vitals().enabled and self.vitals().failures == 5
+
+    async def test_a_lost_builder_comes_back(self) -> None:
+        """A builder that comes back with a build that is no longer its own is cleaned; what it made is not taken."""
+        build_id = await self.building()
+        with self.farm.transaction() as connection:
+            builders.disable(connection, "x86", "by hand")
+        scanner = self.scanner()
+        await self.scan(scanner)
+        other = self.make_fake(self.fake.reactor)
+        other_id = make_builder(self.farm, "other", other.listen())
+        with self.farm.transaction() as connection:
+            builders.enable(connection, "x86")
+        self.fake.end()
+        await self.scan(scanner, 4)
+        assert self.fake.status is BuilderStatus.IDLE and self.state(build_id) is S.NEEDS_BUILD
+        self.builder_id = other_id
+        await self.scan_until(build_id, S.BUILT)
+        assert self.build(build_id).builder_id == other_id
+        await other.stop()
+
+
+class TestBadBuilders(FarmCase):
+    async def test_clean_but_not_idle(self) -> None:
+        """A builder that is recorded as clean and is not idle is not shut in: out of service at once."""
+        self.fake.status, self.fake.build_id = BuilderStatus.BUILDING, "x"
+        await self.scan(self.scanner())
+        assert not self.vitals().enabled
+
+    async def test_busy_but_clean(self) -> None:
+        """A builder that has a build and is recorded as clean is not shut in: out of service, and the build failed."""
+        build_id = make_build(self.farm)
+        make_busy(self.farm, "x86", build_id)
+        self.set_cleanliness(Cleanliness.CLEAN)
+        await self.scan(self.scanner())
+        assert not self.vitals().enabled and self.state(build_id) is S.FAILED
+
+    async def dispatch_fails(self) -> int:
+        build_id = make_build(self.farm)
+        await self.scan(self.scanner())
+        assert self.state(build_id) is S.NEEDS_BUILD and self.fake.started == []
+        assert self.vitals().failures == self.build(build_id).failures == 1
+        assert self.queue_row(build_id).not_before > self.now
+        return build_id
+
+    async def test_refuses(self) -> None:
+        """A builder that does not know the build type is a dispatch that failed; the build is queued again."""
+        self.fake.refuse = "BuilderStatus.UNKNOWNBUILDER"
+        build_id = await self.dispatch_fails()
+        assert "UNKNOWNBUILDER" in self.build(build_id).reason
+
+    async def test_faults(self) -> None:
+        """A fault from build() is a failed dispatch."""
+        self.fake.faults["build"] = Fault(1, "no")
+        await self.dispatch_fails()
+
+    async def test_cannot_fetch(self) -> None:
+        """A builder that cannot fetch a file is a failed dispatch."""
+        self.fake.faults["ensurepresent"] = Fault(8002, "error")
+        await self.dispatch_fails()
+
+    async def test_always_fails_builds(self) -> None:
+        """A builder that begins builds and fails each of them is out of service after five; no build is blamed."""
+        self.fake.outcome = BuildStatus.BUILDERFAIL
+        ids = [make_build(self.farm, f"source{number}") for number in range(8)]
+        scanner = self.scanner()
+        for _ in range(100):
+            await self.scan(scanner)
+            if not self.vitals().enabled:
+                break
+            await self.sleep(0.02)
+        assert len(self.fake.started) == 5
+        assert {self.state(each) for each in ids} == {S.NEEDS_BUILD}
+        assert sum(self.build(each).failures for each in ids) == 0
+
+    async def test_the_only_builder_is_broken(self) -> None:
+        """Where there is no other builder, a broken one gets the same build five times and is out of service then, with
+        its reason; the build is not blamed, and waits."""
+        self.fake.outcome = BuildStatus.BUILDERFAIL
+        self.fake.extra_status = {"reason": "no namespaces here"}
+        build_id = make_build(self.farm)
+        scanner = self.scanner()
+        for _ in range(200):
+            await self.scan(scanner)
+            if not self.vitals().enabled:
+                break
+            self.now += 4
+            await self.sleep(0.01)
+        assert len(self.fake.started) == 5
+        row = self.build(build_id)
+        assert (row.state, row.reason, row.failures) == (S.NEEDS_BUILD, "no namespaces here", 0)
+        with self.farm.reading() as connection:
+            assert connection.execute(builder.select()).one().disabled_reason == "no namespaces here"
+
+    async def test_a_build_that_breaks_builders(self) -> None:
+        """A build that a second builder cannot begin either has failed, and that builder is forgiven."""
+        self.fake.faults["build"] = Fault(1, "no")
+        build_id = await self.dispatch_fails()
+        other = self.make_fake(self.fake.reactor, faults=self.fake.faults)
+        self.builder_id = make_builder(self.farm, "other", other.listen())
+        self.now += 1000
+        await self.scan_until(build_id, S.FAILED)
+        assert self.vitals().failures == 0
+        await other.stop()
+
+    async def test_a_build_of_which_three_builders_say_that_they_failed(self) -> None:
+        """The third ends it, with cause and reason, and is forgiven: one build takes no farm down."""
+        self.fake.outcome = BuildStatus.BUILDERFAIL
+        self.fake.extra_status = {"reason": "the builder's disk is full", "cause": "disk"}
+        build_id = make_build(self.farm)
+        fakes = [self.fake]
+        for name in ("second", "third"):
+            await self.scan_until(build_id, S.BUILDING)
+            await self.scan_until(build_id, S.NEEDS_BUILD)
+            fakes.append(self.make_fake(self.fake.reactor, outcome=self.fake.outcome))
+            fakes[-1].extra_status = self.fake.extra_status
+            self.builder_id = make_builder(self.farm, name, fakes[-1].listen())
+            self.now += 1000
+        await self.scan_until(build_id, S.BUILDING)
+        await self.scan_until(build_id, S.FAILED)
+        row = self.build(build_id)
+        assert (row.reason, row.cause) == ("builders have failed with it 3 times: the builder's disk is full", "disk")
+        assert [len(fake.started) for fake in fakes] == [1, 1, 1]
+        assert self.vitals().failures == 0 and self.vitals().enabled
+        for fake in fakes[1:]:
+            await fake.stop()
+
+    async def two_builders_fail(self, outcome: BuildStatus) -> None:
+        self.fake.outcome = outcome
+        build_id = make_build(self.farm)
+        await self.scan_until(build_id, S.BUILDING)
+        await self.scan_until(build_id, S.NEEDS_BUILD)
+        other = self.make_fake(self.fake.reactor, outcome=outcome)
+        first, self.builder_id = self.builder_id, make_builder(self.farm, "other", other.listen())
+        self.now += 1000
+        await self.scan_until(build_id, S.BUILDING)
+        await self.scan_until(build_id, S.NEEDS_BUILD, S.FAILED)
+        assert self.state(build_id) is S.NEEDS_BUILD and self.build(build_id).failures == 0
+        assert self.vitals().failures == 1 and len(other.started) == 1
+        self.builder_id = first
+        assert self.vitals().failures == 1
+        await other.stop()
+
+    async def test_two_builders_that_fail(self) -> None:
+        """A build of which two builders say BUILDERFAIL is not blamed; each builder has a failure counted."""
+        await self.two_builders_fail(BuildStatus.BUILDERFAIL)
+
+    async def test_two_builders_that_stop_it_unasked(self) -> None:
+        """A build of which two builders say ABORTED, unasked, is not blamed; each builder has a failure counted."""
+        await self.two_builders_fail(BuildStatus.ABORTED)
+
+    async def test_changes_its_mind(self) -> None:
+        """A builder that said OK and then something else is not believed: the build is queued again in the end."""
+        self.fake.served = {}
+        build_id = make_build(self.farm)
+        scanner = self.scanner()
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        await self.sleep(0.1)
+        self.fake.served = dict.fromkeys(self.fake.filemap.values(), b"?")
+        await self.scan(scanner)
+        assert self.state(build_id) is S.GATHERING
+        self.fake.build_status = BuildStatus.PACKAGEFAIL
+        await self.scan(scanner, 15)
+        assert self.state(build_id) is S.NEEDS_BUILD
+
+
+class TestNeverClean(FarmCase):
+    async def blamed(self, **status: object) -> None:
+        """A builder that says so for ever is one failure after 180 s, and is given pauses meanwhile."""
+        self.fake.extra_status = {"build_id": "x", **status}
+        self.set_cleanliness(Cleanliness.DIRTY)
+        scanner = self.scanner()
+        await self.scan(scanner, 3)
+        assert await self.scan(scanner) is Progress.STOPPING
+        self.now += 179
+        await self.scan(scanner)
+        assert self.vitals().failures == 0
+        self.now += 2
+        assert await self.scan(scanner) is Progress.FAILED
+        assert self.vitals().failures == 1
+        await self.scan(scanner)
+        assert self.vitals().failures == 1
+
+    async def test_always_waiting(self) -> None:
+        """clean() answers, and it is WAITING all the same."""
+        self.fake.clean = lambda: "BuilderStatus.IDLE"  # type: ignore[method-assign]
+        await self.blamed(builder_status="BuilderStatus.WAITING", build_status="BuildStatus.ABORTED")
+
+    async def test_always_aborting(self) -> None:
+        """It is ABORTING, and never through with it."""
+        await self.blamed(builder_status="BuilderStatus.ABORTING")
