@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from buildd import dpkg
 from buildd.control import Dsc
-from buildd.depwait import COMPLETE
+from buildd.depwait import COMPLETE, FIELDS
 from buildd.isolation.enter import PROXY
 from buildd.protocol import BinaryPackageArguments, ProtocolError
 from buildd.relations import Alternatives, first_alternatives, parse_relations, show_relations
@@ -33,7 +33,7 @@ ARCHIVES = ("apt-get", "-q", "update", "--print-uris")
 DUMP_AVAILABLE = (
     "sh",
     "-c",
-    f"{{ apt-cache dumpavail && echo '{COMPLETE}'; }} | grep -E '^(Package|Version|Provides):|^$|^{COMPLETE}$'",
+    f"{{ apt-cache dumpavail && echo '{COMPLETE}'; }} | grep -E '^({FIELDS}):|^$|^{COMPLETE}$'",
 )
 
 # apt says so before it calls dpkg. It needs no archive any more then, and packages' scripts write among its words.

@@ -6,21 +6,23 @@ dependency is there is apt's explanation read, for the ones further down that ar
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from debian.debian_support import Version
 
 from buildd.control import ControlError
 from buildd.relations import Alternatives, Relation, parse_relations, show_relations
 
-# Package name to the versions there are of it; None: provided without a version (Debian Policy 7.5).
-Available = Mapping[str, frozenset[str | None]]
+_Versions = frozenset[str | None]  # None: provided without a version (Debian Policy 7.5).
+_WHICHEVER = ""  # In place of an architecture: what is good for each.
 
 # " libfoo-dev : Depends: libbar (>= 2) but it is not installable", or "... but 1.1 is to be installed".
 _APT_UNMET = re.compile(
     r"(?:Pre-)?Depends: (\S+(?: \([<>=]+ [^)\s]+\))?) but (?:it is not installable|\S+ is to be installed)"
 )
 _EXPLANATION_MAX = 1 << 20
+FIELDS = "Package|Version|Architecture|Multi-Arch|Provides"  # Of what apt has, those that are looked at.
 COMPLETE = "debfarm: that is all"  # The last line of the list of what apt has.
 
 
@@ -28,40 +30,65 @@ class IncompleteList(Exception):
     """The list of what apt has breaks off: what is not in it may be there all the same."""
 
 
-def parse_available(text: str) -> Available:
-    """Names and versions, provided ones included, from the lines Package, Version and Provides of what apt has.
+@dataclass(frozen=True)
+class Available:
+    """What the archives have."""
+
+    native: str  # The architecture of the chroot.
+    versions: Mapping[str, Mapping[str, _Versions]]  # By the name of a package, and what architecture it is good for.
+
+    def satisfies(self, relation: Relation, architecture: str) -> bool:
+        """Whether there is something for a relation.
+
+        :param architecture: what it means where it has no qualifier.
+        """
+        versions = self._good_for(relation, architecture)
+        if not relation.operator:
+            return bool(versions)
+        return any(version is not None and relation.takes(version) for version in versions)
+
+    def _good_for(self, relation: Relation, architecture: str) -> _Versions:
+        found = self.versions.get(relation.package, {})
+        if relation.qualifier == "any":
+            return frozenset().union(*found.values())
+        wanted = {"": architecture, "native": self.native}.get(relation.qualifier, relation.qualifier)
+        return found.get(wanted, frozenset()) | found.get(_WHICHEVER, frozenset())
+
+
+def parse_available(text: str, native: str) -> Available:
+    """What apt has, provided packages included, from the lines of FIELDS.
 
     There are 60,000 such stanzas in Debian, so they come reduced to these one-line fields (apt.DUMP_AVAILABLE). A
-    version that dpkg would refuse satisfies nothing.
+    version that dpkg would refuse satisfies nothing. A package for all architectures is one of the chroot's to apt,
+    unless it is Multi-Arch: foreign, as then packages of any other architecture are good for all, too.
 
+    :param native: the architecture of the chroot.
     :raises IncompleteList: COMPLETE is not its last line.
     """
     *lines, last, rest = ["", *text.split("\n")]
     if last != COMPLETE or rest:
         raise IncompleteList
-    found: defaultdict[str, set[str | None]] = defaultdict(set)
-    package = ""
-    for line in lines:
-        field, _, value = line.partition(": ")
-        if field == "Package":
-            package = value.strip()
-        elif field == "Version" and _is_version(value.strip()):
-            found[package].add(value.strip())
-        elif field == "Provides":
-            for clause in value.split(","):
-                name, _, version = clause.strip().partition(" ")
-                version = version.strip("()= ")
-                if not version or _is_version(version):
-                    found[name].add(version or None)
-    return {name: frozenset(versions) for name, versions in found.items()}
+    found: defaultdict[str, defaultdict[str, set[str | None]]] = defaultdict(lambda: defaultdict(set))
+    for stanza in _stanzas(lines):
+        architecture = stanza.get("Architecture", "all")
+        if stanza.get("Multi-Arch") == "foreign":
+            architecture = _WHICHEVER
+        elif architecture == "all":
+            architecture = native
+        for name, version in _names(stanza):
+            found[name][architecture].add(version)
+    return Available(native, {name: {a: frozenset(v) for a, v in each.items()} for name, each in found.items()})
 
 
-def missing(wanted: Iterable[Alternatives], available: Available) -> str:
-    """Those of `wanted` that nothing satisfies, as a relationship field: versions kept, qualifiers stripped."""
+def missing(wanted: Iterable[Alternatives], available: Available, architecture: str) -> str:
+    """Those of `wanted` that nothing satisfies, as a relationship field: versions kept, qualifiers stripped.
+
+    :param architecture: what is built for.
+    """
     unmet = [
         tuple(relation.without_qualifier() for relation in alternatives)
         for alternatives in wanted
-        if not any(_is_there(relation, available) for relation in alternatives)
+        if not any(available.satisfies(relation, architecture) for relation in alternatives)
     ]
     return show_relations(dict.fromkeys(unmet))
 
@@ -70,7 +97,7 @@ def missing_further_down(explanation: str, available: Available) -> str:
     """What apt's explanation names as missing and the archives do not have, as a relationship field.
 
     A dependency that is there but conflicts with another is left out: no publication of a package by that name is
-    bound to help.
+    bound to help. apt writes the architecture behind each name that is not of the chroot's.
     """
     found: dict[Alternatives, None] = {}
     for match in _APT_UNMET.finditer(explanation[:_EXPLANATION_MAX]):
@@ -79,16 +106,32 @@ def missing_further_down(explanation: str, available: Available) -> str:
         except ControlError:
             continue
         for clause in clauses:
-            if not any(_is_there(relation, available) for relation in clause):
+            if not any(available.satisfies(relation, available.native) for relation in clause):
                 found[tuple(relation.without_qualifier() for relation in clause)] = None
     return show_relations(found)
 
 
-def _is_there(relation: Relation, available: Available) -> bool:
-    versions = available.get(relation.package, frozenset())
-    if not relation.operator:
-        return bool(versions)
-    return any(version is not None and relation.takes(version) for version in versions)
+def _stanzas(lines: Iterable[str]) -> Iterator[Mapping[str, str]]:
+    """Field to value of each."""
+    stanza: dict[str, str] = {}
+    for line in (*lines, ""):
+        field, _, value = line.partition(": ")
+        if line:
+            stanza[field] = value.strip()
+        elif stanza:
+            yield stanza
+            stanza = {}
+
+
+def _names(stanza: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
+    """What can be asked for to get this package, with its versions."""
+    if _is_version(stanza.get("Version", "")):
+        yield stanza.get("Package", ""), stanza["Version"]
+    for clause in filter(None, stanza.get("Provides", "").split(",")):
+        name, _, version = clause.strip().partition(" ")
+        version = version.strip("()= ")
+        if not version or _is_version(version):
+            yield name, version or None
 
 
 def _is_version(text: str) -> bool:

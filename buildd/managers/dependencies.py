@@ -91,7 +91,7 @@ def _build_dep(build: Building, *, resolve: bool = False) -> tuple[str, ...]:
 
 async def _explain(build: Building, explanation: str) -> BuildResult:
     """Dep-wait, when something is missing from the archives; else the package asks for what cannot be."""
-    in_thread = build.host.in_thread
+    in_thread, arguments = build.host.in_thread, build.plan.arguments
     listed = Kept(None, _AVAILABLE_MAX)
     ended = await build.root.run(apt.DUMP_AVAILABLE, network=None, output=listed)
     if (stopped := build.stopped(ended)) is not None:
@@ -101,12 +101,13 @@ async def _explain(build: Building, explanation: str) -> BuildResult:
             BuildStatus.BUILDERFAIL, f"the archives have more packages than fit into {_AVAILABLE_MAX} bytes"
         )
     try:
-        available = await in_thread(depwait.parse_available, listed.text())
+        available = await in_thread(depwait.parse_available, listed.text(), arguments.arch_tag)
     except depwait.IncompleteList:
         return build.end(BuildStatus.CHROOTFAIL, f"the chroot's apt-cache did not list what the archives have: {ended}")
-    missing = await in_thread(depwait.missing, build.plan.wanted, available)
+    missing = await in_thread(depwait.missing, build.plan.wanted, available, dpkg.host_architecture(arguments))
     missing = missing or await in_thread(depwait.missing_further_down, explanation, available)
     if missing:
-        return build.end(BuildStatus.DEPFAIL, f"nothing satisfies the build-dependencies {missing}", missing)
+        whose = f" of a build for {cross_for}" if (cross_for := dpkg.cross_for(arguments)) else ""
+        return build.end(BuildStatus.DEPFAIL, f"nothing satisfies the build-dependencies {missing}{whose}", missing)
     why = "the build-dependencies cannot be installed together"
     return build.end(BuildStatus.PACKAGEFAIL, why, cause=Cause.DEPENDENCY)

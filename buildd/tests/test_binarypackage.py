@@ -121,6 +121,16 @@ def test_missing_build_dependencies_are_named(tmp_path: Path) -> None:
     assert (result.status, result.cause) == (BuildStatus.PACKAGEFAIL, Cause.DEPENDENCY)
 
 
+def test_what_is_missing_to_build_for_another_architecture_is_named(tmp_path: Path) -> None:
+    """Though the chroot's own architecture has it."""
+    listed = Answer(words=f"Package: bb\nVersion: 1\nArchitecture: amd64\n\n{COMPLETE}\n")
+    result = build(
+        tmp_path, {"dumpavail": listed, **UNINSTALLABLE}, more="Build-Depends: bb\n", host_architecture="arm64"
+    )
+    assert (result.status, result.dependencies) == (BuildStatus.DEPFAIL, "bb")
+    assert result.reason == "nothing satisfies the build-dependencies bb of a build for arm64"
+
+
 def test_a_list_of_packages_to_install_may_be_long(tmp_path: Path) -> None:
     """But not without end: what is cut off is not taken for all."""
     listed = "".join(f"'http://h/a{number}_1_all.deb' a{number}_1_all.deb 1 {'x' * 100}\n" for number in range(10_000))
