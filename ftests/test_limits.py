@@ -92,6 +92,25 @@ def test_a_build_that_takes_too_much(client: StockClient, tmp_path: Path, what: 
     assert sentence in log
 
 
+def test_a_build_for_which_the_builder_has_too_little_memory(
+    client: StockClient, setup: BuilddTestSetup, tmp_path: Path
+) -> None:
+    """Where what all builds here may have together is less than what one may: it is the builder that has failed."""
+    memory = [place for place in setup.groups if "memory" in str(place)]
+    if not memory:
+        pytest.skip("without control groups only the kernel's count for the whole machine tells")
+    limit = memory[0] / "memory.limit_in_bytes"
+    limit.write_text(f"{300 << 20}\n")
+    try:
+        client.begin("b-4", tiny_source(tmp_path, build=HOG), base_chroot(), limits={"memory": str(1 << 30)})
+        status = client.wait(180)
+    finally:
+        limit.write_text("-1\n")
+    why = "the builder ran out of memory, and its kernel ended a process of the build"
+    assert (status["build_status"], status["cause"]) == ("BuildStatus.BUILDERFAIL", "memory")
+    assert status["reason"] == f"the build was ended: {why}"
+
+
 @pytest.mark.parametrize("how", ["abort", "stop", "kill"])
 def test_a_build_that_does_not_want_to_end(
     client: StockClient, setup: BuilddTestSetup, tmp_path: Path, how: str
