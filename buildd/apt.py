@@ -7,6 +7,7 @@ tell an archive that did not answer from one that will never do.
 import base64
 import binascii
 import re
+import shlex
 from collections.abc import Iterable
 from urllib.parse import unquote
 
@@ -35,6 +36,15 @@ DUMP_AVAILABLE = (
     "-c",
     f"{{ apt-cache dumpavail && echo '{COMPLETE}'; }} | grep -E '^({FIELDS}):|^$|^{COMPLETE}$'",
 )
+
+# Runs a command, and beside it one that is written as the shell has it, whose words are those between two lines.
+_ANSWER_BEGINS, _ANSWER_ENDS = "debfarm: answered beside it", "debfarm: end of the answer"
+_BESIDE = f"""
+sh -c "$1" >/dev/shm/beside 2>/dev/null & beside=$!; shift
+"$@"; status=$?
+! wait $beside || {{ echo '{_ANSWER_BEGINS}'; cat /dev/shm/beside; echo '{_ANSWER_ENDS}'; }}
+exit $status
+"""
 
 # apt says so before it calls dpkg. It needs no archive any more then, and packages' scripts write among its words.
 _DPKG_BEGINS = "debfarm: dpkg begins"
@@ -73,6 +83,7 @@ _IGNORED = re.compile(r"W: (?:Failed to fetch|Some index files failed to downloa
 # 'http://deb.debian.org/debian/pool/main/h/hello/hello_2.10-3_amd64.deb' hello_2.10-3_amd64.deb 53084 SHA256:...
 _WOULD_FETCH = re.compile(r"'\S+' ([a-z0-9][a-z0-9+.-]*_[^_\s/]+_[a-z0-9-]+)\.deb [0-9]+ \S*")
 _CREDENTIALS = re.compile(r"([A-Za-z0-9+.-]+)://([^\s/]*)@([^\s/@]+)(\S*)")
+_NOTHING_DONE = re.compile(r"^0 upgraded, 0 newly installed, 0 to remove", re.MULTILINE)
 _NO_SPACE = re.compile(r"You don't have enough free space in|No space left on device")
 
 
@@ -111,6 +122,29 @@ def resolved(output: str) -> list[str]:
                 raise ValueError(f"not a line of apt-get --print-uris: {line[:200]!r}")
             packages.append(unquote(found[1]))
     return sorted(packages)
+
+
+def beside(command: tuple[str, ...], question: tuple[str, ...]) -> tuple[str, ...]:
+    """Two commands at once, as there is more than one processor: one that does, and one that only asks.
+
+    It ends as the first does, and has the other's words after its own: see `answered_beside`.
+    """
+    return ("sh", "-c", _BESIDE, "sh", shlex.join(question), *command)
+
+
+def answered_beside(output: str) -> list[str] | None:
+    """What apt said that it would install, see `resolved`, beside an upgrade.
+
+    None: the upgrade had something to do, so it may say otherwise now; or it did not say.
+    """
+    upgrade, _, rest = output.partition(f"{_ANSWER_BEGINS}\n")
+    answer, ends, _ = rest.partition(_ANSWER_ENDS)
+    if not ends or _DPKG_BEGINS in output or not _NOTHING_DONE.search(upgrade):
+        return None
+    try:
+        return resolved(answer)
+    except ValueError:
+        return None
 
 
 def with_credentials(command: tuple[str, ...]) -> tuple[str, ...]:

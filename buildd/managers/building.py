@@ -126,11 +126,16 @@ class Building:
         for layer in self._held:
             layer.release()
 
-    async def apt(self, command: tuple[str, ...]) -> tuple[Exit, str]:
-        """Run apt in the root, with the archives in reach and what credentials there are; how it ended, its words."""
+    async def apt(self, command: tuple[str, ...], question: tuple[str, ...] = ()) -> tuple[Exit, str]:
+        """Run apt in the root, with the archives in reach and what credentials there are; how it ended, its words.
+
+        :param question: a command to be run beside it, see apt.beside.
+        """
         said, reach = Kept(self.request.log.write), Reach.of(self.archives)
-        stdin = self.plan.auth_conf.encode()
-        ended = await self.root.run(apt.with_credentials(command), network=reach, stdin=stdin, output=said)
+        command = apt.with_credentials(command)
+        if question:
+            command = apt.beside(command, question)
+        ended = await self.root.run(command, network=reach, stdin=self.plan.auth_conf.encode(), output=said)
         return ended, said.text()
 
     def apt_failed(self, ended: Exit, said: str, unanswered: str) -> BuildResult | None:

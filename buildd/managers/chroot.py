@@ -11,9 +11,11 @@ from buildd.archives import TELL, TOLD_MAX, Changed, Snapshot, UnknownArchives, 
 from buildd.dpkg import BUILD_USER
 from buildd.isolation import BrokenChroot, LimitReached
 from buildd.isolation.layers import LayerKey, layer_key, layer_note
+from buildd.managers import dependencies
 from buildd.managers.base import BuildResult
 from buildd.managers.building import Building, Kept, Prepared
 from buildd.managers.rootfiles import PREPARE, root_files
+from buildd.process import Exit
 from buildd.protocol import BuildStatus
 from buildd.reach import Reach, Refused, archive_urls
 
@@ -80,6 +82,7 @@ async def _renew(
 
 async def _make(build: Building, files: bytes, key: LayerKey) -> BuildResult | None:
     """Prepare, update, upgrade, from the chroot as it was unpacked; keep that, and remember it under this key."""
+    dependencies.prepare_question(build)
     user_ids = await _prepare(build, files)
     if isinstance(user_ids, BuildResult):
         return user_ids
@@ -154,13 +157,18 @@ async def _own_archives(build: Building) -> list[str] | BuildResult:
 async def _update(build: Building) -> BuildResult | None:
     """Fetch the archives' package lists."""
     build.begin("update package lists")
-    return await _apt(build, apt.UPDATE, "the package lists could not be fetched")
+    ended, said = await build.apt(apt.UPDATE)
+    return _apt_failed(build, ended, said, "the package lists could not be fetched")
 
 
 async def _upgrade(build: Building) -> BuildResult | None:
-    """Bring the chroot's packages up to date."""
+    """Bring the chroot's packages up to date; as nothing is to be done mostly, ask meanwhile what is asked next."""
     build.begin("upgrade chroot")
-    return await _apt(build, apt.UPGRADE, "the chroot could not be brought up to date")
+    ended, said = await build.apt(apt.UPGRADE, dependencies.question(build))
+    failed = _apt_failed(build, ended, said, "the chroot could not be brought up to date")
+    if failed is None:
+        dependencies.keep_answer(build, said)
+    return failed
 
 
 async def _archives_now(build: Building) -> tuple[str, str]:
@@ -184,11 +192,10 @@ async def _said(build: Building, command: tuple[str, ...]) -> str:
     return said.text().strip() if ended.ok else f"unknown {secrets.token_hex(8)}: {ended}"
 
 
-async def _apt(build: Building, command: tuple[str, ...], failure: str) -> BuildResult | None:
-    """Run apt on the chroot; a failure is an archive's that does not answer, or else the chroot's."""
-    ended, said = await build.apt(command)
+def _apt_failed(build: Building, ended: Exit, said: str, failure: str) -> BuildResult | None:
+    """What it means when apt failed: an archive does not answer, or else it is the chroot's. None: it did not."""
     if ended.ok and not apt.ignored_failures(said):
         return None
     return build.apt_failed(ended, said, f"{failure}: an archive did not answer") or build.end(
-        BuildStatus.CHROOTFAIL, f"{failure}: {command[0]} ended with {ended}"
+        BuildStatus.CHROOTFAIL, f"{failure}: apt-get ended with {ended}"
     )

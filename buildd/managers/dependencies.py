@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from buildd import apt, depwait, dpkg
-from buildd.isolation.layers import layer_key, layer_note
+from buildd.isolation.layers import LayerKey, layer_key, layer_note
 from buildd.managers.base import BuildResult
 from buildd.managers.building import Building, Kept
 from buildd.managers.rootfiles import DEPENDENCY_DSC, FIT
@@ -49,16 +49,38 @@ async def look_for_damage(build: Building) -> BuildResult | None:
     return build.end(BuildStatus.PACKAGEFAIL, why, cause=Cause.DEPENDENCY)
 
 
+def prepare_question(build: Building) -> None:
+    """Have in the root, in which nothing has run yet, what `question` needs."""
+    build.root.put(DEPENDENCY_DSC, build.plan.dependency_dsc.encode())
+
+
+def question(build: Building) -> tuple[str, ...]:
+    """The command that says what would be installed."""
+    return _build_dep(build, resolve=True)
+
+
+def keep_answer(build: Building, said: str) -> None:
+    """Remember what apt has said beside an upgrade, if it did; the root is to be a layer."""
+    build.root.take_back(DEPENDENCY_DSC)
+    if (packages := apt.answered_beside(said)) is not None:
+        build.host.memos.keep(_asked(build), {"packages": packages})
+
+
+def _asked(build: Building) -> LayerKey:
+    """Under which the answer is remembered."""
+    relations = map(show_relations, (build.plan.wanted, build.plan.unwanted))
+    return layer_key("asked", build.prepared.layer_key, *relations)
+
+
 async def _resolve(build: Building) -> Sequence[str] | BuildResult:
     """What apt would install now, each as NAME_VERSION_ARCHITECTURE; found out once for each set of relations."""
-    relations = map(show_relations, (build.plan.wanted, build.plan.unwanted))
-    asked = layer_key("asked", build.prepared.layer_key, *relations)
+    asked = _asked(build)
     remembered = (build.host.memos.find(asked) or {}).get("packages")
     if isinstance(remembered, list):
         return [str(package) for package in remembered]
-    build.root.put(DEPENDENCY_DSC, build.plan.dependency_dsc.encode())
+    prepare_question(build)
     said = Kept(build.request.log.write, _RESOLVED_MAX)
-    ended = await build.root.run(_build_dep(build, resolve=True), network=None, output=said)
+    ended = await build.root.run(question(build), network=None, output=said)
     if not ended.ok:
         return build.stopped(ended) or await _explain(build, said.text())
     if said.cut:
@@ -74,7 +96,7 @@ async def _resolve(build: Building) -> Sequence[str] | BuildResult:
 async def _install(build: Building) -> BuildResult | None:
     """Install them in the root, or find out why that cannot be."""
     build.open(*build.below)  # In which nothing has run, as in the one where apt was asked what to install.
-    build.root.put(DEPENDENCY_DSC, build.plan.dependency_dsc.encode())
+    prepare_question(build)
     ended, said = await build.apt(_build_dep(build))
     if ended.ok:
         build.root.take_back(DEPENDENCY_DSC)

@@ -8,7 +8,9 @@ import pytest
 
 from buildd.apt import (
     CONFIGURATION,
+    answered_beside,
     archive_roots,
+    beside,
     build_dep,
     did_not_answer,
     had_no_space,
@@ -182,6 +184,36 @@ def test_what_apt_would_install_is_named_exactly() -> None:
     )
     assert resolved(words) == ["autotools-dev_2+1_all", "zlib1g_1:1.3-1_arm64"]
     assert resolved("Reading package lists...\n") == []
+
+
+ASKED = "'http://h/one_1_all.deb' one_1_all.deb 1 SHA256:ab"
+NOTHING_DONE = "0 upgraded, 0 newly installed, 0 to remove and 0 not upgraded."
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "question", "answer"),
+    [
+        (f"echo '{NOTHING_DONE}'", f'printf %s\\n "{ASKED}"', ["one_1_all"]),
+        (f"echo '{NOTHING_DONE}'", "sleep 0.1; echo no package", []),
+        (f"echo '{NOTHING_DONE}'", f'printf %s\\n "{ASKED}"; exit 100', None),
+        (f"echo '{NOTHING_DONE}'", "echo \\'nonsense", None),
+        ("echo '1 upgraded, 0 newly installed, 0 to remove and 0 not upgraded.'", "true", None),
+        (f"echo 'debfarm: dpkg begins'; echo '{NOTHING_DONE}'", "true", None),
+    ],
+    ids=["packages", "none", "failed", "nonsense", "upgraded", "a script's words"],
+)
+def test_what_is_asked_beside_an_upgrade(upgrade: str, question: str, answer: list[str] | None) -> None:
+    """It counts when apt has answered, and nothing was upgraded."""
+    command = beside(("sh", "-c", f"cat; {upgrade}; exit 7"), ("sh", "-c", question))
+    ended = subprocess.run(command, input="input\n", capture_output=True, text=True, check=False)
+    Path("/dev/shm/beside").unlink()
+    assert (ended.returncode, ended.stdout.splitlines()[0]) == (7, "input")
+    assert answered_beside(ended.stdout) == answer
+
+
+def test_an_answer_that_was_cut_off_is_none() -> None:
+    """Its last packages may be missing."""
+    assert answered_beside(f"{NOTHING_DONE}\ndebfarm: answered beside it\n{ASKED}\n") is None
 
 
 def test_what_is_not_apts_names_no_package() -> None:

@@ -35,7 +35,7 @@ PREPARED = Answer(words="amd64 2001:2001\n")
 RESOLVE = "Archives=/nowhere build-dep"
 NO_SBUILD = {"sbuild --dist": Answer(Exit(1, None, None))}
 DPKG_BEGINS = "debfarm: dpkg begins"
-UNINSTALLABLE = {"-q --print-uris": Answer(FAILED)}
+UNINSTALLABLE = {"dist-upgrade": Answer(), "-q --print-uris": Answer(FAILED)}
 
 
 def at_once(blocking: Callable[..., T], /, *args: object) -> Deferred[T]:
@@ -339,6 +339,28 @@ def commands_of_two_builds(tmp_path: Path, changed: Changed, states: tuple[str, 
 def test_what_was_built_before_is_built_without_apt(tmp_path: Path) -> None:
     """While the archives say that nothing has changed."""
     assert commands_of_two_builds(tmp_path, Changed.NO, ("one", "one"), "Build-Depends: aa\n") == [ALL, []]
+
+
+ANSWER = f"debfarm: answered beside it\n{RESOLVED.words}debfarm: end of the answer\n"
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "asked"),
+    [
+        (f"0 upgraded, 0 newly installed, 0 to remove and 0 not upgraded.\n{ANSWER}", False),
+        (f"1 upgraded, 0 newly installed, 0 to remove and 0 not upgraded.\n{DPKG_BEGINS}\n{ANSWER}", True),
+    ],
+    ids=["nothing", "something"],
+)
+def test_what_is_to_be_installed_is_asked_while_there_is_nothing_to_upgrade(
+    tmp_path: Path, upgrade: str, asked: bool
+) -> None:
+    """And once more, where the upgrade had something to do."""
+    answers = {"prepare": PREPARED, "dist-upgrade": Answer(words=upgrade), RESOLVE: RESOLVED, "sbuild": Answer(FAILED)}
+    isolation = FakeIsolation(answers)
+    run(isolation, tmp_path, more="Build-Depends: aa\n")
+    assert words(isolation) == (ALL if asked else ALL[:-1])
+    assert isolation.put.keys() == {"CurrentlyBuilding"}
 
 
 def test_another_version_of_the_daemon_prepares_chroots_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
