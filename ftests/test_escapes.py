@@ -7,20 +7,15 @@ one daemon, one archive, and many builds of a second or two.
 """
 
 import contextlib
-import ctypes
 import hashlib
-import http.server
 import os
 import re
 import shutil
-import socket
-import socketserver
 import subprocess
 import tempfile
-import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,11 +23,11 @@ from typing import Any
 import pytest
 
 from ftests.hostile import PROBE, SECRET, HostileArchive, hostile_source, probe_source
-from ftests.own_network import METADATA, in_own_network
+from ftests.own_network import in_own_network
 from ftests.stock_client import StockClient
 from ftests.tiny_source import tiny_source
+from ftests.victims import Victims, add_key, make_victims
 from harness import BuilddTestSetup, FileServer, base_chroot
-from tools.account import Account
 
 pytestmark = [
     pytest.mark.real,
@@ -43,14 +38,12 @@ BUILDERS = ("sbuild", "direct")
 CONTEXTS = ("install", "root", "user")
 ATTACKS = re.findall(r'^ {4}\{"([a-z0-9-]+)", \w+\},$', PROBE.read_text(), re.MULTILINE)
 # Root of the namespaces may write to what is the build's own; who is root needs no setuid program.
-# The filter of system calls for maintainer scripts lets them have namespaces, in which they can do no more than here.
 HARMLESS = {("writes-layer", "install"), ("writes-layer", "root")}
 NO_ATTACK = {("setuid-program", "install"), ("setuid-program", "root")}
 # What a kernel may not have at all.
 ABSENT = ("ENOSYS", "EAFNOSUPPORT", "EOPNOTSUPP", "ENODEV", "ESOCKTNOSUPPORT")
-SHM_KEY = 0x64656266
-SILENCE_S = 4
-_IPC_CREAT = 0o1000
+SILENCE_S = 3
+MADE = "the attack is made"  # Says each in the log, when it is.
 _PROBE = re.compile(r"^PROBE (\w+) ([a-z0-9-]+) (done|failed|not-tried) ?(.*)$", re.MULTILINE)
 # What is in a result's place: a shell script, for what builds the package as the build user.
 RESULTS = {
@@ -70,6 +63,8 @@ RESULTS = {
 # sbuild copies results before we look at them: what matters is how it takes them.
 BY_SBUILD = ("a-link-to-a-host-file", "a-fifo", "a-name-that-climbs", "a-name-with-a-newline")
 KINDS = [*(("sbuild", kind) for kind in BY_SBUILD), *(("direct", kind) for kind in RESULTS)]
+# These somebody reads to an end that is far, if it comes; they are ended as they say nothing.
+ENDLESS = ("a-fifo", "a-fifo-as-changes", "a-changes-file-of-3-gb")
 # The same, as root of the namespaces, when `direct` has put the results where the daemon takes them from.
 AS_ROOT = {
     "two-changes-files": "cd /.debfarm-build/results; cp *.changes a_1.0_all.changes",
@@ -127,9 +122,9 @@ class _Attacker:
             self._chroot = base_chroot()
             self._archive = archive
             probe = self._make_probe()
-            config = self._make_victims(stack)
-            archive.publish(probe, config)
-            self._prove(probe, config)
+            victims = make_victims(stack, self._setup, archive, self._folder / "place")
+            archive.publish(probe, victims.config)
+            self._prove(probe, victims)
             self._benign("before")
             before = self._layers()
             for builder in BUILDERS:
@@ -140,7 +135,7 @@ class _Attacker:
             self._spoil_log()
             self._use_up_inodes()
             self._benign("after")
-            self._story.facts["victim"] = self._victim.poll()
+            self._story.facts["victim"] = victims.process.poll()
             self._story.facts["log"] = self._setup.log()
         return self._story
 
@@ -159,95 +154,22 @@ class _Attacker:
         subprocess.run(["dpkg-deb", "--extract", package, unpacked], check=True)
         return unpacked / "usr/lib/hostile/probe"
 
-    def _make_victims(self, stack: contextlib.ExitStack) -> str:
-        """Make what the probe looks for; the probe's configuration, as it is inside."""
-        account, place = self._setup.account, self._folder / "place"
-        account.make_directory(place)
-        secret = place / "secret"
-        secret.write_text(SECRET)
-        other = account.make_directory(self._setup.directory / "builds/other") / "secret"
-        cached = self._setup.directory / "filecache/0123456789012345678901234567890123456789"
-        for path in (other, cached):
-            path.write_text(SECRET)
-            os.chown(path, account.uid, account.gid)
-        self._forge_results(place)
-        held = account.make_directory(place / "held") / "file"
-        sleeping = f"exec 9>>{held}; exec -a debfarm-victim sleep 600"
-        self._victim = subprocess.Popen(account.command(["bash", "-c", sleeping]))
-        stack.callback(self._victim.wait)
-        stack.callback(self._victim.kill)
-        shm = Path("/dev/shm/debfarm-escapes")
-        shm.write_text(SECRET)
-        stack.callback(shm.unlink)
-        _share_memory(stack)
-        ports = {
-            "port": _serve(stack, socket.AF_INET, "127.0.0.1"),
-            "port6": _serve(stack, socket.AF_INET6, "::1"),
-            "metadata": _serve(stack, socket.AF_INET, METADATA),
-        }
-        _serve(stack, socket.AF_UNIX, "\0debfarm-escapes")
-        self._archive.redirect = f"http://127.0.0.1:{ports['port']}/"
-        archive = f"127.0.0.1:{self._archive.port}"
-        lines = {
-            "file": secret,
-            "cache": cached,
-            "other_build": other,
-            "directory": self._setup.directory,
-            "setuid": "/usr/lib/hostile/setuid",
-            "pid": self._victim.pid,
-            "rpc": self._setup.port,
-            **ports,
-            "abstract": "debfarm-escapes",
-            "shm_key": SHM_KEY,
-            "posix_shm": shm,
-            "key": "debfarm-escapes",
-            "proxy_archive": f"GET http://{archive}/archive/hello",
-            "proxy_beside": f"GET http://{archive}/beside",
-            "proxy_climbing": f"GET http://{archive}/archive/../beside",
-            "proxy_loopback": f"GET http://127.0.0.1:{ports['port']}/",
-            "proxy_localhost": f"GET http://localhost:{ports['port']}/",
-            "proxy_loopback6": f"GET http://[::1]:{ports['port6']}/",
-            "proxy_metadata": f"GET http://{METADATA}:{ports['metadata']}/",
-            "proxy_rpc": f"GET http://127.0.0.1:{self._setup.port}/filecache/{cached.name}",
-            "proxy_connect": f"CONNECT 127.0.0.1:{ports['port']}",
-            "proxy_redirect": f"GET http://{archive}/archive/redirect",
-            "proxy_redirected": f"GET {self._archive.redirect}",
-        }
-        self._proxy = _open_proxy(stack)
-        return "".join(f"{key} {value}\n" for key, value in lines.items())
-
-    def _forge_results(self, place: Path) -> None:
-        """What a daemon that follows links out of a build would serve as its results."""
-        secret = place / "forged.deb"
-        secret.write_text(SECRET)
-        digests = {name: hashlib.new(name, SECRET.encode()).hexdigest() for name in ("md5", "sha1", "sha256")}
-        row = f"{len(SECRET)} forged.deb"
-        text = (
-            "Format: 1.8\nSource: forged\nBinary: forged\nArchitecture: all\nVersion: 1.0\nDistribution: bookworm\n"
-            f"Checksums-Sha1:\n {digests['sha1']} {row}\nChecksums-Sha256:\n {digests['sha256']} {row}\n"
-            f"Files:\n {digests['md5']} {len(SECRET)} misc optional forged.deb\n"
-        )
-        for folder in (place, place / "results"):
-            folder.mkdir(exist_ok=True)
-            (folder / "forged_1.0_all.changes").write_text(text)
-            (folder / "forged.deb").write_text(SECRET)
-
     # --- outside
 
-    def _prove(self, probe: Path, config: str) -> None:
+    def _prove(self, probe: Path, victims: Victims) -> None:
         """Run the probe as the daemon's own account, and as root; none of it shut in."""
         setuid = self._folder / "setuid"
         shutil.copy(probe, setuid)
         setuid.chmod(0o4755)
         outside = self._folder / "outside"
-        changed = config.replace("/usr/lib/hostile/setuid", str(setuid))
-        outside.write_text(f"{changed}outside yes\nproxy {self._proxy}\nholder {self._victim.pid}\n")
+        changed = victims.config.replace("/usr/lib/hostile/setuid", str(setuid))
+        outside.write_text(f"{changed}outside yes\nproxy {victims.proxy}\nholder {victims.process.pid}\n")
         held = os.open(self._folder / "place/secret", os.O_RDONLY)
         environment = {**os.environ, "DEBFARM_BUILDD_PORT": "1"}
         log = self._folder / "log"
         for account in (self._setup.account, None):
             who = account.command([]) if account else ["unshare", "--mount"]  # What it mounts goes.
-            _add_key(account)
+            add_key(account)
             log.write_text("a log that is a file\n")
             log.chmod(0o666)
             with log.open("a") as stream:
@@ -342,15 +264,18 @@ class _Attacker:
         # Its content is known to the attacker, so that the digests are right.
         known = "mkdir -p /tmp/k; printf %s debfarm-secret >/tmp/k/known\n"
         for builder, kind in KINDS:
-            attack = variables + known + RESULTS[kind].replace("/etc/known", "/tmp/k/known")
-            self._spoil(f"{builder} {kind}", hostile_source(self._folder / builder, kind, attack=attack), builder)
+            attack = f"{variables}{known}{RESULTS[kind].replace('/etc/known', '/tmp/k/known')}\necho {MADE}"
+            limits = {"silence": SILENCE_S} if kind in ENDLESS else {}
+            self._spoil(
+                f"{builder} {kind}", hostile_source(self._folder / builder, kind, attack=attack), builder, limits
+            )
         for kind, script in AS_ROOT.items():
-            dsc = hostile_source(self._folder, f"root-{kind}", attack_root=variables + script)
-            self._spoil(f"root {kind}", dsc, "direct")
+            dsc = hostile_source(self._folder, f"root-{kind}", attack_root=f"{variables}{script}\necho {MADE}")
+            self._spoil(f"root {kind}", dsc, "direct", {})
 
-    def _spoil(self, name: str, dsc: Path, builder: str) -> None:
+    def _spoil(self, name: str, dsc: Path, builder: str, limits: Mapping[str, int]) -> None:
         began = time.monotonic()
-        status, log = self._build(dsc, package_builder=builder, limits={"silence": SILENCE_S})
+        status, log = self._build(dsc, package_builder=builder, limits=limits)
         self._story.facts[f"took {name}"] = time.monotonic() - began
         served = {}
         for file, sha1 in status.get("filemap", {}).items():
@@ -450,6 +375,7 @@ def test_the_cache_stays_as_it_is(story: Story, builder: str) -> None:
 def test_results_that_are_none(story: Story, kind: str) -> None:
     """They are refused, as what they are: nothing of the host is served, and the daemon goes on."""
     status, served, log = story.results[kind]
+    assert f"\n{MADE}\n" in log, log[-2000:]
     assert status["build_status"] == "BuildStatus.PACKAGEFAIL", (status, log[-2000:])
     assert not served
     assert status["builder_status"] == "BuilderStatus.WAITING", log[-2000:]
@@ -460,6 +386,7 @@ def test_results_that_are_none(story: Story, kind: str) -> None:
 def test_results_that_root_of_the_namespaces_makes(story: Story, kind: str) -> None:
     """It owns the directory from which the daemon takes them, and can put there what it likes, if it sees it."""
     _, served, log = story.results[kind]
+    assert f"\n{MADE}\n" in log, log[-2000:]
     assert not [name for name, content in served.items() if SECRET.encode() in content]
     assert SECRET not in log
     assert story.facts[f"took {kind}"] < SILENCE_S + 20
@@ -487,85 +414,6 @@ def test_inodes_are_no_more_to_be_used_up_than_bytes(story: Story) -> None:
 def test_the_daemon_has_no_traceback(story: Story) -> None:
     """All of it are things that happen."""
     assert "Traceback" not in story.facts["log"], story.facts["log"][-5000:]
-
-
-# --- victims
-
-
-class _Telling(socketserver.StreamRequestHandler):
-    """Says the secret to whoever connects."""
-
-    def handle(self) -> None:
-        with contextlib.suppress(OSError):
-            self.connection.settimeout(0.2)
-            self.connection.recv(4096)
-        with contextlib.suppress(OSError):
-            self.connection.sendall(f"HTTP/1.0 200 OK\r\n\r\n{SECRET}".encode())
-
-
-def _serve(stack: contextlib.ExitStack, family: socket.AddressFamily, address: str) -> int:
-    """Listen there, and tell the secret; the port, where there are ports."""
-
-    class Server(socketserver.ThreadingTCPServer):
-        address_family = family
-        daemon_threads = True
-
-    where: Any = address if family == socket.AF_UNIX else (address, 0)
-    server = Server(where, _Telling)
-    threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
-    stack.callback(server.server_close)
-    stack.callback(server.shutdown)
-    return 0 if family == socket.AF_UNIX else int(server.server_address[1])
-
-
-class _Proxy(http.server.BaseHTTPRequestHandler):
-    """A proxy that goes wherever it is sent: what our own must not be."""
-
-    def do_GET(self) -> None:
-        try:
-            with urllib.request.urlopen(self.path, timeout=5) as answer:
-                content = answer.read()
-        except OSError:
-            content = b""
-        self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + content)
-
-    def do_CONNECT(self) -> None:
-        host, _, port = self.path.rpartition(":")
-        with socket.create_connection((host, int(port)), 5) as other:
-            other.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + other.recv(4096))
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: a test's output is not the place."""
-
-
-def _open_proxy(stack: contextlib.ExitStack) -> int:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Proxy)
-    threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
-    stack.callback(server.server_close)
-    stack.callback(server.shutdown)
-    return server.server_port
-
-
-def _share_memory(stack: contextlib.ExitStack) -> None:
-    """A segment of shared memory for all who know its key."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.shmat.restype = ctypes.c_void_p
-    segment = libc.shmget(SHM_KEY, 4096, _IPC_CREAT | 0o666)
-    assert segment >= 0, os.strerror(ctypes.get_errno())
-    stack.callback(libc.shmctl, segment, 0, None)
-    ctypes.memmove(libc.shmat(segment, None, 0), SECRET.encode(), len(SECRET))
-
-
-def _add_key(account: Account | None) -> None:
-    """A key in the keyring of the account that the daemon runs as (keyctl(2)), so that there is one to find."""
-    code = (
-        "import ctypes, platform;"
-        "n = {'x86_64': 248, 'aarch64': 217}[platform.machine()];"
-        "ctypes.CDLL(None).syscall(n, b'user', b'debfarm-escapes', b'x', 1, -4)"
-    )
-    argv = ["/usr/bin/python3", "-c", code]
-    subprocess.run(account.command(argv) if account else argv, check=True)
 
 
 def _sha1(path: Path) -> str:
