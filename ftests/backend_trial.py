@@ -121,28 +121,14 @@ async def main(reactor: Any, backend: str, directory: str, tarball: str, *second
     """Do it all, and print what came of it."""
     trial = Trial(reactor, backend, directory)
     await trial.isolation.recover()
-    found: dict[str, Any] = {}
     base = await trial.isolation.unpack(Path(tarball), sha1_of(tarball), trial.children())
     if seconds:
         await hang(trial, base, *seconds)
         return
     again = await trial.isolation.unpack(Path(tarball), sha1_of(tarball), trial.children())
-    found["unpacked once"] = again.tree == base.tree
+    found: dict[str, Any] = {"unpacked once": again.tree == base.tree}
     found["broken"] = [await broken(trial, kind) for kind in ("absolute", "leads out", "cut off", "no archive")]
-    root = trial.open(base)
-    found |= await ends(trial, root)
-    found |= await words_in_and_out(trial, root)
-    found |= await network(trial, root)
-    found["attempts"] = {
-        what: await trial.said(root, f"exec 2>/dev/null; {how.replace('DIRECTORY', directory)}")
-        for what, how in ATTEMPTS.items()
-    }
-    if trial.isolation.way.beside:
-        found["attempts beside"] = {
-            what: await trial.said_beside(root, how.replace("DIRECTORY", directory))
-            for what, how in ATTEMPTS_BESIDE.items()
-        }
-        found["beside"] = await trial.said_beside(root, f"id -u; ls {root.path}/usr; sbuild --version | head -n 1")
+    found |= await in_a_root(trial, trial.open(base))
     found["put"] = await put(trial, base)
     found["layer"] = await layer(trial, base)
     if backend == IsolationName.PODMAN:
@@ -150,19 +136,43 @@ async def main(reactor: Any, backend: str, directory: str, tarball: str, *second
     found["turns"] = await turns(trial)
     found["limits"] = await limits(trial, base)
     found["aborted"] = await aborted(trial, base)
-    found["groups"] = await trial.said(root, "cat /proc/self/cgroup") == Path("/proc/self/cgroup").read_text().strip()
     usage = await trial.isolation.usage(trial.builds / "one")
     found["usage"] = usage.bytes > 0 and usage.files > 10
     base.release()
     again.release()
+    found |= await left(trial)
+    trial.log.close()
+    print(json.dumps(found))
+
+
+async def in_a_root(trial: Trial, root: Root) -> dict[str, Any]:
+    """What commands do in a root, and beside it, that change nothing there."""
+    directory = str(trial.place)
+    found = {**await ends(trial, root), **await words_in_and_out(trial, root), **await network(trial, root)}
+    found["attempts"] = {
+        what: await trial.said(root, f"exec 2>/dev/null; {how.replace('DIRECTORY', directory)}")
+        for what, how in ATTEMPTS.items()
+    }
+    found["groups"] = await trial.said(root, "cat /proc/self/cgroup") == Path("/proc/self/cgroup").read_text().strip()
+    if trial.isolation.way.beside:
+        found["attempts beside"] = {
+            what: await trial.said_beside(root, how.replace("DIRECTORY", directory))
+            for what, how in ATTEMPTS_BESIDE.items()
+        }
+        found["beside"] = await trial.said_beside(root, f"id -u; ls {root.path}/usr; sbuild --version | head -n 1")
+    return found
+
+
+async def left(trial: Trial) -> dict[str, Any]:
+    """What is left of all that when the build is removed."""
     await trial.isolation.remove(trial.builds / "one")
     layers = trial.isolation.layers.directory
     while list(layers.glob("making-*")):  # What failed is removed while builds go on.
-        await deferLater(reactor, 0.05)
-    found["left"] = [path.name for path in (*trial.builds.iterdir(), *(trial.place / "scratch").iterdir())]
-    found["layers"] = len(trial.isolation.layers.stored())
-    trial.log.close()
-    print(json.dumps(found))
+        await deferLater(trial.reactor, 0.05)
+    return {
+        "left": [path.name for path in (*trial.builds.iterdir(), *(trial.place / "scratch").iterdir())],
+        "layers": len(trial.isolation.layers.stored()),
+    }
 
 
 async def hang(trial: Trial, base: Layer, seconds: str) -> None:
