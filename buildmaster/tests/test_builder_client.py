@@ -151,9 +151,7 @@ class TestCalls(OverHttp):
         await self.client.ensure_present(chroot, "http://unused/")
         self.fake.duration_s = None
         arguments = {"a": True, "b": ["x"], "c": "ü"}
-        await self.client.build(
-            BuildId("PACKAGEBUILD-1"), "binarypackage", chroot, {FileName("x.dsc"): dsc}, arguments
-        )
+        await self.client.build(BuildId("PACKAGEBUILD-1"), "binarypackage", chroot, {FileName("x.dsc"): dsc}, arguments)
         assert self.fake.arguments == arguments
         status = await self.client.status()
         assert (status.builder_status, status.build_id) == (BuilderStatus.BUILDING, "PACKAGEBUILD-1")

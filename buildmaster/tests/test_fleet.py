@@ -99,7 +99,6 @@ class TestPolled(FleetCase):
         told = self.flushLoggedErrors(OSError)  # type: ignore[no-untyped-call]
         assert len(told) == 1 and self.vitals().failures == 0
 
-
     async def test_an_error_between_scans(self) -> None:
         """A mistake between two scans ends no builder's scans for good."""
         build_id = make_build(self.farm)

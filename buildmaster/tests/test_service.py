@@ -170,5 +170,3 @@ class TestKilled(FarmCase):
         self.farm.store.sweep()
         assert not list(self.directory.rglob("*.part"))
         assert "Traceback" not in (self.farm.directory / "log").read_text()
-
-
