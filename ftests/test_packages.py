@@ -32,7 +32,7 @@ ARCHITECTURE = subprocess.run(
     ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
 ).stdout.strip()
 PORT_0 = "[Service]\nEnvironment=DEBFARM_BUILDD_PORT=0\n"  # The machine's network is ours: 8221 may be taken.
-BUILD_S = 300.0
+BUILD_S = 900.0  # The build of our own packages runs their tests.
 
 
 @pytest.fixture(scope="module")
