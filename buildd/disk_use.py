@@ -68,13 +68,15 @@ class Disk:
         return self.free_bytes < FREE_BYTES_MIN or (self.bytes_per_file > 0 and self.free_files < _FREE_FILES_MIN)
 
     def short_bytes(self, floor_bytes: int) -> int:
-        """How much is missing so that there is room for what builds go on to write; files at their share of the disk.
+        """How much is missing so that there is room for what builds go on to write, files at their share of the disk;
+        below 0 when there is more than that.
 
         :param floor_bytes: what must be left of it.
         """
         bytes_missing = max(floor_bytes, _SHORT_BYTES) - self.free_bytes
-        files_missing = _SHORT_FILES - self.free_files
-        return max(bytes_missing, files_missing * self.bytes_per_file)
+        if not self.bytes_per_file:
+            return bytes_missing
+        return max(bytes_missing, (_SHORT_FILES - self.free_files) * self.bytes_per_file)
 
     def cost(self, usage: Usage) -> int:
         """Bytes; many small files cost their share of the files that there can be."""

@@ -218,6 +218,14 @@ def test_a_disk_with_few_files_left_is_short_of_room(farm: Farm, monkeypatch: py
     assert farm.names() == []
 
 
+def test_a_disk_that_makes_files_as_it_needs_them_has_room(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As btrfs, which tells of no files at all: what it has bytes for it has room for."""
+    farm.keep().release()
+    monkeypatch.setattr(Disk, "of", lambda path: Disk(1 << 50, 0, 0))
+    done(farm.daemon().make_room(1 << 30))
+    assert len(farm.names()) == 1
+
+
 def test_who_needs_room_waits_for_whom_makes_some(farm: Farm) -> None:
     """It may be enough; a build that would be ended for want of it must not be too early."""
     keys = [layer_key(str(number)) for number in range(2)]
