@@ -82,7 +82,7 @@ report space "$(du -k -c -s "$tree" "$path"/*.*deb "$path"/*.buildinfo 2>/dev/nu
 subsubsection "Finished"
 [ $status = 0 ] || fail "Build failure (dpkg-buildpackage died)"
 echo "I: Built successfully"
-as_user cut -d ' ' -f 1 debian/files 2>/dev/null | while read -r file; do
+[ ! -f debian/files ] || as_user cut -d ' ' -f 1 debian/files | while read -r file; do
     if ! as_user test -f "../$file"; then
         echo "E: Package claims to have built $file, but did not.  This is a bug in the packaging."
     elif [ "$type" = any ] && [ "${file%_all.*deb}" != "$file" ]; then
@@ -92,18 +92,19 @@ as_user cut -d ' ' -f 1 debian/files 2>/dev/null | while read -r file; do
 done
 
 cd "$path" || fail "nothing is there"
+find . -maxdepth 1 ! -type f ! -type d -delete  # Who reads a fifo waits for ever, and no result is one, nor a link.
 subsection "Changes"
 for file in *.changes; do
     subsubsection "$file:"
     as_user cat "./$file"
 done
 subsection "Buildinfo"
-listed '[.]buildinfo$' | while read -r file; do
+listed '^[^/]+[.]buildinfo$' | while read -r file; do
     as_user cat "./$file"
     echo
 done
 subsection "Package contents"
-listed '[.]u?deb$' | while read -r file; do
+listed '^[^/]+[.]u?deb$' | while read -r file; do
     subsubsection "$file"
     as_user dpkg-deb --info "./$file"
     echo

@@ -163,6 +163,26 @@ def test_results_that_are_not_what_they_seem(client: StockClient, tmp_path: Path
     assert "cannot be used" in status["reason"]
 
 
+@pytest.mark.parametrize(
+    "trick",
+    [
+        "rm ../tiny_1.0_amd64.deb; mkfifo ../tiny_1.0_amd64.deb",
+        "mkdir ../in; mkfifo ../in/a.deb; sed -i s,tiny_1.0_amd64.deb,in/a.deb, ../tiny_1.0_amd64.changes",
+        "rm debian/files; mkfifo debian/files; rm ../tiny_1.0_amd64.deb",
+    ],
+    ids=["package", "elsewhere", "list"],
+)
+def test_a_fifo_in_place_of_a_result(client: StockClient, tmp_path: Path, builder: str, trick: str) -> None:
+    """It is refused: at once by `direct`, while sbuild may read it until the build is ended for its silence."""
+    wait = "while [ ! -s ../tiny_1.0_amd64.changes ]; do sleep 0.01; done"
+    source = tiny_source(tmp_path, build=f"({wait}; {trick}) >/dev/null 2>&1 &")
+    status, log = client.build("fifo", source, base_chroot(), package_builder=builder, limits={"silence": 5})
+    assert status["build_status"] == "BuildStatus.PACKAGEFAIL", log[-4000:]
+    assert not status["filemap"]
+    if builder == "direct":
+        assert "cannot be used" in status["reason"]
+
+
 def said(log: str, word: str) -> str:
     """What a package's build printed behind a word at the beginning of a line."""
     found = re.findall(rf"^{word}=(.*)$", log, re.MULTILINE)
