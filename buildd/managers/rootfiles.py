@@ -13,11 +13,20 @@ from buildd.sbuild import WRAPPER, WRAPPER_SCRIPT
 DEPENDENCY_DSC = "build-dependencies.dsc"  # What apt-get build-dep is given.
 CURRENTLY_BUILDING = "CurrentlyBuilding"
 
-_TELL_FITNESS = f'echo "$(dpkg --print-architecture) $(id -u {BUILD_USER}):$(id -g {BUILD_USER})"'
+# Prints "ARCHITECTURE UID:GID" of a root in which packages can be built; of another something else, or nothing.
+FIT = f"""
+for path in {BUILD_PATH} /{PRIVATE}; do
+    if [ -e "$path" ] || [ -L "$path" ]; then
+        echo "$path is in the way"
+        exit
+    fi
+done
+echo "$(dpkg --print-architecture) $(id -u {BUILD_USER}):$(id -g {BUILD_USER})"
+"""
 
 # Runs inside, as the build's root, with the files as a tar archive on standard input; "$1" is "replace" when they bring
-# a sources.list; "$2" may be an architecture to have packages of, too. Prints "ARCHITECTURE UID:GID". What it removes
-# first may be a link, and tar would write through it.
+# a sources.list; "$2" may be an architecture to have packages of, too. Prints what FIT does. What it removes first may
+# be a link, and tar would write through it.
 PREPARE = f"""
 set -eu
 exec 3>&1 1>&2
@@ -39,15 +48,8 @@ if command -v debconf-set-selections >/dev/null; then
     echo 'man-db man-db/auto-update boolean false' | debconf-set-selections || :
 fi
 [ -z "$2" ] || dpkg --add-architecture "$2"
-{_TELL_FITNESS} >&3
-"""
-
-# Prints what PREPARE has printed, where nothing is in the way of a package builder, either.
-FIT = f"""
-for path in {BUILD_PATH} /{PRIVATE}; do
-    [ ! -e "$path" ] && [ ! -L "$path" ] || exit
-done
-{_TELL_FITNESS}
+exec 1>&3
+{FIT}
 """
 
 _PROGRAMS = {
