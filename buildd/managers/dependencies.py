@@ -34,16 +34,19 @@ async def install(build: Building) -> BuildResult | None:
 
 
 async def look_for_damage(build: Building) -> BuildResult | None:
-    """See whether a chroot that no package could be built in has been fit before its build-dependencies came.
+    """See whether a chroot that no package could be built in was fit before its build-dependencies came, and is not now.
 
     Their scripts are root there, and whoever wrote them must not have builders take themselves for broken.
     """
-    build.open(*build.below)
-    said = Kept(None)
-    ended = await build.root.run(["sh", "-c", FIT, "as prepared"], network=None, output=said)
-    if (stopped := build.stopped(ended)) is not None:
-        return stopped
-    if said.text() == f"{build.plan.arguments.arch_tag} {build.user_ids}\n":
+    fit = []
+    for when, layers in (("without", build.below[1:]), ("with", build.below)):
+        build.open(*layers)
+        said = Kept(None)
+        ended = await build.root.run(["sh", "-c", FIT, f"{when} build-dependencies"], network=None, output=said)
+        if (stopped := build.stopped(ended)) is not None:
+            return stopped
+        fit.append(said.text() == f"{build.plan.arguments.arch_tag} {build.user_ids}\n")
+    if fit != [True, False]:
         return None
     why = "a build-dependency has made the chroot unfit for any build"
     return build.end(BuildStatus.PACKAGEFAIL, why, cause=Cause.DEPENDENCY)

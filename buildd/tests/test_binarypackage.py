@@ -276,8 +276,16 @@ def test_a_chroot_that_a_build_dependency_broke(
     tmp_path: Path, package_builder: str, fit: Answer, status: BuildStatus, cause: Cause | None
 ) -> None:
     """It was fit before: neither chroot nor builder are to blame."""
-    result = build(tmp_path, {"as prepared": fit, **NO_SBUILD}, package_builder=package_builder)
+    answers = {"without build-dependencies": PREPARED, "with build-dependencies": fit, **NO_SBUILD}
+    result = build(tmp_path, answers, package_builder=package_builder)
     assert (result.status, result.cause) == (status, cause)
+
+
+def test_a_chroot_that_was_broken_before(tmp_path: Path) -> None:
+    """No build-dependency is to blame for what has been in the way already."""
+    unfit = Answer(words="")
+    result = build(tmp_path, {"without build-dependencies": unfit, "with build-dependencies": unfit, **NO_SBUILD})
+    assert (result.status, result.cause) == (BuildStatus.BUILDERFAIL, None)
 
 
 def test_credentials_are_there_for_apt_alone(tmp_path: Path) -> None:
