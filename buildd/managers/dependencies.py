@@ -34,7 +34,7 @@ async def install(build: Building) -> BuildResult | None:
 
 
 async def look_for_damage(build: Building) -> BuildResult | None:
-    """See whether a chroot that no package could be built in was fit before its build-dependencies came, and is not now.
+    """See whether a chroot that no package could be built in was fit before its build-dependencies came, and only then.
 
     Their scripts are root there, and whoever wrote them must not have builders take themselves for broken.
     """
