@@ -202,11 +202,12 @@ NOTHING_DONE = "0 upgraded, 0 newly installed, 0 to remove and 0 not upgraded."
     ],
     ids=["packages", "none", "failed", "nonsense", "upgraded", "a script's words"],
 )
-def test_what_is_asked_beside_an_upgrade(upgrade: str, question: str, answer: list[str] | None) -> None:
+def test_what_is_asked_beside_an_upgrade(tmp_path: Path, upgrade: str, question: str, answer: list[str] | None) -> None:
     """It counts when apt has answered, and nothing was upgraded."""
     command = beside(("sh", "-c", f"cat; {upgrade}; exit 7"), ("sh", "-c", question))
-    ended = subprocess.run(command, input="input\n", capture_output=True, text=True, check=False)
-    Path("/dev/shm/beside").unlink()
+    elsewhere = [word.replace("/dev/shm/", f"{tmp_path}/") for word in command]
+    ended = subprocess.run(elsewhere, input="input\n", capture_output=True, text=True, check=False)
+    assert (tmp_path / "beside").exists()
     assert (ended.returncode, ended.stdout.splitlines()[0]) == (7, "input")
     assert answered_beside(ended.stdout) == answer
 
