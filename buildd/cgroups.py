@@ -205,7 +205,10 @@ def _settings(hierarchy: Hierarchy, limits: Limits) -> list[tuple[str, int]]:
 
 
 def _reached(place: Path) -> bool:
-    """Whether a group of version 1 has been at one of its limits, or so near that the kernel found nothing to give."""
+    """Whether a group of version 1 has been at one of its limits, or so near that the kernel found nothing to give.
+
+    What the kernel keeps of files counts as well, though it would have given that up: there is no other number.
+    """
     for kind in ("memory", "memory.memsw"):
         with contextlib.suppress(OSError, ValueError):  # Accounting of swap may be off.
             most, limit = (
