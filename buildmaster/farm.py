@@ -7,6 +7,7 @@ DIRECTORY/master.lock   locked by the master as long as it runs
 """
 
 import fcntl
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -29,7 +30,8 @@ class NoFarm(Exception):
     """There is no farm in this directory: make one with `buildmaster init`."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(f"there is no farm in {directory}: make one with `buildmaster init`")
+        init = f"buildmaster --dir {shlex.quote(str(directory))} init"
+        super().__init__(f"there is no farm in {directory}: make one with `{init}`")
         self.directory = directory
 
 

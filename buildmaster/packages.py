@@ -157,7 +157,7 @@ def _known(connection: Connection, archive_id: int, series_id: int, stored: _Sou
     if there != {name: file.sha256 for name, file in stored.files.items()}:
         raise SourceRefused(f"another {name} {version} is here already, with other files: give yours a new version")
     if not rebuild:
-        raise SourceRefused(f"{name} {version} is here already: ask for a rebuild to have it built once more")
+        raise SourceRefused(f"{name} {version} is here already: `submit --rebuild` builds it once more")
     return int(source_id)
 
 

@@ -10,7 +10,7 @@ from buildmaster.cli.farms import farm_of
 from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.output import Column
 from buildmaster.cli.presence import tell_absence
-from buildmaster.cli.text import count, elapsed
+from buildmaster.cli.text import command_on, count, elapsed
 from buildmaster.lifecycle import BuildState
 from buildmaster.listings import Build, Builder
 
@@ -159,10 +159,12 @@ def builders(session: Session, /) -> None:
         (each.name, each.state, each.architecture, each.url, str(each.failures), each.version or "-", _doing(each))
         for each in everyone
     ]
-    session.output.table(columns, rows, "No builders. Add one with: buildmaster add-builder http://HOST:8221/")
+    add = command_on(farm.directory, "add-builder http://HOST:8221/")
+    session.output.table(columns, rows, f"No builders. Add one with: {add}")
     off = [each for each in everyone if each.state == "disabled"]
     if off:
-        session.output.hint(f"{count(len(off), 'builder')} disabled; buildmaster enable-builder NAME")
+        enable = command_on(farm.directory, "enable-builder NAME")
+        session.output.hint(f"{count(len(off), 'builder')} disabled; {enable}")
 
 
 def _doing(builder: Builder) -> str:

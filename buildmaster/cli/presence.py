@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from buildmaster.cli.group import Session
+from buildmaster.cli.text import command_on
 
 LOCK = "master.lock"  # In the farm's directory; flock()ed by the master as long as it runs.
 LOCKS = Path("/proc/locks")  # Trying to lock the file ourselves could make a starting master give up.
@@ -25,4 +26,4 @@ def master_runs(directory: Path) -> bool:
 def tell_absence(session: Session, directory: Path) -> None:
     """Give a hint when no master runs, since nothing will happen until one does."""
     if not master_runs(directory):
-        session.output.hint(f"No master runs on this farm: start one with buildmaster --dir {directory} run")
+        session.output.hint(f"No master runs on this farm: start one with {command_on(directory, 'run')}")

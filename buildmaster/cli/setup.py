@@ -14,7 +14,7 @@ from buildmaster.cli.chroots import check_chroot
 from buildmaster.cli.documents import builder_document, place_document
 from buildmaster.cli.farms import config_of, farm_of
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
-from buildmaster.cli.text import count
+from buildmaster.cli.text import command_on, count
 from buildmaster.farm import Farm
 from buildmaster.listings import Builder
 
@@ -127,19 +127,16 @@ def parse_apt_line(line: str, series: str | None) -> str:
 
 def _next_steps(directory: Path, places: list[listings.Place], everyone: list[Builder]) -> list[str]:
     """What a farm still needs before it builds."""
-    command = f"buildmaster --dir {directory}"
     steps = []
     without = next((place for place in places if place.chroot_sha256 is None), None)
     if not places:
-        steps.append(f"  {command} add-chroot debian/bookworm amd64 bookworm-amd64.tar.gz")
+        steps.append("add-chroot debian/bookworm amd64 bookworm-amd64.tar.gz")
     elif without:
-        steps.append(
-            f"  {command} add-chroot {without.distribution}/{without.series} {without.architecture} FILE.tar.gz"
-        )
+        steps.append(f"add-chroot {without.distribution}/{without.series} {without.architecture} FILE.tar.gz")
     if not everyone:
-        steps.append(f"  {command} add-builder http://HOST:8221/")
-    steps.append(f"  {command} run")
-    return ["Next:", *steps]
+        steps.append("add-builder http://HOST:8221/")
+    steps.append("run")
+    return ["Next:", *(f"  {command_on(directory, step)}" for step in steps)]
 
 
 @click.command()
@@ -238,7 +235,8 @@ def add_builder(
             fits = any(place.architecture == found for place in listings.places(connection))
     session.output.say(f"builder {builder.name} {'is here already' if same else 'added'}: {builder.url} for {found}")
     if not fits:
-        session.output.hint(f"No series has {found} yet: buildmaster add-chroot SERIES {found} FILE.tar.gz")
+        add = command_on(farm.directory, f"add-chroot SERIES {found} FILE.tar.gz")
+        session.output.hint(f"No series has {found} yet: {add}")
     if session.output.as_json:
         session.output.document(builder_document(builder))
 

@@ -1,7 +1,9 @@
 """Values as a person reads them, and text of strangers made harmless for a terminal. Pure."""
 
 import codecs
+import shlex
 from datetime import UTC, datetime
+from pathlib import Path
 
 _ELAPSED_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 
@@ -34,6 +36,11 @@ def _shown(character: str) -> str:
 def one_line(text: str) -> str:
     """The text on one line, harmless for a terminal and for a table."""
     return harmless(" ".join(text.split()), keep="")
+
+
+def command_on(directory: Path, words: str) -> str:
+    """A command of ours on this farm, which does what it says wherever somebody calls it."""
+    return f"buildmaster --dir {shlex.quote(str(directory))} {words}"
 
 
 class HarmlessDecoder:

@@ -1,5 +1,7 @@
 """Values for people, and text of strangers on a terminal."""
 
+from pathlib import Path
+
 import pytest
 
 from buildmaster.cli import text
@@ -64,3 +66,8 @@ def test_count() -> None:
     """One build, two builds, no builds."""
     assert [text.count(n, "build") for n in (0, 1, 2)] == ["0 builds", "1 build", "2 builds"]
     assert text.count(2, "copy", "copies") == "2 copies"
+
+
+def test_a_command_that_can_be_copied() -> None:
+    """Into a shell, wherever that is."""
+    assert text.command_on(Path("/srv/our farm"), "log 3") == "buildmaster --dir '/srv/our farm' log 3"
