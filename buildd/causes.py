@@ -148,8 +148,14 @@ SIGNS = (
     Sign(_ANY_STEP, "fatal: ", "fatal: "),
     Sign(_ANY_STEP, "ERROR: ", "ERROR: "),
     Sign(_ANY_STEP, "error: ", "error: "),
-    Sign(_ANY_STEP, "not found", r"\S{1,80}: (?:\d+: |line \d+: )?\S{1,200}: (?:command )?not found$", before=1),
-    Sign(_ANY_STEP, ": No such file or directory", r"\S{1,80}: ", before=1),
+    Sign(
+        _ANY_STEP,
+        "not found",
+        r"\S{1,80}: (?:\d+: |line \d+: )?\S{1,200}: (?:command )?not found$",
+        before=1,
+        told_after=True,
+    ),
+    Sign(_ANY_STEP, ": No such file or directory", r"\S{1,80}: ", before=1, told_after=True),
     # make and ninja say which target failed: what is above it is why.
     Sign(
         Cause.TESTS,

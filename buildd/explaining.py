@@ -11,7 +11,7 @@ from buildd.buildlog import BuildLog
 from buildd.causes import verdict
 from buildd.limits import Limit
 from buildd.managers.base import BuildResult, InThread
-from buildd.protocol import BuildStatus, Cause
+from buildd.protocol import BuildStatus, Cause, error_heading
 
 # Of the stage that failed; between its beginning and its end nothing is read. A second's work, however it is written.
 _HEAD_BYTES, _HEAD_LINES = 1 << 20, 10_000
@@ -68,7 +68,8 @@ def explained_by_log(result: BuildResult, log: Path, begin: int, oom_killed: boo
 def told(result: BuildResult) -> str:
     """What the end of the log says of the cause, in a few lines."""
     lines = [f"  {line}".rstrip() for line in result.error.splitlines()]
-    return "\n".join([f"\nCause: {result.cause}", *(["First error:", *lines] if lines else [])])
+    shown = [f"{error_heading(result.cause or '')}:", *lines] if lines else []
+    return "\n".join([f"\nCause: {result.cause}", *shown])
 
 
 def log_lines(path: Path, begin: int) -> Iterator[bytes]:

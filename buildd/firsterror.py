@@ -56,7 +56,8 @@ class Sign:
     pattern: str = ""  # matches that line, from its beginning.
     more: int = 8  # So many lines after it are kept, as far as they go on with it;
     anything: bool = False  # or whatever they say.
-    before: int = 0  # So many lines before it are kept.
+    before: int = 0  # So many lines before it are kept,
+    told_after: bool = False  # and come after it, which says more than they do.
     said_last: bool = False  # The line that ends it says what it is: that comes first.
     can_pass: bool = False  # A build that goes well may have it, too: it counts only near the end of what failed.
 
@@ -182,7 +183,7 @@ class _Reader:
         known = self.blocks.get(self.seen)
         if known is None or (self.seen.can_pass and self.number - known.number > _NEAR):
             before = list(self.last)[-self.seen.before :] if self.seen.before else []
-            lines = [*before, _kept(line)]
+            lines = [_kept(line), *before] if self.seen.told_after else [*before, _kept(line)]
             self.blocks[self.seen] = _Block(self.number, lines, self.seen.more, self.seen.anything)
             if self.open is None or not self.blocks[self.open].detailed:
                 self.open = self.seen

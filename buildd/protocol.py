@@ -83,6 +83,8 @@ class Cause(StrEnum):
     BUILDER = "builder fault"  # The builder is broken, and not the package.
 
 
+_NOT_IN_LOGS = frozenset({Cause.TIME, Cause.SILENCE, Cause.LOG_SIZE})
+
 STATUSES_WITH_FILES = frozenset({BuildStatus.OK, BuildStatus.PACKAGEFAIL, BuildStatus.DEPFAIL})
 
 Sha1 = NewType("Sha1", str)  # 40 lower-case hex digits.
@@ -100,6 +102,11 @@ _BINNMU_MAX = 9999
 _DIGITS_MAX = 12
 _DIGITS = re.compile(rf"\d{{1,{_DIGITS_MAX}}}", re.ASCII)
 _SUITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63}(?:/[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63})?", re.ASCII)
+
+
+def error_heading(cause: str) -> str:
+    """What the lines of the log are that go with a Cause: no line of it says that the build took too long."""
+    return "Last lines" if cause in _NOT_IN_LOGS else "First error"
 
 
 class StatusStruct(TypedDict, total=False):

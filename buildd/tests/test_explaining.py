@@ -42,6 +42,12 @@ def test_the_log_tells_the_cause(tmp_path: Path) -> None:
     assert log.endswith("\nCause: compile\nFirst error:\n  x.c:2:2: error: here\n      2 | code\n")
 
 
+def test_what_is_in_no_log_is_not_called_an_error(tmp_path: Path) -> None:
+    """What a build said last before it took too long is worth to be seen; it need not be why."""
+    late = BuildResult(BuildStatus.PACKAGEFAIL, "it took too long", cause=Cause.TIME)
+    assert explained(tmp_path, "tick 1\n", late)[1].endswith("\nCause: time\nLast lines:\n  tick 1\n")
+
+
 def test_a_build_that_succeeds_has_no_cause(tmp_path: Path) -> None:
     """Nothing is added to its log."""
     result, log = explained(tmp_path, "error: none\n", BuildResult(BuildStatus.OK, "built"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from buildd.protocol import error_heading
 from buildmaster import listings
 from buildmaster.cli.documents import build_document, file_document
 from buildmaster.cli.farms import farm_of, known_build
@@ -12,7 +13,7 @@ from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.numbers import build_number
 from buildmaster.cli.output import Column
 from buildmaster.cli.places import log_place, took
-from buildmaster.cli.text import moment, size
+from buildmaster.cli.text import command_on, moment, size
 from buildmaster.listings import Build
 
 
@@ -49,7 +50,8 @@ def show(session: Session, /, *, build_id: int) -> None:
                 columns, [(each.name, size(each.size), each.sha256) for each in files], "", whole_lines=True
             )
     if results:
-        session.output.hint(f"\nbuildmaster fetch {build_id} --to DIRECTORY copies the results there.")
+        fetch = command_on(farm.directory, f"fetch {build_id} --to DIRECTORY")
+        session.output.hint(f"\n{fetch} copies the results there.")
 
 
 def _facts(build: Build, why: str, log: Path | None) -> list[tuple[str, str]]:
@@ -61,7 +63,7 @@ def _facts(build: Build, why: str, log: Path | None) -> list[tuple[str, str]]:
         ("State", build.state.value),
         ("Why", build.reason or why),
         ("Cause", build.cause),
-        ("First error", build.error),
+        (error_heading(build.cause), build.error),
         ("Stage", build.stage),
         ("Waits for", build.dependencies),
         ("Builder", build.builder or ""),

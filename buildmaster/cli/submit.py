@@ -6,6 +6,7 @@ from textwrap import indent
 
 import click
 
+from buildd.protocol import error_heading
 from buildmaster import listings, packages
 from buildmaster.cli.documents import build_document, file_document
 from buildmaster.cli.farms import choose_series, farm_of
@@ -13,7 +14,7 @@ from buildmaster.cli.follow import follow, view_for
 from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.places import log_place, took
 from buildmaster.cli.presence import tell_absence
-from buildmaster.cli.text import count
+from buildmaster.cli.text import command_on, count
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
 from buildmaster.listings import Build
@@ -66,13 +67,12 @@ def submit(
             session.output.document(_document(farm, accepted, builds))
     failed = wait and any(build.state != BuildState.BUILT for build in builds)
     if not wait and builds:
-        session.output.hint(f"Follow it with: buildmaster log {builds[0].id}")
+        session.output.hint(f"Follow it with: {command_on(farm.directory, f'log {builds[0].id}')}")
     return 1 if failed else 0
 
 
 def _report(session: Session, farm: Farm, builds: list[Build]) -> None:
     """How each build ended, why, and where its results and its log are."""
-    directory = farm.directory
     for build in builds:
         span = took(build)
         session.output.say(
@@ -81,17 +81,16 @@ def _report(session: Session, farm: Farm, builds: list[Build]) -> None:
             + (f": {build.why}" if build.why else "")
         )
         if build.error:
-            session.output.say("  first error:\n" + indent(build.error, "    "))
+            session.output.say(f"  {error_heading(build.cause).lower()}:\n" + indent(build.error, "    "))
         place = log_place(farm, build)
         if build.state == BuildState.BUILT:
             with farm.reading() as connection:
                 made = listings.results(connection, build.id)
-            session.output.hint(
-                f"  {count(len(made), 'file')}: buildmaster --dir {directory} fetch {build.id} --to DIRECTORY"
-            )
+            fetch = command_on(farm.directory, f"fetch {build.id} --to DIRECTORY")
+            session.output.hint(f"  {count(len(made), 'file')}: {fetch}")
         if place:
             session.output.say(f"  log: {place}")
-            session.output.hint(f"  read it with: buildmaster --dir {directory} log {build.id}")
+            session.output.hint(f"  read it with: {command_on(farm.directory, f'log {build.id}')}")
 
 
 def _document(farm: Farm, accepted: packages.Accepted, builds: list[Build]) -> dict[str, object]:

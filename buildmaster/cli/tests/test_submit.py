@@ -1,5 +1,6 @@
 """Submitting a source package, and following its builds to their end."""
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ def test_submit(ready: Cli, dsc: Path) -> None:
     """The builds that were made are told."""
     ended = ready("submit", dsc)
     assert ended.out == "build 1: hello 1.0 in bookworm for amd64, needs-build\n"
-    assert "buildmaster log 1" in ended.err
-    assert "is here already" in ready("submit", dsc, status=1).err
+    assert re.search(r"buildmaster --dir \S+ log 1$", ended.err, re.MULTILINE)
+    assert "is here already: `submit --rebuild`" in ready("submit", dsc, status=1).err
     assert ready("submit", dsc, "--rebuild", "--json").json["builds"][0]["id"] == 2
 
 
