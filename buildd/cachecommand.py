@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pwd
+import shlex
 import sys
 import tempfile
 import time
@@ -31,8 +32,11 @@ class NoSuchLayer(Exception):
     """A key that somebody gave names no layer, or more than one; the message says so."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand after `cache`."""
+def add_arguments(parser: argparse.ArgumentParser, add_common: Callable[[argparse.ArgumentParser], None]) -> None:
+    """What may stand after `cache`.
+
+    :param add_common: adds what every command has.
+    """
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     what = "which layer: its key, or as much of its beginning as no other has"
 
@@ -40,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         added: argparse.ArgumentParser = actions.add_parser(
             name, help=help, description=f"{help[0].upper()}{help[1:]}."
         )
+        add_common(added)
         return added
 
     listing = add("list", "list the layers, those used last first")
@@ -65,7 +70,7 @@ def run(arguments: argparse.Namespace, config: BuilddConfig) -> int:
         stored = sorted(stored_in(directory), key=lambda layer: layer.used, reverse=True) if directory.exists() else []
         match arguments.action:
             case "list":
-                _print(stored, as_json=arguments.json)
+                _print(stored, directory, as_json=arguments.json)
             case "show":
                 _show(_named(stored, [arguments.key])[0], as_json=arguments.json)
             case "drop":
@@ -74,6 +79,10 @@ def run(arguments: argparse.Namespace, config: BuilddConfig) -> int:
             case _:
                 chosen = _named(stored, arguments.keys) if arguments.keys else stored
                 return _with_layers(directory, namespace, lambda layers: verify(layers, chosen)) if chosen else 0
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # For what the interpreter still wants to write.
+        return 1
     except (NoSuchLayer, OSError) as exc:
         print(f"debfarm-buildd cache: {exc}", file=sys.stderr)
         return 1
@@ -93,8 +102,8 @@ async def drop(layers: Layers, chosen: Sequence[Stored]) -> int:
 
 
 async def verify(layers: Layers, chosen: Sequence[Stored]) -> int:
-    """Read these layers; 1 when one is not as it was made. A daemon notices, too, and makes it anew."""
-    status = 0
+    """Read these layers; 1 when one is not as it was made. It stays, since builds may be on it: what to do is told."""
+    changed: list[Stored] = []
     for stored in chosen:
         try:
             good = await layers.verify(stored, content=True)
@@ -105,9 +114,12 @@ async def verify(layers: Layers, chosen: Sequence[Stored]) -> int:
         if not good:
             if not stored.place.exists():
                 continue  # It was dropped meanwhile.
-            status = 1
-        print(f"{_short(stored)}  {words}  {_kind(stored)}  {_description(stored)}")
-    return status
+            changed.append(stored)
+        print(f"{_short(stored)}  {words}  {_kind(stored)}  {_description(stored)}", flush=True)
+    if changed:
+        keys = " ".join(_short(stored) for stored in changed)
+        print(f"Builds may go on using what has changed; `cache drop {keys}` has it made anew.", file=sys.stderr)
+    return 1 if changed else 0
 
 
 def _verdict(stored: Stored) -> str:
@@ -150,7 +162,8 @@ def _with_layers(directory: Path, namespace: Sequence[str], work: Callable[[Laye
     owner = directory.stat().st_uid
     if os.geteuid() != owner:
         name = pwd.getpwuid(owner).pw_name
-        raise PermissionError(f"{directory} is the business of the user {name}: try `runuser -u {name} -- ...`")
+        again = shlex.join(["runuser", "-u", name, "--", *sys.argv])
+        raise PermissionError(f"{directory} is the business of the user {name}: {again}")
     status = 1
 
     async def main(reactor: Any) -> None:
@@ -165,17 +178,19 @@ def _with_layers(directory: Path, namespace: Sequence[str], work: Callable[[Laye
     return status
 
 
-def _print(stored: Sequence[Stored], *, as_json: bool) -> None:
+def _print(stored: Sequence[Stored], directory: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([_as_json(layer) for layer in stored], indent=1))
+        return
+    if not stored:
+        print(f"no layers in {directory}", file=sys.stderr)
         return
     heading = ("KEY", "KIND", "SIZE", "INODES", "MADE", "USED", "NOW", "MADE FROM")
     rows = [heading, *map(_row, stored)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(heading) - 1)]
     for row in rows:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip())
-    if stored:
-        print(f"{len(stored)} layers, {_human(sum(layer.bytes for layer in stored))}")
+    print(f"{len(stored)} layers, {_human(sum(layer.bytes for layer in stored))}")
 
 
 def _row(stored: Stored) -> tuple[str, ...]:

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -54,12 +55,13 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    _add_options(parser)
+    _add_options(parser, default=None)
     _add_options_of_run(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", required=False)
     _add_options_of_run(_add_command(commands, "run", "run the daemon, which is what happens without a command"))
     doctor.add_arguments(_add_command(commands, "doctor", "tell whether builds can run here, and what to mend"))
-    cachecommand.add_arguments(_add_command(commands, "cache", "show, verify and drop what is kept for later builds"))
+    cache = _add_command(commands, "cache", "show, verify and drop what is kept for later builds")
+    cachecommand.add_arguments(cache, _add_options)
     return parser
 
 
@@ -72,9 +74,9 @@ def _add_command(commands: Any, name: str, what: str) -> argparse.ArgumentParser
     return parser
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    """What every command needs to find the configuration."""
-    add = parser.add_argument
+def _add_options(parser: argparse.ArgumentParser, default: str | None = argparse.SUPPRESS) -> None:
+    """What every command needs to find the configuration; what is not given here keeps what was given before."""
+    add: Any = functools.partial(parser.add_argument, default=default)
     add("-c", "--config", "--configuration", metavar="FILE", type=Path, help=f"default: {SYSTEM_CONFIG}, if there")
     add("-d", "--dir", dest="directory", metavar="DIR", help="where cache and builds are kept")
 

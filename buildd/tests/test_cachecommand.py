@@ -30,7 +30,7 @@ def keep(farm: Farm, key: LayerKey, used: float = 1000.0) -> Layer:
 
 def run(farm: Farm, *words: str) -> int:
     parser = argparse.ArgumentParser()
-    cachecommand.add_arguments(parser)
+    cachecommand.add_arguments(parser, lambda action: None)
     config = read_config(None, {}, {"directory": str(farm.directory), "architecture": "amd64"})
     return cachecommand.run(parser.parse_args(words), config)
 
@@ -62,6 +62,12 @@ def test_a_list_for_programs(farm: Farm, capsys: pytest.CaptureFixture[str]) -> 
     assert layer["note"]["lists"] == [1, 2]
     assert layer["used"] == "1970-01-01T00:16:40+00:00"
     assert (layer["in_use"], layer["inodes"]) == (False, 4)
+
+
+def test_no_layers(farm: Farm, capsys: pytest.CaptureFixture[str]) -> None:
+    """The directory is told, which may be the wrong one."""
+    assert run(farm, "list") == 0
+    assert capsys.readouterr() == ("", f"no layers in {farm.directory / 'layers'}\n")
 
 
 def test_a_layer_is_named_by_the_beginning_of_its_key(farm: Farm, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +127,9 @@ def test_verifying_finds_changed_content(farm: Farm, capsys: pytest.CaptureFixtu
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     daemon = farm.daemon()
     assert done(cachecommand.verify(daemon, sorted(daemon.stored(), key=lambda stored: stored.key))) == 1
-    lines = capsys.readouterr().out.splitlines()
+    out, told = capsys.readouterr()
+    assert f"`cache drop {KEYS[1][:12]}`" in told
+    lines = out.splitlines()
     assert ["good" in line for line in lines] == [key != KEYS[1] for key in sorted(KEYS)]
     assert done(daemon.find(KEYS[1])) is not None
 

@@ -329,3 +329,12 @@ def test_options_before_or_after_the_command(arguments: list[str], tmp_path: Pat
     ended = _command(*(str(tmp_path) if word == "D" else word for word in arguments), "--allow-root")
     assert ended.returncode == 1
     assert f"{tmp_path} cannot be used: " in ended.stderr
+
+
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_options_may_stand_anywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str], where: int) -> None:
+    """Before a command, after it, and after what it is to do."""
+    words = ["cache", "list"]
+    words[where:where] = ["--dir", str(tmp_path / "d")]
+    assert commands.main(words) == 0
+    assert capsys.readouterr().err == f"no layers in {tmp_path / 'd' / 'layers'}\n"
