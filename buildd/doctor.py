@@ -4,6 +4,7 @@ import argparse
 import os
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -159,9 +160,8 @@ def user(config: BuilddConfig) -> Iterable[Finding]:
     elif config.allow_root:
         yield Finding(Verdict.NOTE, f"{who}, as [builder] allow_root has it")
     else:
-        advice = (
-            f"look as the user that the daemon runs as: runuser -u {_owner(config.directory)} debfarm-buildd doctor"
-        )
+        again = shlex.join(["runuser", "-u", _owner(config.directory), "--", *sys.argv])
+        advice = f"look as the user that the daemon runs as: {again}"
         yield Finding(Verdict.FAULT, f"{who}: the daemon does not run as root", advice)
 
 

@@ -12,7 +12,7 @@ from buildd.cgroups import Group, Groups
 from buildd.config import BuilddConfig
 from buildd.disk_use import DiskWatch, Usage
 from buildd.guard import BuildGuard
-from buildd.limits import Limits, configured_limits, size
+from buildd.limits import Limits, configured_limits, duration, size
 from buildd.managers.base import InThread
 
 _log = Logger()
@@ -85,5 +85,6 @@ def facts(limits: Limits, controllers: Iterable[str]) -> list[str]:
         f"processes of a build: {limits.processes}, {number}",
         f"disk for a build: {size(limits.disk_bytes)}, by counting its files when that much of the disk has gone",
         f"open files of a process: {limits.open_files}, by RLIMIT_NOFILE",
-        f"time, silence and log of a build: {limits.wall_s:g} s, {limits.silence_s:g} s, {size(limits.log_bytes)}",
+        f"time, silence and log of a build: "
+        f"{duration(limits.wall_s)}, {duration(limits.silence_s)}, {size(limits.log_bytes)}",
     ]

@@ -44,8 +44,8 @@ class Limits:
     def allowed(self, limit: Limit) -> str:
         """How much a limit allows, in words; empty where there is no number."""
         return {
-            Limit.WALL_TIME: f"{self.wall_s:g} s",
-            Limit.SILENCE: f"{self.silence_s:g} s",
+            Limit.WALL_TIME: duration(self.wall_s),
+            Limit.SILENCE: duration(self.silence_s),
             Limit.LOG_SIZE: size(self.log_bytes),
             Limit.MEMORY: size(self.memory_bytes),
             Limit.PROCESSES: str(self.processes),
@@ -115,3 +115,11 @@ def size(number: int) -> str:
         if number >= unit:
             return f"{number / unit:.4g}{name}"
     return f"{number}"
+
+
+def duration(seconds: float) -> str:
+    """A span of time, as people write it in buildd.conf."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    parts = ((hours, "h"), (minutes, "m"), (rest, "s"))
+    return "".join(f"{number:g}{unit}" for number, unit in parts if number) or "0s"

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from buildd.config import read_config
-from buildd.limits import Limit, configured_limits, parse_limits, size
+from buildd.limits import Limit, configured_limits, duration, parse_limits, size
 from buildd.protocol import ProtocolError
+from buildd.settings import parse_duration
 
 MOST = configured_limits(read_config(None, {"DEBFARM_BUILDD_MEMORY": "8G"}))
 
@@ -63,3 +64,9 @@ def test_a_limit_is_told_with_its_number() -> None:
     assert MOST.allowed(Limit.MEMORY) == "8G"
     assert MOST.allowed(Limit.LOG_ERROR) == ""
     assert [size(number) for number in (5, 1536, 1 << 20, 3 << 29, 1 << 40)] == ["5", "1.5K", "1M", "1.5G", "1T"]
+
+
+@pytest.mark.parametrize("text", ["3h", "2h30m", "1h5s", "90s", "0.5s", "1m"])
+def test_a_duration_is_told_as_it_is_configured(text: str) -> None:
+    """Not in thousands of seconds."""
+    assert duration(parse_duration(text)) == {"90s": "1m30s"}.get(text, text)
