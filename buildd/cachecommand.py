@@ -79,10 +79,8 @@ def run(arguments: argparse.Namespace, config: BuilddConfig) -> int:
             case _:
                 chosen = _named(stored, arguments.keys) if arguments.keys else stored
                 return _with_layers(directory, namespace, lambda layers: verify(layers, chosen)) if chosen else 0
-        sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # For what the interpreter still wants to write.
-        return 1
+        raise  # No layer's business.
     except (NoSuchLayer, OSError) as exc:
         print(f"debfarm-buildd cache: {exc}", file=sys.stderr)
         return 1

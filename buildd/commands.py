@@ -18,6 +18,7 @@ from buildd.config import ENVIRONMENT_PREFIX, BuilddConfig, ConfigError, read_co
 from buildd.service import STOP_S, BuildTypes, CannotStart, Logging, run
 
 SYSTEM_CONFIG: Final = Path("/etc/debfarm/buildd.conf")
+_SHOWING: Final = {"doctor": doctor.run, "cache": cachecommand.run}
 # Of the options, those that are keys of buildd.conf.
 _KEYS: Final = ("timeout", "directory", "label", "host", "port", "allow_root")
 
@@ -32,15 +33,19 @@ def main(argv: Sequence[str] | None = None, build_types: BuildTypes | None = Non
     arguments = _parser().parse_args(argv)
     try:
         config = _configuration(arguments)
-        if arguments.command == "doctor":
-            return doctor.run(arguments, config)
-        if arguments.command == "cache":
-            return cachecommand.run(arguments, config)
+        if arguments.command in _SHOWING:
+            status = _SHOWING[arguments.command](arguments, config)
+            sys.stdout.flush()
+            return status
         return run(config, _logging(arguments), build_types, stop_s=stop_s)
     except ConfigError as exc:
         status, complaints = 2, list(exc.mistakes)
     except CannotStart as exc:
         status, complaints = 1, [str(exc)]
+    except BrokenPipeError:  # Whoever read it has seen enough.
+        # What is left is written when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status, complaints = 1, []
     for complaint in complaints:
         print(f"debfarm-buildd: {complaint}", file=sys.stderr)
     return status

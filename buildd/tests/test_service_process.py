@@ -338,3 +338,14 @@ def test_options_may_stand_anywhere(tmp_path: Path, capsys: pytest.CaptureFixtur
     words[where:where] = ["--dir", str(tmp_path / "d")]
     assert commands.main(words) == 0
     assert capsys.readouterr().err == f"no layers in {tmp_path / 'd' / 'layers'}\n"
+
+
+@pytest.mark.parametrize("words", [("doctor",), ("cache", "list", "--json")])
+def test_nobody_reads_to_the_end(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """As in `doctor | head`: nothing is said of it."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = [sys.executable, "-W", "ignore", "-m", "buildd", "--dir", str(tmp_path / "d"), *words]
+    with os.fdopen(writing, "wb") as stdout:
+        ended = subprocess.run(argv, stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "")
