@@ -38,7 +38,8 @@ DUMP_AVAILABLE = (
 )
 
 # Runs a command, and beside it one that is written as the shell has it, whose words are those between two lines.
-_ANSWER_BEGINS, _ANSWER_ENDS = "debfarm: answered beside it", "debfarm: end of the answer"
+_ANSWER_BEGINS = "debfarm: what a build needs, as long as nothing is upgraded:"
+_ANSWER_ENDS = "debfarm: that is all"
 _BESIDE = f"""
 sh -c "$1" >/dev/shm/beside 2>/dev/null & beside=$!; shift
 "$@"; status=$?

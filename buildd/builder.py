@@ -35,6 +35,8 @@ from buildd.protocol import (
 )
 from buildd.xmlrequest import sendable
 
+_ABORTED = "it was aborted"
+
 _log = Logger()
 
 
@@ -298,7 +300,7 @@ class Builder:
                 _log.failure("{build} on {label}: broken builder", build=job.request.build_id, label=self._config.label)
             result = broken(exc)
         if job.aborting:
-            result = BuildResult(BuildStatus.ABORTED, "it was aborted")
+            result = BuildResult(BuildStatus.ABORTED, _ABORTED)
         job.over = True
         self._end(job, result)
 
@@ -314,6 +316,8 @@ class Builder:
                 job.request.log.say(f"\n{broken(exc).status}: {broken(exc).reason}\n{told(broken(exc))}")
             raise
         finally:
+            if job.aborting:
+                job.request.log.say(f"\n{BuildStatus.ABORTED}: {_ABORTED}")
             job.request.log.close()
         if result.status in STATUSES_WITH_FILES and not job.aborting:
             return await self._gather(job, result)

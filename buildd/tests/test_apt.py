@@ -214,7 +214,10 @@ def test_what_is_asked_beside_an_upgrade(tmp_path: Path, upgrade: str, question:
 
 def test_an_answer_that_was_cut_off_is_none() -> None:
     """Its last packages may be missing."""
-    assert answered_beside(f"{NOTHING_DONE}\ndebfarm: answered beside it\n{ASKED}\n") is None
+    assert (
+        answered_beside(f"{NOTHING_DONE}\ndebfarm: what a build needs, as long as nothing is upgraded:\n{ASKED}\n")
+        is None
+    )
 
 
 def test_what_is_not_apts_names_no_package() -> None:

@@ -15,6 +15,7 @@ def test_abort(world: World) -> None:
     world.build(hang=True, files={"a": "1"})
     assert world.builder.abort() is BuilderStatus.ABORTING
     assert world.status["build_status"] == "BuildStatus.ABORTED"
+    assert (world.directory / "buildlog").read_text().endswith("\nBuildStatus.ABORTED: it was aborted\n")
     assert "filemap" not in world.status
     assert world.manager.torn_down == 1
     assert world.clock.getDelayedCalls() == []

@@ -52,7 +52,7 @@ def test_what_was_built_before_is_built_without_apt(tmp_path: Path) -> None:
     assert commands_of_two_builds(tmp_path, Changed.NO, ("one", "one"), "Build-Depends: aa\n") == [ALL, []]
 
 
-ANSWER = f"debfarm: answered beside it\n{RESOLVED.words}debfarm: end of the answer\n"
+ANSWER = f"debfarm: what a build needs, as long as nothing is upgraded:\n{RESOLVED.words}debfarm: that is all\n"
 
 
 @pytest.mark.parametrize(
