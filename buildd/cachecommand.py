@@ -100,7 +100,7 @@ async def drop(layers: Layers, chosen: Sequence[Stored]) -> int:
 
 
 async def verify(layers: Layers, chosen: Sequence[Stored]) -> int:
-    """Read these layers; 1 when one is not as it was made. It stays, since builds may be on it: what to do is told."""
+    """Read these layers; 1 when one is not as it was made. It may stay a while, since builds may be on it."""
     changed: list[Stored] = []
     for stored in chosen:
         try:
@@ -116,7 +116,7 @@ async def verify(layers: Layers, chosen: Sequence[Stored]) -> int:
         print(f"{_short(stored)}  {words}  {_kind(stored)}  {_description(stored)}", flush=True)
     if changed:
         keys = " ".join(_short(stored) for stored in changed)
-        print(f"Builds may go on using what has changed; `cache drop {keys}` has it made anew.", file=sys.stderr)
+        print(f"What has changed is made anew by the next build; `cache drop {keys}` removes it now.", file=sys.stderr)
     return 1 if changed else 0
 
 

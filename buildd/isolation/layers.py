@@ -9,6 +9,7 @@ the kernel gives back what a dead process held.
     KEY-1/seal      what it looks like, so that changes behind our back are noticed
     KEY-1/content   a digest of what its files contain, for `debfarm-buildd cache verify`
     KEY-1/durable   there once all of it is on the disk; without, it lasts until the machine is booted again
+    KEY-1/changed   there once it was found to be changed: no further build is put on it
     locks/NAME      who makes the layer KEY, works in making-*, removes removing-* or makes room
     making-*        what is being made
     removing-*      what is being removed
@@ -200,16 +201,17 @@ class Layers:
         return await self._drop(stored.place)
 
     async def verify(self, stored: Stored, *, content: bool = False) -> bool:
-        """Whether a layer is as it was when it was sealed; one that is not yet sealed is.
+        """Whether a layer is as it was when it was sealed, if it was yet. One that is not, nobody finds any more.
 
         :param content: read all files, too.
         :raises OSError: it cannot be looked over now, which says nothing of the layer.
         """
-        if stored.seal is not None and (await self._look_over(stored.place)).get("digest") != stored.seal["digest"]:
-            return False
-        if not content or stored.content is None:
-            return True
-        return (await self._look_over(stored.place, "--content")).get("content") == stored.content
+        was = (("digest", (), stored.seal and stored.seal["digest"]), ("content", ("--content",), stored.content))
+        for name, options, digest in was[: 2 if content else 1]:
+            if digest is not None and (await self._look_over(stored.place, *options)).get(name) != digest:
+                write(stored.place / "changed", "")
+                return False
+        return True
 
     async def make_room(self, wanted_bytes: int = 0) -> None:
         """Remove layers that nobody uses, those used longest ago first, until the budget has room for so much more."""
@@ -262,7 +264,9 @@ class Layers:
         return None
 
     async def _is_sound(self, place: Path) -> bool:
-        """Whether a layer is whole, looked at once in a daemon's life."""
+        """Whether a layer is whole, looked over once in a daemon's life."""
+        if (place / "changed").exists():
+            return False
         async with self._looking:
             if place.name in self._seen_sound:
                 return True

@@ -116,7 +116,7 @@ def test_what_to_drop_must_be_said(farm: Farm, words: list[str]) -> None:
 
 
 def test_verifying_finds_changed_content(farm: Farm, capsys: pytest.CaptureFixture[str]) -> None:
-    """Which a daemon, that looks at metadata, would not."""
+    """Which a daemon, that looks at metadata, would not; no daemon puts a build on that layer from then on."""
     keep(farm, KEYS[0]).release()
     keep(farm, KEYS[1]).release()
     farm.clock.advance(61)
@@ -126,12 +126,15 @@ def test_verifying_finds_changed_content(farm: Farm, capsys: pytest.CaptureFixtu
     path.write_text("y" * 3_000_000)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     daemon = farm.daemon()
-    assert done(cachecommand.verify(daemon, sorted(daemon.stored(), key=lambda stored: stored.key))) == 1
+    held = done(daemon.find(KEYS[1]))
+    assert held is not None
+    assert done(cachecommand.verify(farm.daemon(), sorted(daemon.stored(), key=lambda stored: stored.key))) == 1
     out, told = capsys.readouterr()
     assert f"`cache drop {KEYS[1][:12]}`" in told
     lines = out.splitlines()
     assert ["good" in line for line in lines] == [key != KEYS[1] for key in sorted(KEYS)]
-    assert done(daemon.find(KEYS[1])) is not None
+    assert done(daemon.find(KEYS[1])) is None
+    held.release()
 
 
 def test_another_users_layers_are_not_touched(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
