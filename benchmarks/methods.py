@@ -245,6 +245,7 @@ def methods(place: Place) -> dict[str, Method]:
     """All of them by name, the ones that need root only where this is root."""
     ours: dict[str, Method] = {
         "cold": Ours(place, "sbuild", fresh=True),
+        "cold-direct": Ours(place, "direct", fresh=True),
         "sbuild": Ours(place, "sbuild", fresh=False),
         "direct": Ours(place, "direct", fresh=False),
     }
