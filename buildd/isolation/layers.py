@@ -17,7 +17,6 @@ the kernel gives back what a dead process held.
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import re
@@ -35,14 +34,25 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from buildd.disk_use import Disk
+from buildd.isolation.block_groups import make_directory
 from buildd.isolation.locks import give_back, take
-from buildd.isolation.stored import LayerKey, Stored, boot_id, look_at, number_of, parsed, places_of, stored_in, write
+from buildd.isolation.stored import (
+    LayerKey,
+    Stored,
+    boot_id,
+    layer_key,
+    layer_note,
+    look_at,
+    number_of,
+    parsed,
+    places_of,
+    stored_in,
+    write,
+)
 
 __all__ = ["Budget", "Layer", "LayerKey", "Layers", "OwnCommands", "layer_key", "layer_note"]
 
-# To be another one when the same is made in another way, so that nothing that an older daemon has made is taken for it.
-_MAKING = "1"
-_DEBRIS = re.compile(r"(making|removing)-[0-9a-f]{16}", re.ASCII)
+_DEBRIS = re.compile(r"(making|removing)-[0-9a-f]{16}(\.[0-9a-f]{8})?", re.ASCII)
 _TURN_EVERY_S = (0.005, 0.1)  # At first, and after a while.
 _TAKEN_EVERY_S, _TAKEN_S = 0.01, 1.0  # Who has a layer to himself takes it away at once, or has just looked.
 _DURABLE_AFTER_S = 60.0  # By then the kernel has written most of it, and the build that made it has had the disk.
@@ -51,22 +61,6 @@ _IDLE = ("nice", "-n", "19", "ionice", "--class", "idle")
 _SEAL = (sys.executable, "-I", "-S", str(Path(__file__).with_name("seal.py")))
 
 _log = Logger()
-
-
-def layer_key(*made_from: str) -> LayerKey:
-    """The key of a layer made from these, in this order."""
-    digest = hashlib.sha256()
-    for part in (_MAKING, *made_from):
-        digest.update(f"{len(part)}:{part}".encode())
-    return LayerKey(digest.hexdigest())
-
-
-def layer_note(kind: str, state: str, description: str) -> str:
-    """A note as `debfarm-buildd cache` reads it.
-
-    :param state: of the world when it was made; who finds the layer decides whether that still holds.
-    """
-    return json.dumps({"kind": kind, "state": state, "description": description})
 
 
 @dataclass(frozen=True)
@@ -163,7 +157,7 @@ class Layers:
         """A directory to make something in, on the layers' file system; what is left in it goes, in its own time."""
         path, lock = self._begin("making")
         try:
-            path.mkdir(mode=0o755)
+            make_directory(path)
             yield path
         finally:
             _background(self._remove(path, lock))
@@ -236,7 +230,7 @@ class Layers:
 
     async def _clear(self) -> None:
         for path in [path for path in self.directory.iterdir() if _DEBRIS.fullmatch(path.name)]:
-            if (lock := take(self._locks / path.name, make=True)) is not None:
+            if (lock := take(self._lock_of(path), make=True)) is not None:
                 await self._remove(path, lock)
         for stored in self.stored():
             places = places_of(self.directory, stored.key)  # None when others have removed it meanwhile.
@@ -329,7 +323,11 @@ class Layers:
         except OSError as exc:
             _log.warn("{path} cannot be removed: {error}", path=path, error=exc)
         finally:
-            give_back(self._locks / path.name, lock)
+            give_back(self._lock_of(path), lock)
+
+    def _lock_of(self, path: Path) -> Path:
+        """Of what is no layer; places that are tried for it (block_groups.py) have its lock."""
+        return self._locks / path.name.partition(".")[0]
 
     def _missing_bytes(self, wanted_bytes: int) -> int:
         """How much the layers and the disk lack for so much more."""

@@ -1,5 +1,6 @@
 """What is on the disk of a layer, and what that says."""
 
+import hashlib
 import json
 import re
 import secrets
@@ -13,8 +14,26 @@ from buildd.isolation.seal import Seal
 
 LayerKey = NewType("LayerKey", str)  # 64 hex digits.
 
+# To be another one when the same is made in another way, so that nothing that an older daemon has made is taken for it.
+_MAKING = "1"
 _TIME_MAX = 1 << 37  # Seconds since the epoch: thousands of years.
 _PLACE = re.compile(r"([0-9a-f]{64})-([1-9][0-9]{0,8})", re.ASCII)
+
+
+def layer_key(*made_from: str) -> LayerKey:
+    """The key of a layer made from these, in this order."""
+    digest = hashlib.sha256()
+    for part in (_MAKING, *made_from):
+        digest.update(f"{len(part)}:{part}".encode())
+    return LayerKey(digest.hexdigest())
+
+
+def layer_note(kind: str, state: str, description: str) -> str:
+    """A note as `debfarm-buildd cache` reads it.
+
+    :param state: of the world when it was made; who finds the layer decides whether that still holds.
+    """
+    return json.dumps({"kind": kind, "state": state, "description": description})
 
 
 @dataclass(frozen=True)

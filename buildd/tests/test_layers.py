@@ -174,13 +174,16 @@ def test_what_others_are_making_is_not_debris(farm: Farm) -> None:
         async with daemon.making() as path:
             for name in ("making-0123456789abcdef", "removing-0123456789abcdef"):
                 (directory / name / "tree").mkdir(parents=True)
+                (directory / f"{name}.01234567").mkdir()
                 (directory / "locks" / name).touch()
+            path.with_name(f"{path.name}.01234567").mkdir()
             await farm.daemon().tidy()
             assert path.is_dir()
             return farm.names()
 
     names = done(make())
-    assert len(names) == 1
+    assert len(names) == 2
+    done(farm.daemon().tidy())
     assert (farm.names(), farm.locks()) == ([], [])
 
 

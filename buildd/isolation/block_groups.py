@@ -1,0 +1,38 @@
+"""Directories in places where the file system makes files quickly."""
+
+import secrets
+import time
+from pathlib import Path
+
+_TRIED = 6  # Of the places that were seen, one in ten was slow; where much is removed, one in three.
+_FILES = 3  # So that one moment without a processor does not decide.
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory for many files: of some that are tried, the one in which making files takes the least time.
+
+    To be made in one whose directories are kept apart (mounts.spread). ext4 without a journal looks at each inode of a
+    block group that was freed in the last minutes before it takes another; in a group where a chroot has just been
+    removed, to make a file takes 20 times as long as elsewhere, and to unpack a chroot 2 to 12 s instead of 0.8.
+    """
+    tried = [path.with_name(f"{path.name}.{secrets.token_hex(4)}") for _ in range(_TRIED)]
+    took = {_seconds(candidate): candidate for candidate in tried}
+    best = took[min(took)]
+    for candidate in tried:
+        if candidate != best:
+            candidate.rmdir()
+    best.rename(path)
+
+
+def _seconds(directory: Path) -> float:
+    """Make a directory; how long it takes to make a file there."""
+    directory.mkdir(mode=0o755)
+    took = []
+    for number in range(_FILES):
+        file = directory / str(number)
+        began = time.perf_counter()
+        file.touch()
+        took.append(time.perf_counter() - began)
+    for number in range(_FILES):
+        (directory / str(number)).unlink()
+    return min(took)

@@ -1,0 +1,31 @@
+"""Where many files are to be made."""
+
+from pathlib import Path
+
+import pytest
+
+from buildd.isolation import block_groups
+
+
+def test_the_quickest_place_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is empty, and nothing is left of the others."""
+    took = iter([5.0, 4.0, 1.0, 2.0, 3.0, 6.0])
+    numbers: dict[int, float] = {}
+
+    def seconds(directory: Path) -> float:
+        directory.mkdir()
+        numbers[directory.stat().st_ino] = found = next(took)
+        return found
+
+    monkeypatch.setattr(block_groups, "_seconds", seconds)
+    block_groups.make_directory(tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    assert numbers[(tmp_path / "new").stat().st_ino] == 1.0
+
+
+def test_a_directory_for_many_files(tmp_path: Path) -> None:
+    """Made for everybody to look into, as mkdir would."""
+    block_groups.make_directory(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o755
+    assert len(list(tmp_path.iterdir())) == 1
