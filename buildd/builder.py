@@ -1,7 +1,7 @@
 """The one build of a daemon: IDLE, BUILDING, WAITING, IDLE; or ABORTING before WAITING (docs/protocol.md, States)."""
 
 import contextlib
-import tempfile
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from buildd.config import BuilddConfig
 from buildd.enforcement import Enforcement
 from buildd.explaining import Explainer, broken, told
 from buildd.filecache import FileCache, Stopped, UntrustedFile
+from buildd.isolation.block_groups import make_directory
 from buildd.job import Job
 from buildd.limits import parse_limits
 from buildd.managers.base import BuildManager, BuildRequest, BuildResult, InThread
@@ -258,8 +259,10 @@ class Builder:
             undo.callback(log.path.unlink, missing_ok=True)
             undo.callback(log.close)
             self._builds.mkdir(exist_ok=True)
-            directory = Path(tempfile.mkdtemp(prefix="build-", dir=self._builds))
+            directory = self._builds / f"build-{secrets.token_hex(8)}"
+            make_directory(directory)
             undo.callback(directory.rmdir)
+            directory.chmod(0o700)
             request = BuildRequest(
                 build_id=build_id,
                 chroot_sha1=chroot,
