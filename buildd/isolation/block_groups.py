@@ -13,7 +13,7 @@ def make_directory(path: Path) -> None:
 
     To be made in one whose directories are kept apart (mounts.spread). ext4 without a journal looks at each inode of a
     block group that was freed in the last minutes before it takes another; in a group where a chroot has just been
-    removed, to make a file takes 20 times as long as elsewhere, and to unpack a chroot 2 to 12 s instead of 0.8.
+    removed, to make a file takes 20 times as long as elsewhere, and to unpack a chroot 2 to 7 s instead of 0.8.
     """
     tried = [path.with_name(f"{path.name}.{secrets.token_hex(4)}") for _ in range(_TRIED)]
     took = {_seconds(candidate): candidate for candidate in tried}
