@@ -200,12 +200,13 @@ class Layers:
         :param content: read all files, too.
         :raises OSError: it cannot be looked over now, which says nothing of the layer.
         """
-        was = (("digest", (), stored.seal and stored.seal["digest"]), ("content", ("--content",), stored.content))
-        for name, options, digest in was[: 2 if content else 1]:
-            if digest is not None and (await self._look_over(stored.place, *options)).get(name) != digest:
-                write(stored.place / "changed", "")
-                return False
-        return True
+        seal, place = stored.seal, stored.place
+        changed = seal is not None and (await self._look_over(place)).get("digest") != seal["digest"]
+        if content and stored.content is not None and not changed:
+            changed = (await self._look_over(place, "--content")).get("content") != stored.content
+        if changed:
+            write(place / "changed", "")
+        return not changed
 
     async def make_room(self, wanted_bytes: int = 0) -> None:
         """Remove layers that nobody uses, those used longest ago first, until the budget has room for so much more."""
