@@ -4,9 +4,10 @@ The answer comes first from what the archives have, compared with what the sourc
 dependency is there is apt's explanation read, for the ones further down that are missing.
 """
 
+import contextlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from debian.debian_support import Version
@@ -22,6 +23,7 @@ _APT_UNMET = re.compile(
     r"(?:Pre-)?Depends: (\S+(?: \([<>=]+ [^)\s]+\))?) but (?:it is not installable|\S+ is to be installed)"
 )
 _EXPLANATION_MAX = 1 << 20
+_STANZA = re.compile(r"(?:.+\n)+")
 FIELDS = "Package|Version|Architecture|Multi-Arch|Provides"  # Of what apt has, those that are looked at.
 COMPLETE = "debfarm: that is all"  # The last line of the list of what apt has.
 
@@ -32,7 +34,7 @@ class IncompleteList(Exception):
 
 @dataclass(frozen=True)
 class Available:
-    """What the archives have."""
+    """What the archives have of some packages."""
 
     native: str  # The architecture of the chroot.
     versions: Mapping[str, Mapping[str, _Versions]]  # By the name of a package, and what architecture it is good for.
@@ -55,27 +57,33 @@ class Available:
         return found.get(wanted, frozenset()) | found.get(_WHICHEVER, frozenset())
 
 
-def parse_available(text: str, native: str) -> Available:
-    """What apt has, provided packages included, from the lines of FIELDS.
+def asked_for(wanted: Iterable[Alternatives], explanation: str) -> frozenset[str]:
+    """The packages that have to be looked for, to tell what is missing of what is wanted or of what apt explains."""
+    clauses = (*wanted, *_unmet(explanation))
+    return frozenset(relation.package for clause in clauses for relation in clause)
+
+
+def parse_available(text: str, native: str, names: Container[str]) -> Available:
+    """What apt has of some packages, provided ones included, from the lines of FIELDS.
 
     There are 60,000 such stanzas in Debian, so they come reduced to these one-line fields (apt.DUMP_AVAILABLE). A
     version that dpkg would refuse satisfies nothing. A package for all architectures is one of the chroot's to apt,
     unless it is Multi-Arch: foreign, as then packages of any other architecture are good for all, too.
 
     :param native: the architecture of the chroot.
+    :param names: the packages that will be asked about; all others are passed over, which saves some 50 MB.
     :raises IncompleteList: COMPLETE is not its last line.
     """
-    *lines, last, rest = ["", *text.split("\n")]
-    if last != COMPLETE or rest:
+    if text != f"{COMPLETE}\n" and not text.endswith(f"\n{COMPLETE}\n"):
         raise IncompleteList
     found: defaultdict[str, defaultdict[str, set[str | None]]] = defaultdict(lambda: defaultdict(set))
-    for stanza in _stanzas(lines):
+    for stanza in _stanzas(text):
         architecture = stanza.get("Architecture", "all")
         if stanza.get("Multi-Arch") == "foreign":
             architecture = _WHICHEVER
         elif architecture == "all":
             architecture = native
-        for name, version in _names(stanza):
+        for name, version in _names(stanza, names):
             found[name][architecture].add(version)
     return Available(native, {name: {a: frozenset(v) for a, v in each.items()} for name, each in found.items()})
 
@@ -100,37 +108,33 @@ def missing_further_down(explanation: str, available: Available) -> str:
     bound to help. apt writes the architecture behind each name that is not of the chroot's.
     """
     found: dict[Alternatives, None] = {}
-    for match in _APT_UNMET.finditer(explanation[:_EXPLANATION_MAX]):
-        try:
-            clauses = parse_relations(match.group(1))
-        except ControlError:
-            continue
-        for clause in clauses:
-            if not any(available.satisfies(relation, available.native) for relation in clause):
-                found[tuple(relation.without_qualifier() for relation in clause)] = None
+    for clause in _unmet(explanation):
+        if not any(available.satisfies(relation, available.native) for relation in clause):
+            found[tuple(relation.without_qualifier() for relation in clause)] = None
     return show_relations(found)
 
 
-def _stanzas(lines: Iterable[str]) -> Iterator[Mapping[str, str]]:
-    """Field to value of each."""
-    stanza: dict[str, str] = {}
-    for line in (*lines, ""):
-        field, _, value = line.partition(": ")
-        if line:
-            stanza[field] = value.strip()
-        elif stanza:
-            yield stanza
-            stanza = {}
+def _unmet(explanation: str) -> Iterator[Alternatives]:
+    for match in _APT_UNMET.finditer(explanation[:_EXPLANATION_MAX]):
+        with contextlib.suppress(ControlError):
+            yield from parse_relations(match.group(1))
 
 
-def _names(stanza: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
-    """What can be asked for to get this package, with its versions."""
-    if _is_version(stanza.get("Version", "")):
-        yield stanza.get("Package", ""), stanza["Version"]
+def _stanzas(text: str) -> Iterator[Mapping[str, str]]:
+    """Field to value of each, one at a time."""
+    for stanza in _STANZA.finditer(text):
+        lines = (line.partition(": ") for line in stanza.group().split("\n"))
+        yield {field: value.strip() for field, _, value in lines}
+
+
+def _names(stanza: Mapping[str, str], names: Container[str]) -> Iterator[tuple[str, str | None]]:
+    """What can be asked for, of these names, to get this package, with its versions."""
+    if stanza.get("Package", "") in names and _is_version(stanza.get("Version", "")):
+        yield stanza["Package"], stanza["Version"]
     for clause in filter(None, stanza.get("Provides", "").split(",")):
         name, _, version = clause.strip().partition(" ")
         version = version.strip("()= ")
-        if not version or _is_version(version):
+        if name in names and (not version or _is_version(version)):
             yield name, version or None
 
 

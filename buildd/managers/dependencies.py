@@ -125,8 +125,9 @@ async def _explain(build: Building, explanation: str) -> BuildResult:
         return build.end(
             BuildStatus.BUILDERFAIL, f"the archives have more packages than fit into {_AVAILABLE_MAX} bytes"
         )
+    names = depwait.asked_for(build.plan.wanted, explanation)
     try:
-        available = await in_thread(depwait.parse_available, listed.text(), arguments.arch_tag)
+        available = await in_thread(depwait.parse_available, listed.text(), arguments.arch_tag, names)
     except depwait.IncompleteList:
         return build.end(BuildStatus.CHROOTFAIL, f"the chroot's apt-cache did not list what the archives have: {ended}")
     missing = await in_thread(depwait.missing, build.plan.wanted, available, dpkg.host_architecture(arguments))
