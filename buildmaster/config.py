@@ -35,6 +35,7 @@ class MasterConfig:
     """What the master and its commands go by; read once, at start."""
 
     directory: Path = key("master", "directory", str(NEAR_DIRECTORY), parse_path)  # noqa: RUF009
+    secrets: Path = key("master", "secrets", "secrets", parse_path)  # noqa: RUF009 - relative: to `directory`.
 
     host: str = key("files", "host", "127.0.0.1", parse_host)
     port: int = key("files", "port", "8220", parse_port)  # 0: any free one.
@@ -51,6 +52,11 @@ class MasterConfig:
     download_silence_s: float = key("builders", "download_silence", "60s", parse_duration)  # Without a byte.
     file_limit_bytes: int = key("builders", "file_limit", "10G", parse_limit)  # A result; all of a build.
     log_limit_bytes: int = key("builders", "log_limit", "2G", parse_limit)
+
+    @property
+    def secrets_directory(self) -> Path:
+        """Where the files with secrets are."""
+        return self.directory / self.secrets
 
     def url_for_builders(self, port: int) -> str:
         """Where builders reach the file server, without a slash at the end.

@@ -65,6 +65,14 @@ def test_directory_order(tmp_path: Path) -> None:
     assert load(None, None, {}).directory == tmp_path / "farm"
 
 
+def test_secrets_directory(tmp_path: Path) -> None:
+    """Secrets are in the farm's directory unless the file says where."""
+    assert load(None, tmp_path, {}).secrets_directory == tmp_path / "secrets"
+    path = tmp_path / "buildmaster.conf"
+    path.write_text("[master]\nsecrets = /etc/debfarm/secrets\n")
+    assert load(path, tmp_path, {}).secrets_directory == Path("/etc/debfarm/secrets")
+
+
 def test_url_for_builders() -> None:
     """Builders reach the file server at base_url, or at the address and the port that it really got."""
     assert MasterConfig(port=0).url_for_builders(4711) == "http://127.0.0.1:4711"

@@ -14,7 +14,7 @@ LAYERS = {
     "core": {"lifecycle", "blame", "scoring", "architectures", "pacing"},
     "state": {
         "tables", "migrations", "database", "files", "builds", "queue", "builders", "orders", "packages",
-        "distributions", "distro_series", "farm", "store", "listings",
+        "distributions", "distro_series", "farm", "store", "listings", "secrets",
     },
     "work": {
         "ports", "builder_http", "builder_client", "fetching", "snapshot", "dispatch", "results", "gathering",
