@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, and_, delete, func, select, update
 
 from buildd.protocol import BuildId, Cause, FileName
 from buildmaster import files
-from buildmaster.lifecycle import ENDED, BuildState, Event, after
+from buildmaster.lifecycle import ACTIVE, ENDED, PENDING, BuildState, Event, ImpossibleTransition, after
 from buildmaster.scoring import ArchivePurpose, Pocket, Urgency, score
 from buildmaster.store import StoredFile
 from buildmaster.tables import (
@@ -140,6 +140,9 @@ def record(
 ) -> BuildState:
     """Let an event happen to a build, and keep the queue in step. Returns the state that it leads to.
 
+    A build that a builder had, and would have to be built again though its source was superseded meanwhile, is
+    SUPERSEDED instead.
+
     :param reason: why, in words; kept beside the new state.
     :param dependencies: for DEPENDENCIES_MISSING, what is missing.
     :param cause: for an attempt that failed, why, as far as its builder says;
@@ -155,6 +158,7 @@ def record(
     values: dict[str, object] = {"state": new, "reason": reason, "dependencies": dependencies}
     values |= {"cause": cause or "", "error": error}
     values["finished_at"] = now if new in ENDED else None
+    unwanted = old in ACTIVE and new in PENDING and is_superseded(connection, build_id)
     changed = connection.execute(update(build).where(build.c.id == build_id, build.c.state == old).values(**values))
     if changed.rowcount != 1:
         raise ChangedMeanwhile(f"build {build_id} is no longer {old}")
@@ -166,6 +170,8 @@ def record(
         _requeue(connection, build_id, now + pause_s)
     elif new is BuildState.CANCELLING and old is not new:
         connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(cancelled_at=now))
+    if unwanted:
+        return record(connection, build_id, Event.SUPERSEDE, now, reason="its source was superseded")
     return new
 
 
@@ -258,9 +264,16 @@ def release_chroot_waits(connection: Connection, series_architecture_id: int, no
     """Put what waited for a chroot into the queue again; called when there is a new one. Says how many."""
     waits = and_(build.c.series_architecture_id == series_architecture_id, build.c.state == BuildState.CHROOT_WAIT)
     released = connection.execute(select(build.c.id).where(waits).order_by(build.c.id)).scalars().all()
-    for build_id in released:
+    return sum(_release(connection, build_id, now) for build_id in released)
+
+
+def _release(connection: Connection, build_id: int, now: float) -> bool:
+    """Put a build that waited into the queue again. False: somebody was quicker, and did something else with it."""
+    try:
         record(connection, build_id, Event.RELEASED, now)
-    return len(released)
+    except (ImpossibleTransition, ChangedMeanwhile):  # Not on SQLite, where writers wait.
+        return False
+    return True
 
 
 def set_score(connection: Connection, build_id: int, points: int) -> None:
@@ -279,10 +292,14 @@ def set_stage(connection: Connection, build_id: int, stage: str) -> None:
 
 
 def is_superseded(connection: Connection, build_id: int) -> bool:
-    """Whether a newer source has taken the place of a build's own."""
-    joined = build.join(source, source.c.id == build.c.source_id)
-    query = select(source.c.superseded_at).select_from(joined).where(build.c.id == build_id)
-    return connection.execute(query).scalar() is not None
+    """Whether a newer source has taken the place of a build's own since that build was queued: what a person has
+    retried in spite of it is wanted."""
+    joined = build_queue.join(build, build.c.id == build_queue.c.build_id).join(
+        source, source.c.id == build.c.source_id
+    )
+    meanwhile = source.c.superseded_at >= build_queue.c.queued_at
+    query = select(build.c.id).select_from(joined).where(build.c.id == build_id, meanwhile)
+    return connection.execute(query).first() is not None
 
 
 def count_failure(connection: Connection, build_id: int) -> int:

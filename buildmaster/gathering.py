@@ -137,7 +137,7 @@ class Gatherer:
         now, build_id = self._now(), ending.job.build_id
         event = ending.event
         if event is Event.GATHERED and builds.is_superseded(connection, build_id):
-            event = Event.SUPERSEDE
+            event = Event.GATHERED_LATE
         pause_s = queue.pause_s(queue.attempts(connection, build_id))
         state = builds.record(
             connection,
@@ -175,5 +175,5 @@ _REASONS = {
 }
 # A builder that ends a build so works: its failures are forgotten.
 _PROPER = frozenset(
-    {Event.GATHERED, Event.SUPERSEDE, Event.PACKAGE_FAILED, Event.DEPENDENCIES_MISSING, Event.CHROOT_UNUSABLE}
+    {Event.GATHERED, Event.GATHERED_LATE, Event.PACKAGE_FAILED, Event.DEPENDENCIES_MISSING, Event.CHROOT_UNUSABLE}
 )

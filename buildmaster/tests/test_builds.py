@@ -1,14 +1,16 @@
 """Builds and their queue."""
 
+import time
+
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from buildd.protocol import FileName
 from buildmaster import builders, builds, distributions, queue
 from buildmaster.builders import Cleanliness
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import ENDED, BuildState, Event, ImpossibleTransition
-from buildmaster.tables import build, build_file, build_queue
+from buildmaster.tables import build, build_file, build_queue, source
 from buildmaster.tests.factories import make_build, make_builder, make_busy, make_series, set_chroot
 
 S, E = BuildState, Event
@@ -314,3 +316,32 @@ def test_dirty_with_the_claim(farm: Farm, queued: int) -> None:
         (vitals,) = builders.vitals(connection).values()
     assert vitals.cleanliness is Cleanliness.DIRTY
     assert vitals.job is not None and (vitals.job.build_id, vitals.job.cookie) == (queued, f"PACKAGEBUILD-{queued}")
+
+
+def supersede(farm: Farm, build_id: int, at: float) -> None:
+    """A newer source takes the place of a build's own; the build itself is told nothing."""
+    with farm.transaction() as connection:
+        this = source.c.id == builds.find(connection, build_id).source_id
+        connection.execute(update(source).where(this).values(superseded_at=at))
+
+
+@pytest.mark.parametrize("event", [E.REQUEUED, E.GIVEN_BACK, E.ABORTED, E.DEPENDENCIES_MISSING, E.CHROOT_UNUSABLE])
+def test_lost_while_its_source_was_superseded(farm: Farm, queued: int, event: Event) -> None:
+    """What would have to be built again is not, when its source was superseded while a builder had it."""
+    make_builder(farm)
+    make_busy(farm, "x86", queued)
+    supersede(farm, queued, time.time() + 1)
+    assert record(farm, queued, event) is S.SUPERSEDED
+    assert queue_row(farm, queued) is None
+
+
+def test_a_superseded_build_that_was_retried_is_wanted(farm: Farm, queued: int) -> None:
+    """A person who retries what was superseded knows that: it is not superseded a second time."""
+    make_builder(farm)
+    supersede(farm, queued, 50.0)
+    assert record(farm, queued, E.SUPERSEDE) is S.SUPERSEDED
+    with farm.transaction() as connection:
+        builds.retry(connection, queued, 100.0)
+        assert not builds.is_superseded(connection, queued)
+    make_busy(farm, "x86", queued)
+    assert record(farm, queued, E.REQUEUED) is S.NEEDS_BUILD

@@ -5,6 +5,7 @@ import pytest
 from buildmaster.lifecycle import (
     ACTIVE,
     ENDED,
+    PENDING,
     QUEUED,
     RETRIABLE,
     TRANSITIONS,
@@ -12,6 +13,7 @@ from buildmaster.lifecycle import (
     Event,
     ImpossibleTransition,
     after,
+    why_refused,
 )
 
 S, E = BuildState, Event
@@ -36,6 +38,7 @@ def test_every_event_is_answered_or_refused(state: BuildState, event: Event) -> 
         after(state, event)
     assert (refused.value.state, refused.value.event) == (state, event)
     assert str(state) in str(refused.value) and str(event) in str(refused.value)
+    assert str(refused.value).endswith(why_refused(state, event))
 
 
 def test_every_event_happens_somewhere() -> None:
@@ -80,3 +83,44 @@ def test_retry_by_hand() -> None:
 def test_what_was_built_stays_built() -> None:
     """A build that has succeeded takes no event any more."""
     assert not [event for state, event in TRANSITIONS if state is S.BUILT]
+
+
+def test_superseding_never_takes_a_build_from_its_builder() -> None:
+    """What waits is superseded at once, what a builder has goes on, and what has ended stays what it became."""
+    at_once = {state for state in BuildState if TRANSITIONS.get((state, E.SUPERSEDE)) is S.SUPERSEDED}
+    assert at_once == PENDING
+    assert all(after(state, E.SUPERSEDE) is state for state in ACTIVE)
+    assert not [state for state in ENDED - PENDING if (state, E.SUPERSEDE) in TRANSITIONS]
+
+
+def test_a_person_can_cancel_whatever_will_be_built() -> None:
+    """Whatever will be built yet, or is being built, can be cancelled."""
+    assert all((state, E.CANCEL) in TRANSITIONS for state in PENDING | {S.BUILDING, S.CANCELLING})
+
+
+def test_only_a_claim_gives_a_build_a_builder() -> None:
+    """A builder has a build from a claim on, and not before."""
+    assert {event for (old, event), new in TRANSITIONS.items() if new in ACTIVE and old not in ACTIVE} == {E.CLAIMED}
+
+
+@pytest.mark.parametrize(
+    ("state", "event", "why"),
+    [
+        (S.GATHERING, E.CANCEL, "it is built, and its results are being fetched"),
+        (S.GATHERING, E.RETRY, "it is built, and its results are being fetched"),
+        (S.CANCELLING, E.RETRY, "a builder has it"),
+        (S.NEEDS_BUILD, E.RETRY, "it is in the queue already"),
+        (S.BUILT, E.RETRY, "it is built"),
+        (S.CANCELLED, E.CANCEL, "it has ended, and stays what it became"),
+        (S.BUILT, E.SUPERSEDE, "it has ended, and stays what it became"),
+        (S.NEEDS_BUILD, E.RELEASED, "it does not wait for anything to appear"),
+        (S.FAILED, E.PACKAGE_FAILED, "no builder has it"),
+        (S.BUILDING, E.CLAIMED, "only what waits in the queue can be claimed"),
+        (S.BUILDING, E.GATHERED, "its builder has not said that it is built"),
+        (S.BUILDING, E.CANCEL_TIMED_OUT, "nobody has cancelled it"),
+        (S.GATHERING, E.PACKAGE_FAILED, "its builder has said that it is built"),
+    ],
+)
+def test_a_refusal_says_why(state: BuildState, event: Event, why: str) -> None:
+    """What is refused is refused with a reason."""
+    assert why_refused(state, event) == why

@@ -1,7 +1,10 @@
 """The scan of one builder, and what it leads to: each test is one story between a master and a builder."""
 
 import gzip
+import time
 from dataclasses import replace
+
+from sqlalchemy import update
 
 from buildd.protocol import BuilderStatus, BuildStatus
 from buildmaster import builders, builds
@@ -9,7 +12,7 @@ from buildmaster.builders import Cleanliness
 from buildmaster.lifecycle import BuildState
 from buildmaster.pacing import Progress
 from buildmaster.store import Sha256
-from buildmaster.tables import stored_file
+from buildmaster.tables import source, stored_file
 from buildmaster.tests.factories import make_build, make_busy, make_series, set_chroot
 from buildmaster.tests.fakes import make_results
 from buildmaster.tests.farm_case import FarmCase
@@ -148,6 +151,18 @@ class TestHowItEnds(FarmCase):
         set_chroot(self.farm, self.place, b"another")
         self.fake.outcome = BuildStatus.OK
         await self.scan_until(row.id, S.BUILT)
+
+    async def test_superseded_meanwhile(self) -> None:
+        """A build whose source was superseded while it was built is SUPERSEDED: it has a log, and no results."""
+        self.fake.duration_s = None
+        build_id = make_build(self.farm)
+        await self.scan_until(build_id, S.BUILDING)
+        with self.farm.transaction() as connection:
+            this = source.c.id == builds.find(connection, build_id).source_id
+            connection.execute(update(source).where(this).values(superseded_at=time.time() + 1))
+        self.fake.end()
+        assert await self.scan_until(build_id, S.SUPERSEDED, S.BUILT) is S.SUPERSEDED
+        assert self.build(build_id).log_name.endswith("_SUPERSEDED.txt.gz") and self.results(build_id) == []
 
     async def test_given_back(self) -> None:
         """GIVENBACK: queued again after a pause, log kept, nobody blamed."""
