@@ -2,8 +2,8 @@
 
 A build's state is a word in its row. It changes in one place only (:func:`buildmaster.builds.record`), by an event that
 this table answers. Races are rows: a build that ends well while it is being cancelled is CANCELLING + SUCCEEDED. What
-is no row is refused, and :func:`why_refused` says why. docs/lifecycle.md and its picture are made of this file, with its
-comments, by `python -m tools.lifecycle`.
+is no row is refused, and :func:`why_refused` says why. docs/lifecycle.md and its picture are made of this file, with
+its comments, by `python -m tools.lifecycle`.
 """
 
 from enum import StrEnum
