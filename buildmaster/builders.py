@@ -1,12 +1,13 @@
 """Builders, as queries: add, change, count their failures, and what a scan needs to know of each."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from sqlalchemy import ColumnElement, Connection, select, update
 
 from buildd.protocol import BuildId, ProtocolError, parse_architecture, parse_file_name
-from buildmaster import builds
+from buildmaster import builds, tags
 from buildmaster.lifecycle import BuildState
 from buildmaster.tables import build, build_queue, builder
 
@@ -55,6 +56,8 @@ class Vitals:
     url: str
     architecture: str
     virtualised: bool
+    tags: str  # See tags.py.
+    restricted_tags: str
     enabled: bool
     manual: bool
     cleanliness: Cleanliness
@@ -119,6 +122,14 @@ def set_manual(connection: Connection, name: str, manual: bool) -> None:
     _change(connection, name, manual=manual)
 
 
+def set_tags(connection: Connection, name: str, *, offered: Iterable[str], restricted: Iterable[str]) -> None:
+    """Set what a builder has for builds that ask for it; and what it has for those alone that ask for all of it.
+
+    :raises TagsRefused: one of these can be no tag.
+    """
+    _change(connection, name, tags=tags.parse(offered), restricted_tags=tags.parse(restricted))
+
+
 def _change(connection: Connection, name: str, **values: object) -> None:
     if not connection.execute(update(builder).where(builder.c.name == name).values(**values)).rowcount:
         raise NoSuchBuilder(name)
@@ -153,6 +164,8 @@ _COLUMNS = (
     builder.c.url,
     builder.c.architecture.label("builder_architecture"),
     builder.c.virtualised,
+    builder.c.tags,
+    builder.c.restricted_tags,
     builder.c.enabled,
     builder.c.manual,
     builder.c.cleanliness,
@@ -176,6 +189,8 @@ def _vitals_of(row: builds.AnyRow) -> Vitals:
         url=row.url,
         architecture=row.builder_architecture,
         virtualised=row.virtualised,
+        tags=row.tags,
+        restricted_tags=row.restricted_tags,
         enabled=row.enabled,
         manual=row.manual,
         cleanliness=Cleanliness(row.cleanliness),

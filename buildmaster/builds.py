@@ -27,6 +27,7 @@ from buildmaster.tables import (
     source_file,
     stored_file,
 )
+from buildmaster.tags import union
 
 if TYPE_CHECKING:
     AnyRow: TypeAlias = Row[*tuple[Any, ...]]  # SQLAlchemy 2.0 has one parameter here, 2.1 one for each column.
@@ -115,11 +116,21 @@ def state(connection: Connection, build_id: int) -> BuildState:
 
 
 def add(
-    connection: Connection, source_id: int, series_architecture_id: int, now: float, *, arch_indep: bool = False
+    connection: Connection,
+    source_id: int,
+    series_architecture_id: int,
+    now: float,
+    *,
+    arch_indep: bool = False,
+    needs: str = "",
 ) -> int:
-    """Add a build of a source and put it into the queue; where there is no chroot it is CHROOT_WAIT. Returns its id."""
+    """Add a build of a source and put it into the queue; where there is no chroot it is CHROOT_WAIT. Returns its id.
+
+    :param needs: the resource tags that it needs of a builder, beside those that its archive's builds do.
+    :raises TagsRefused: they are too many together.
+    """
     values: dict[str, object] = {"source_id": source_id, "series_architecture_id": series_architecture_id}
-    values |= {"arch_indep": arch_indep, "state": BuildState.NEEDS_BUILD, "created_at": now}
+    values |= {"arch_indep": arch_indep, "tags": needs, "state": BuildState.NEEDS_BUILD, "created_at": now}
     build_id = int(connection.execute(build.insert().values(**values).returning(build.c.id)).scalar_one())
     _enqueue(connection, build_id, now)
     _wait_for_chroot(connection, build_id, now)
@@ -177,7 +188,8 @@ def record(
 
 def _enqueue(connection: Connection, build_id: int, now: float) -> None:
     columns = (archive.c.private, archive.c.purpose, archive.c.relative_score, archive.c.virtualised)
-    query = select(*columns, source.c.urgency, source.c.component, *DESCRIPTION).select_from(DESCRIBED)
+    tags = (build.c.tags, archive.c.tags.label("archive_tags"))
+    query = select(*columns, *tags, source.c.urgency, source.c.component, *DESCRIPTION).select_from(DESCRIBED)
     row = connection.execute(query.where(build.c.id == build_id)).one()
     urgency = Urgency(
         private=row.private,
@@ -188,6 +200,7 @@ def _enqueue(connection: Connection, build_id: int, now: float) -> None:
         component=row.component,
     )
     values = {"build_id": build_id, "architecture": row.architecture, "virtualised": row.virtualised}
+    values["tags"] = union(row.tags, row.archive_tags)
     connection.execute(build_queue.insert().values(**values, score=score(urgency), queued_at=now))
 
 

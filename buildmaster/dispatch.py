@@ -40,7 +40,7 @@ class Dispatcher:
 
         :raises DispatchFailed: a build was claimed, and the builder did not take it.
         """
-        if not await self._farm.read(_candidates, vitals, self._now()):
+        if not await self._farm.read(queue.candidates, vitals, self._now(), 1):
             return False  # Found without making others wait for a writing transaction.
         order = await self._farm.transact(take, vitals, self._now())
         if order is None:
@@ -76,7 +76,7 @@ class Dispatcher:
 
 def take(connection: Connection, vitals: Vitals, now: float) -> BuildOrder | None:
     """Claim the most urgent build that a builder can be given, and mark the builder DIRTY. None: there is none."""
-    for build_id in _candidates(connection, vitals, now):
+    for build_id in queue.candidates(connection, vitals, now, _LOOK_AT):
         order = orders.find(connection, build_id)
         if order.chroot is None:
             builds.record(connection, build_id, Event.CHROOT_UNUSABLE, now, reason=f"no chroot for {order.title}")
@@ -84,11 +84,6 @@ def take(connection: Connection, vitals: Vitals, now: float) -> BuildOrder | Non
             builders.set_cleanliness(connection, vitals.id, Cleanliness.DIRTY)
             return order
     return None
-
-
-def _candidates(connection: Connection, vitals: Vitals, now: float) -> list[int]:
-    kind = {"virtualised": vitals.virtualised}
-    return queue.candidates(connection, vitals.architecture, **kind, builder_id=vitals.id, now=now, limit=_LOOK_AT)
 
 
 def _is_wanted(connection: Connection, build_id: int, builder_id: int) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, select
 
 from buildd.protocol import Cause
 from buildmaster.builders import Cleanliness
@@ -26,6 +26,7 @@ from buildmaster.tables import (
     source_file,
     stored_file,
 )
+from buildmaster.tags import can_take
 
 # The reason says no more than that the package does not build.
 _TOLD_BY_LOG = frozenset(
@@ -64,6 +65,7 @@ class Build:
     stage: str  # What the daemon is at; "" unless building.
     score: int | None  # None: not in the queue.
     failures: int
+    tags: str  # What it needs of a builder, beside what its archive's builds do; see tags.py.
     created_at: float
     queued_at: float | None
     started_at: float | None
@@ -112,6 +114,8 @@ class Builder:
     reason: str  # Why it is disabled.
     manual: bool
     virtualised: bool
+    tags: str  # What it has for builds that ask for it; see tags.py.
+    restricted_tags: str  # What it is kept for.
     build_id: int | None
     build_title: str  # Source and version; "" when it has none.
     stage: str
@@ -223,8 +227,8 @@ def why_not_running(connection: Connection, build_id: int, now: float) -> str:
 
 
 def _queued() -> Select[Any]:
-    extra: tuple[Column[Any], ...] = (build_queue.c.virtualised, build_queue.c.not_before, build_queue.c.lost_by_id)
-    extra += (series_architecture.c.chroot_file_id,)
+    extra: tuple[Any, ...] = (build_queue.c.virtualised, build_queue.c.not_before, build_queue.c.lost_by_id)
+    extra += (series_architecture.c.chroot_file_id, build_queue.c.tags.label("queue_tags"))
     waits = (build.c.state == BuildState.NEEDS_BUILD, build_queue.c.builder_id.is_(None))
     return _builds().add_columns(*extra).where(*waits)
 
@@ -275,6 +279,7 @@ def _build(row: Row[Any]) -> Build:
         stage=row.stage or "",
         score=row.score,
         failures=row.failures,
+        tags=row.tags,
         created_at=row.created_at,
         queued_at=row.queued_at,
         started_at=row.started_at,
@@ -307,6 +312,8 @@ def _builder(row: Row[Any], titles: dict[int, str]) -> Builder:
         reason="" if row.enabled else row.disabled_reason,
         manual=row.manual,
         virtualised=row.virtualised,
+        tags=row.tags,
+        restricted_tags=row.restricted_tags,
         build_id=row.build_id,
         build_title=titles.get(row.build_id, ""),
         stage=row.stage or "",
@@ -317,9 +324,11 @@ def _builder(row: Row[Any], titles: dict[int, str]) -> Builder:
 
 def _why(row: Row[Any], everyone: list[Builder], now: float) -> str:
     """What keeps a queued build; the first that applies, since nothing else matters before that is mended."""
-    able = [b for b in everyone if b.architecture == row.architecture and b.virtualised == bool(row.virtualised)]
+    same = [b for b in everyone if b.architecture == row.architecture and b.virtualised == bool(row.virtualised)]
+    able = [b for b in same if can_take(row.queue_tags, b.tags, b.restricted_tags)]
     usable = [b for b in able if b.state != "disabled"]
     kind = f"virtualised {row.architecture}" if row.virtualised else row.architecture
+    kind += f" that has {row.queue_tags.replace(' ', ', ')}" if row.queue_tags and same else ""
     ready = [b for b in usable if not b.manual]
     idle = [b for b in ready if b.state == "idle"]
     loser = next((b.name for b in idle if b.id == row.lost_by_id), "")
@@ -327,6 +336,10 @@ def _why(row: Row[Any], everyone: list[Builder], now: float) -> str:
     pause_s = row.not_before - now
     reasons = (
         (row.chroot_file_id is None, f"no chroot for {row.series} on {row.architecture}"),
+        (
+            bool(same) and not able and not row.queue_tags,
+            f"every builder for {kind} is kept for builds that need its tags",
+        ),
         (not able, f"no builder for {kind}"),
         (not usable, f"every builder for {kind} is disabled"),
         (not ready, f"every builder for {kind} is in manual mode"),

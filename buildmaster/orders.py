@@ -10,6 +10,7 @@ from buildmaster import builds, files
 from buildmaster.scoring import Pocket
 from buildmaster.store import Sha256, StoredFile
 from buildmaster.tables import archive, build, series_architecture, source, source_file, stored_file
+from buildmaster.tags import union
 
 BUILD_TYPE = "binarypackage"
 
@@ -49,6 +50,8 @@ def find(connection: Connection, build_id: int) -> BuildOrder:
 _QUERY = select(
     build.c.source_id,
     build.c.arch_indep,
+    build.c.tags,
+    archive.c.tags.label("archive_tags"),
     series_architecture.c.chroot_file_id,
     series_architecture.c.chroot_name,
     archive.c.purpose,
@@ -79,5 +82,6 @@ def _arguments(row: builds.AnyRow) -> BinaryPackageArguments:
         archive_private=row.private,
         archive_purpose=row.purpose,
         ogrecomponent=row.component,
+        builder_constraints=tuple(union(row.tags, row.archive_tags).split()),
         build_debug_symbols=True,  # As sbuild alone does it.
     )

@@ -53,15 +53,18 @@ def accept(
     urgency: str = "medium",
     only: frozenset[str] | None = None,
     rebuild: bool = False,
+    needs: str = "",
 ) -> Accepted:
     """Store a source package, and put one build for each architecture that it needs into the queue. Blocks.
 
     :param dsc_path: the .dsc; the files that it names are beside it.
     :param only: build on these architectures only; None: on all that it needs.
+    :param needs: the resource tags that its builds need, as tags.parse() gives them.
     :param rebuild: when this very source is here already, build it once more instead of refusing it.
     :raises SourceRefused: the .dsc or a file of it is bad or missing, another source of this name and version is there,
         or nothing here can build it.
     :raises NoSuchSeries: there is no such series or archive.
+    :raises TagsRefused: the tags are too many, with those of the archive.
     :raises OSError: a file cannot be read, or the store is full.
     """
     with farm.reading() as connection:  # Before the work of storing it.
@@ -76,7 +79,8 @@ def accept(
         if source_id is None:
             source_id = _record(connection, archive_id, series_id, stored, now, component=component, urgency=urgency)
         build_ids = tuple(
-            builds.add(connection, source_id, place, now, arch_indep=arch_indep) for place, arch_indep in needed
+            builds.add(connection, source_id, place, now, arch_indep=arch_indep, needs=needs)
+            for place, arch_indep in needed
         )
     return Accepted(source_id, stored.dsc.source, stored.dsc.version, build_ids)
 

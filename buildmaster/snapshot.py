@@ -20,6 +20,7 @@ from buildmaster import builders, queue
 from buildmaster.builders import Vitals
 from buildmaster.database import Commits
 from buildmaster.farm import Farm
+from buildmaster.queue import Kind
 
 _SETTLE_S = 0.02  # Commits come in bunches; the picture is taken once for each bunch.
 _RETAKE_S = 60.0  # However quiet it is: a commit that was missed costs a minute, and not for ever.
@@ -42,7 +43,7 @@ class Snapshot:
         self._blind = False  # The last look for commits failed.
         self._wakers: dict[int, Callable[[], None]] = {}
         self.builders: Mapping[int, Vitals] = {}
-        self.waiting: Mapping[tuple[str, bool], tuple[int, ...]] = {}
+        self.waiting: Mapping[Kind, tuple[int, ...]] = {}
         self.generation = 0  # Counts commits that we know of.
         self.taken = -1  # The generation that the picture shows.
         self.on_builders: Callable[[], None] = lambda: None  # Called when builders came or went.
@@ -117,14 +118,13 @@ class Snapshot:
         if before.keys() != self.builders.keys():
             self.on_builders()
 
-    def _has_new_work(self, vitals: Vitals, waited: Mapping[tuple[str, bool], tuple[int, ...]]) -> bool:
-        kind = (vitals.architecture, vitals.virtualised)
-        return vitals.job is None and self.waiting.get(kind) not in (None, waited.get(kind))
+    def _has_new_work(self, vitals: Vitals, waited: Mapping[Kind, tuple[int, ...]]) -> bool:
+        new = (kind for kind, figures in self.waiting.items() if figures != waited.get(kind))
+        return vitals.job is None and any(kind.fits(vitals) for kind in new)
 
     def may_have_work(self, vitals: Vitals) -> bool:
         """Whether something may be in the queue for a builder."""
-        kind = (vitals.architecture, vitals.virtualised)
-        return self.taken < self.generation or kind in self.waiting
+        return self.taken < self.generation or any(kind.fits(vitals) for kind in self.waiting)
 
     def watch(self, builder_id: int, waker: Callable[[], None]) -> None:
         """Have this called when something may be to do for a builder."""
@@ -140,5 +140,5 @@ class Snapshot:
         return await self._farm.read(builders.by_id, builder_id)
 
 
-def _read(connection: Connection) -> tuple[dict[int, Vitals], dict[tuple[str, bool], tuple[int, ...]]]:
+def _read(connection: Connection) -> tuple[dict[int, Vitals], dict[Kind, tuple[int, ...]]]:
     return builders.vitals(connection), queue.waiting(connection)

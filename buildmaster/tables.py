@@ -21,6 +21,8 @@ from sqlalchemy import (
     true,
 )
 
+from buildmaster.tags import LONGEST
+
 # Names for what would have none, so that migrations can speak of them on any database.
 metadata = MetaData(
     naming_convention={
@@ -30,6 +32,12 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+def tags_column(name: str = "tags") -> "Column[str]":
+    """A set of resource tags; see tags.py."""
+    return Column(name, String(LONGEST), nullable=False, server_default="")
+
 
 stored_file = Table(
     "stored_file",
@@ -80,6 +88,7 @@ archive = Table(
     Column("private", Boolean, nullable=False, server_default=false()),
     Column("relative_score", Integer, nullable=False, server_default="0"),
     Column("virtualised", Boolean, nullable=False, server_default=false()),  # Build on virtualised builders only.
+    tags_column(),  # What its builds need of a builder.
     # Complete sources.list lines, one a line, SERIES standing for the series' name. "": the chroot's own lines.
     Column("apt_lines", Text, nullable=False, server_default=""),
     # OpenPGP public keys that apt trusts for those lines, each as base64, one a line.
@@ -127,6 +136,8 @@ builder = Table(
     Column("disabled_reason", Text, nullable=False, server_default=""),
     Column("manual", Boolean, nullable=False, server_default=false()),  # Scanned, but given no builds.
     Column("cleanliness", String(16), nullable=False),  # builders.Cleanliness.
+    tags_column(),  # What it has for builds that ask for it.
+    tags_column("restricted_tags"),  # What it has for those alone that ask for all of it.
     Column("failures", Integer, nullable=False, server_default="0"),  # Consecutive; see blame.py.
     Column("version", String(255), nullable=False, server_default=""),  # What the daemon says of itself.
     Column("created_at", Double, nullable=False),
@@ -139,6 +150,7 @@ build = Table(
     Column("source_id", ForeignKey("source.id"), nullable=False, index=True),
     Column("series_architecture_id", ForeignKey("series_architecture.id"), nullable=False),
     Column("arch_indep", Boolean, nullable=False, server_default=false()),  # Builds arch:all packages as well.
+    tags_column(),  # What it needs of a builder, beside what all builds of its archive do.
     Column("state", String(16), nullable=False),  # lifecycle.BuildState.
     Column("reason", Text, nullable=False, server_default=""),  # Why it is in that state, in words.
     Column("dependencies", Text, nullable=False, server_default=""),  # What a DEP_WAIT waits for.
@@ -173,6 +185,7 @@ build_queue = Table(
     # Of the build and its archive, said again here so that candidates are found by one index.
     Column("architecture", String(64), nullable=False),
     Column("virtualised", Boolean, nullable=False),
+    tags_column(),
     Column("score", Integer, nullable=False),
     Column("manual_score", Boolean, nullable=False, server_default=false()),  # A person set it: it sticks.
     Column("queued_at", Double, nullable=False),
@@ -180,9 +193,9 @@ build_queue = Table(
     Column("broken_by", Text, nullable=False, server_default=""),  # Ids of builders, with spaces; see recovery.py.
     Column("not_before", Double, nullable=False, server_default="0"),  # A pause after it was given back.
     Column("builder_id", ForeignKey("builder.id"), unique=True),  # None: waiting.
-    Column("lost_by_id", ForeignKey("builder.id")),  # The last builder that lost it.
+    Column("lost_by_id", ForeignKey("builder.id"), index=True),  # The last builder that lost it.
     Column("expected_s", Double, nullable=False, server_default="300"),  # How long it will take; set when claimed.
     Column("cancelled_at", Double),  # When a person asked for it.
     Column("stage", String(255), nullable=False, server_default=""),  # What its daemon says it is at.
-    Index(None, "architecture", "virtualised", "builder_id", "score"),
+    Index(None, "architecture", "virtualised", "builder_id", "tags", "score"),
 )

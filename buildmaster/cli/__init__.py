@@ -29,8 +29,9 @@ COMMANDS = {
     "fetch": ("buildmaster.cli.fetch", "Copy what a build made."),
     "retry": ("buildmaster.cli.change", "Build again what did not end well."),
     "cancel": ("buildmaster.cli.change", "Stop builds, or take them off the queue."),
-    "enable-builder": ("buildmaster.cli.change", "Let a builder have builds again."),
-    "disable-builder": ("buildmaster.cli.change", "Give a builder no more builds."),
+    "change-builder": ("buildmaster.cli.builders", "Which builds a builder may have."),
+    "enable-builder": ("buildmaster.cli.builders", "Let a builder have builds again."),
+    "disable-builder": ("buildmaster.cli.builders", "Give a builder no more builds."),
 }
 
 

@@ -1,4 +1,4 @@
-"""The commands that change what is there: retry, cancel, enable-builder, disable-builder."""
+"""The commands that change builds: retry, cancel."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 import click
 from sqlalchemy import Connection
 
-from buildmaster import builders as farm_builders
 from buildmaster import builds as farm_builds
 from buildmaster import listings
-from buildmaster.cli.documents import build_document, builder_document
+from buildmaster.cli.documents import build_document
 from buildmaster.cli.farms import farm_of
 from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.numbers import build_number
@@ -102,46 +101,3 @@ def _tell(session: Session, done: list[Build], refused: list[tuple[int, str]]) -
     if session.output.as_json:
         documents = [build_document(build) for build in done]
         session.output.document({"changed": documents, "refused": [{"id": i, "why": why} for i, why in refused]})
-
-
-@click.command()
-@click.argument("name")
-@json_option
-@pass_session
-def enable_builder(session: Session, /, *, name: str) -> None:
-    """Let a builder have builds again, its failures forgotten; it is cleaned first.
-
-    \b
-    Example:
-      buildmaster enable-builder local
-    """
-    with farm_of(session) as farm:
-        with farm.transaction() as connection:
-            farm_builders.enable(connection, name)
-        _show_builder(session, farm, name, f"builder {name} is enabled")
-
-
-@click.command()
-@click.argument("name")
-@click.option("--reason", default="disabled by hand", show_default=True, help="Why; shown beside it.")
-@json_option
-@pass_session
-def disable_builder(session: Session, /, *, name: str, reason: str) -> None:
-    """Give a builder no more builds. The one that it has goes back into the queue.
-
-    \b
-    Example:
-      buildmaster disable-builder local --reason "new disk"
-    """
-    with farm_of(session) as farm:
-        with farm.transaction() as connection:
-            farm_builders.disable(connection, name, reason)
-        _show_builder(session, farm, name, f"builder {name} is disabled: {reason}")
-
-
-def _show_builder(session: Session, farm: Farm, name: str, sentence: str) -> None:
-    if session.output.as_json:
-        with farm.reading() as connection:
-            found = next(each for each in listings.builders(connection) if each.name == name)
-        session.output.document(builder_document(found))
-    session.output.say(sentence)

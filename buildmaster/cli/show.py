@@ -68,6 +68,7 @@ def _facts(build: Build, why: str, log: Path | None) -> list[tuple[str, str]]:
         ("Waits for", build.dependencies),
         ("Builder", build.builder or ""),
         ("Score", "" if build.score is None else str(build.score)),
+        ("Needs", build.tags),
         ("Failures", str(build.failures) if build.failures else ""),
         ("Created", moment(build.created_at)),
         ("Started", moment(build.started_at) if build.started_at else ""),

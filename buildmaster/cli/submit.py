@@ -7,7 +7,7 @@ from textwrap import indent
 import click
 
 from buildd.protocol import error_heading
-from buildmaster import listings, packages
+from buildmaster import listings, packages, tags
 from buildmaster.cli.documents import build_document, file_document
 from buildmaster.cli.farms import choose_series, farm_of
 from buildmaster.cli.follow import follow, view_for
@@ -26,12 +26,21 @@ from buildmaster.listings import Build
     "--series", metavar="SERIES", help="Series to build for, or DISTRIBUTION/SERIES; needed when there are several."
 )
 @click.option("--architecture", "architectures", metavar="ARCH", multiple=True, help="Build on these only.")
+@click.option("--needs", metavar="TAG", multiple=True, help="Build on builders that have this resource tag.")
 @click.option("--rebuild", is_flag=True, help="Build it once more when this very source is here already.")
 @click.option("--wait", is_flag=True, help="Follow the builds to their end; exit status 1 unless all are built.")
 @json_option
 @pass_session
 def submit(
-    session: Session, /, *, dsc: Path, series: str | None, architectures: tuple[str, ...], rebuild: bool, wait: bool
+    session: Session,
+    /,
+    *,
+    dsc: Path,
+    series: str | None,
+    architectures: tuple[str, ...],
+    needs: tuple[str, ...],
+    rebuild: bool,
+    wait: bool,
 ) -> int:
     """Add a source package, and put the builds that it needs into the queue.
 
@@ -53,6 +62,7 @@ def submit(
             series_name=series_name,
             only=frozenset(architectures) or None,
             rebuild=rebuild,
+            needs=tags.parse(needs),
         )
         with farm.reading() as connection:
             builds = listings.builds(connection, ids=accepted.build_ids)

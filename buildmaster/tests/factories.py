@@ -86,10 +86,12 @@ def make_build(
     version: str = "1.0",
     place: tuple[str, str] = ("debian", "bookworm"),
     architectures: str = "any",
+    *,
+    needs: str = "",
 ) -> int:
     """A source package in a series that exists, and one build of it. Returns the build's id."""
     dsc = write_source(farm.directory / "sources", name, version, architectures)
-    accepted = packages.accept(farm, dsc, time.time(), distribution=place[0], series_name=place[1])
+    accepted = packages.accept(farm, dsc, time.time(), distribution=place[0], series_name=place[1], needs=needs)
     return accepted.build_ids[0]
 
 

@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import select, update
 
 from buildd.protocol import FileName
-from buildmaster import builders, builds, distributions, queue
+from buildmaster import builders, builds, distributions, orders, queue
 from buildmaster.builders import Cleanliness
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import ENDED, BuildState, Event, ImpossibleTransition
-from buildmaster.tables import build, build_file, build_queue, source
+from buildmaster.tables import archive, build, build_file, build_queue, source
 from buildmaster.tests.factories import make_build, make_builder, make_busy, make_series, set_chroot
 
 S, E = BuildState, Event
@@ -43,8 +43,7 @@ def record(farm: Farm, build_id: int, *events: Event, now: float = 100.0, **more
 def next_for(farm: Farm, builder: str, now: float = 1e12) -> list[int]:
     with farm.reading() as connection:
         found = builders.find(connection, builder)
-        kind = {"virtualised": found.virtualised}
-        return queue.candidates(connection, found.architecture, **kind, builder_id=found.id, now=now, limit=10)
+        return queue.candidates(connection, found, now, 10)
 
 
 def test_a_new_build_is_in_the_queue(farm: Farm, queued: int) -> None:
@@ -181,6 +180,57 @@ def test_only_what_it_can_build(farm: Farm) -> None:
     assert [next_for(farm, name) for name in "aisv"] == [[1], [2], [], []]
 
 
+def tag(farm: Farm, builder: str, *offered: str, restricted: tuple[str, ...] = ()) -> None:
+    with farm.transaction() as connection:
+        builders.set_tags(connection, builder, offered=offered, restricted=restricted)
+
+
+def test_only_what_its_tags_allow(farm: Farm) -> None:
+    """A builder has all that its builds need, and each needs all that it is kept for; in the order of all queues."""
+    make_series(farm)
+    for name in ("plain", "both", "kept"):
+        make_builder(farm, name, f"http://{name}/")
+    tag(farm, "both", "gpu", "large")
+    tag(farm, "kept", "large", restricted=("gpu",))
+    for number, needs in enumerate(("", "gpu", "gpu large", "", "large", "gold")):
+        make_build(farm, f"source{number}", needs=needs)
+    with farm.transaction() as connection:
+        builds.set_score(connection, 5, 9999)
+    assert next_for(farm, "plain") == [1, 4]
+    assert next_for(farm, "both") == [5, 1, 2, 3, 4]
+    assert next_for(farm, "kept") == [2, 3]
+
+
+def test_left_only_to_builders_that_have_its_tags(farm: Farm) -> None:
+    """A build that was lost is left to another builder only if that has what the build needs."""
+    make_series(farm)
+    make_builder(farm, "a", "http://a/")
+    make_builder(farm, "b", "http://b/")
+    tag(farm, "a", "gpu")
+    needs, plain = make_build(farm, "needs", needs="gpu"), make_build(farm, "plain")
+    for build_id in (needs, plain):
+        make_busy(farm, "a", build_id)
+        record(farm, build_id, E.REQUEUED)
+    assert next_for(farm, "a") == [needs]
+    assert next_for(farm, "b") == [plain]
+
+
+def test_tags_of_the_archive(farm: Farm) -> None:
+    """What all builds of an archive need, each needs beside its own."""
+    make_series(farm)
+    make_builder(farm, "a", "http://a/")
+    with farm.transaction() as connection:
+        connection.execute(update(archive).values(tags="large"))
+    build_id = make_build(farm, needs="gpu")
+    for tags in (("gpu",), ("large",)):
+        tag(farm, "a", *tags)
+        assert next_for(farm, "a") == []
+    tag(farm, "a", "gpu", "large")
+    assert next_for(farm, "a") == [build_id]
+    with farm.reading() as connection:
+        assert orders.find(connection, build_id).arguments.builder_constraints == ("gpu", "large")
+
+
 def test_not_back_to_the_builder_that_lost_it(farm: Farm, queued: int) -> None:
     """A requeued build does not go back to the builder that lost it, while another could take it."""
     make_builder(farm, "a", "http://a/")
@@ -296,7 +346,7 @@ def test_what_waits(farm: Farm) -> None:
     record(farm, build_id, E.REQUEUED)
     look()
     assert pictures[0] == pictures[2] == {}
-    assert pictures[1].keys() == pictures[3].keys() == {("amd64", False)} and pictures[1] != pictures[3]
+    assert pictures[1].keys() == pictures[3].keys() == {("amd64", False, "")} and pictures[1] != pictures[3]
 
 
 def test_no_such_build(farm: Farm) -> None:

@@ -11,7 +11,7 @@ import buildd
 import buildmaster
 
 LAYERS = {
-    "core": {"lifecycle", "blame", "scoring", "architectures", "pacing"},
+    "core": {"lifecycle", "blame", "scoring", "architectures", "pacing", "tags"},
     "state": {
         "tables", "migrations", "database", "files", "builds", "queue", "builders", "orders", "packages",
         "distributions", "distro_series", "farm", "store", "listings", "secrets",

@@ -1,0 +1,42 @@
+"""What change-builder does, and how builders and builds with tags are shown."""
+
+from pathlib import Path
+
+import pytest
+
+from buildmaster.cli.tests.conftest import Cli, make_source
+
+
+@pytest.fixture
+def with_builder(ready: Cli) -> Cli:
+    ready("add-builder", "http://127.0.0.1:1/", "--name", "local", "--offline", "--architecture", "amd64")
+    return ready
+
+
+def test_tags(with_builder: Cli) -> None:
+    """Tags that are given replace those that there were; without a word of them they stay."""
+    said = with_builder("change-builder", "local", "--tag", "large", "--restricted-tag", "gpu").out
+    assert said == "builder local: amd64; has large; kept for builds that need gpu\n"
+    assert with_builder("change-builder", "local", "--manual", "--json").json["tags"] == ["large"]
+    document = with_builder("change-builder", "local", "--tag", "x", "--automatic", "--json").json
+    assert (document["tags"], document["restricted_tags"], document["manual"]) == (["x"], [], False)
+    assert with_builder("change-builder", "local", "--no-tags").out == "builder local: amd64\n"
+
+
+def test_what_cannot_be(with_builder: Cli) -> None:
+    """A word that is no tag, a builder that is not there, and contradictions are told; nothing is changed."""
+    assert "'A B' is no resource tag" in with_builder("change-builder", "local", "--tag", "A B", status=1).err
+    assert "no builder is called" in with_builder("change-builder", "other", "--tag", "a", status=1).err
+    with_builder("change-builder", "local", "--tag", "a", "--no-tags", status=2)
+    assert with_builder("change-builder", "local", "--json").json["tags"] == []
+
+
+def test_why_it_waits(with_builder: Cli, tmp_path: Path) -> None:
+    """The queue says that no builder has what a build needs, or that all are kept for others."""
+    with_builder("submit", make_source(tmp_path, "needs"), "--needs", "gpu", "--needs", "large")
+    assert "no builder for amd64 that has gpu, large" in with_builder("queue").out
+    assert "gpu large" in with_builder("show", 1).out
+    assert with_builder("show", 1, "--json").json["tags"] == ["gpu", "large"]
+    with_builder("submit", make_source(tmp_path, "plain"))
+    with_builder("change-builder", "local", "--restricted-tag", "gpu")
+    assert "every builder for amd64 is kept for builds that need its tags" in with_builder("queue").out
