@@ -6,6 +6,10 @@ mended elsewhere: a builder's count is zeroed when a build *ends* properly there
 and a build is not sent back to the builder that lost it while another could take it (queue.candidates), nor, when no
 other could, counted against for that again (recovery.py). A builder that says itself that it failed is judged alone,
 until the build has broken several.
+
+A builder that is not heard of at all is judged by the clock, and not by how often it was asked: refused connections
+come back at once and silence takes a timeout each, so that fifteen failures were 45 seconds of one and ten minutes of
+the other. A daemon that is started anew fails nothing.
 """
 
 from dataclasses import dataclass
@@ -15,6 +19,54 @@ RETRIES = 3  # A failure that both share is tried again where it is, until there
 DISABLE_AT = 5  # A builder that failed this often in a row is taken out of service.
 BREAKDOWNS = 3  # A build with which so many builders said that they had failed is to blame.
 GRACE = 5  # So many scans in a row must fail before that is one failure; see scanner.py.
+
+
+class Trouble(StrEnum):
+    """How a builder failed a scan."""
+
+    WRONG = "wrong"  # It answered, and not as it should.
+    GONE = "gone"  # Connections are refused or reset: nothing listens there any more, or not yet again.
+    SILENT = "silent"  # Nothing comes back: its machine hangs, or the network does not reach it.
+
+
+@dataclass(frozen=True)
+class Unheard:
+    """For how long nothing has been heard of a builder."""
+
+    seconds: float
+    tries: int  # Requests that failed since.
+
+
+@dataclass(frozen=True)
+class Patience:
+    """For how long a builder may not be heard of before its build is given to another, in seconds.
+
+    Counted from when it was last heard, which may be a pause of 15 s before it went away.
+    """
+
+    gone_s: float = 50.0  # A daemon is started anew in 20.
+    silent_s: float = 150.0
+
+
+_TRIES = 3  # It is lost after so many at the soonest: it may have been the master that stood still.
+
+
+def is_lost(trouble: Trouble, unheard: Unheard, patience: Patience) -> bool:
+    """Whether a builder that failed a scan so is to lose its build for not being heard of."""
+    if trouble is Trouble.WRONG or unheard.tries < _TRIES:
+        return False
+    return unheard.seconds >= (patience.gone_s if trouble is Trouble.GONE else patience.silent_s)
+
+
+def is_failure(trouble: Trouble, errors: int, *, has_job: bool, lost: bool) -> bool:
+    """Whether scans that failed are one failure by now.
+
+    :param errors: how many in a row, the last of them so.
+    :param lost: see is_lost(); where there is a build, nothing else makes a failure of not being heard.
+    """
+    if has_job and trouble is not Trouble.WRONG:
+        return lost
+    return errors >= GRACE
 
 
 class BuilderVerdict(StrEnum):

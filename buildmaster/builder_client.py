@@ -5,8 +5,9 @@ out of here is a frozen value.
 """
 
 import xmlrpc.client
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 from xml.parsers.expat import ExpatError
 
 from defusedxml.xmlrpc import DefusedExpatParser
@@ -25,6 +26,7 @@ from buildd.protocol import (
     parse_cause,
     parse_filemap,
 )
+from buildmaster.blame import Patience, Unheard
 from buildmaster.builder_http import BodyReader, BuilderError, BuilderHttp, BuilderUnreachable
 
 ANSWER_LIMIT_BYTES = 4 << 20  # The longest honest one is the filemap of a build with some thousand results.
@@ -33,6 +35,8 @@ FILES_LIMIT = 20_000  # In one filemap.
 TEXT_LIMIT = 8_192  # Characters; a longer text is cut.
 LINES_LIMIT = 40  # Of a text that has several.
 UNKNOWN_METHOD = 8001  # The fault that twisted.web answers.
+
+T = TypeVar("T")
 
 
 class BuilderFault(BuilderError):
@@ -48,6 +52,10 @@ class BadAnswer(BuilderError):
     """A builder's answer is not what the protocol allows."""
 
 
+class TooSlow(BuilderError):
+    """A file comes from a builder, but not in the time that it may take."""
+
+
 class BuildRefused(BuilderError):
     """A builder did not take a build: it lacks a file, or does not know the build type."""
 
@@ -60,6 +68,7 @@ class Timeouts:
     fetch_s: float = 800.0  # One ensurepresent.
     silence_s: float = 60.0  # Without a byte, in a download.
     look_s: float = 5.0  # One look at the log of a running build.
+    patience: Patience = field(default_factory=Patience)  # No call ends long after a builder counts as lost.
 
 
 @dataclass(frozen=True)
@@ -88,11 +97,18 @@ class BuilderClient:
         self.timeouts = timeouts
         self._http = http
         self._waits = True  # Until it says that it knows no wait().
+        self._heard_at = self.now()  # When anything last came from the builder.
+        self._tries = 0  # Requests since that failed for that nothing did.
 
     @property
     def waits(self) -> bool:
         """Whether the builder may have wait(), which a stock daemon has not."""
         return self._waits
+
+    @property
+    def unheard(self) -> Unheard:
+        """For how long nothing has been heard of the builder."""
+        return Unheard(self.now() - self._heard_at, self._tries)
 
     async def status(self) -> Status:
         """What the builder is doing."""
@@ -158,7 +174,8 @@ class BuilderClient:
 
     async def _file(self, name: str, offset: int | None) -> BodyReader:
         url = f"{self.url}filecache/{name}"
-        code, body = await self._http.get(url, self.timeouts.silence_s, offset or None)
+        request = self._http.get(url, self._patience_s(self.timeouts.silence_s), offset or None)
+        code, body = await self._hear(request)
         if code == (206 if offset else 200):
             return body
         if code == 200 and offset is not None:  # It does not know ranges: what is known already is skipped.
@@ -183,14 +200,15 @@ class BuilderClient:
         """The next piece of a file; b"" at its end.
 
         :param deadline: by now(): the silence limit alone would let a builder that drips bytes hold us for ever.
-        :raises BuilderUnreachable: nothing came for too long, or the deadline is over.
+        :raises BuilderUnreachable: it broke off; BuilderSilent, nothing came for too long.
+        :raises TooSlow: the deadline is over.
         """
-        seconds = self.timeouts.silence_s
+        seconds = self._patience_s(self.timeouts.silence_s)
         if deadline is not None:
             seconds = min(seconds, deadline - self.now())
             if seconds <= 0:
-                raise BuilderUnreachable("the file did not come in time")
-        return await self._http.within(seconds, body.read())
+                raise TooSlow("the file did not come in time")
+        return await self._hear(self._http.within(seconds, body.read()))
 
     def now(self) -> float:
         """The time that deadlines are told in; seconds."""
@@ -198,9 +216,30 @@ class BuilderClient:
 
     async def _call(self, method: str, *arguments: object, extra_s: float = 0.0) -> object:
         request = xmlrpc.client.dumps(arguments, method, allow_none=True)  # type: ignore[arg-type]
-        timeout_s = self.timeouts.rpc_s + extra_s
-        answer = await self._http.post(f"{self.url}rpc", request.encode(), ANSWER_LIMIT_BYTES, timeout_s)
-        return parse_answer(answer)
+        timeout_s = self.timeouts.rpc_s + extra_s if extra_s else self._patience_s(self.timeouts.rpc_s)
+        answer = self._http.post(f"{self.url}rpc", request.encode(), ANSWER_LIMIT_BYTES, timeout_s)
+        return parse_answer(await self._hear(answer))
+
+    async def _hear(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Await what a builder answers, and remember whether it did; an answer that is wrong is one, too."""
+        try:
+            answer = await coroutine
+        except BuilderUnreachable:
+            self._tries += 1
+            raise
+        except BuilderError:
+            self._heard()
+            raise
+        self._heard()
+        return answer
+
+    def _heard(self) -> None:
+        self._heard_at, self._tries = self.now(), 0
+
+    def _patience_s(self, seconds: float) -> float:
+        """A timeout, cut to what is left until the builder counts as lost, once it began to be silent."""
+        left = self.timeouts.patience.silent_s - self.unheard.seconds
+        return min(seconds, left) if self._tries and left > 0 else seconds
 
 
 class _NothingThere(BuilderError):

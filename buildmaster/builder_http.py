@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimedOut
-from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectionClosed, ConnectionRefusedError, DNSLookupError
 from twisted.internet.error import TimeoutError as TimedOut
 from twisted.internet.interfaces import IReactorTCP, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
@@ -35,6 +35,10 @@ class BuilderError(Exception):
 
 class BuilderUnreachable(BuilderError):
     """A builder could not be reached, did not answer in time, or its answer broke off."""
+
+
+class BuilderSilent(BuilderUnreachable):
+    """Nothing came back from a builder: no answer, no byte more, not even that there is nobody to answer."""
 
 
 class _LimitedProtocol(HTTP11ClientProtocol):
@@ -83,7 +87,7 @@ class BuilderHttp:
     async def post(self, url: str, body: bytes, limit_bytes: int, timeout_s: float) -> bytes:
         """Post an XML document and take the whole answer.
 
-        :raises BuilderUnreachable: no answer, or none in time.
+        :raises BuilderUnreachable: no answer; BuilderSilent, none in time.
         :raises BuilderError: the answer is longer than the limit, or its status is not 200.
         """
         return await self.within(timeout_s, self._post(url, body, limit_bytes))
@@ -121,22 +125,24 @@ class BuilderHttp:
         except _NETWORK_ERRORS as error:
             if _was_cancelled(error):  # By us: because the time was over, or the master ends.
                 raise CancelledError from error
-            raise BuilderUnreachable(f"{url}: {network_reason(error)}") from error
+            kind = BuilderUnreachable if isinstance(error, _GONE) else BuilderSilent
+            raise kind(f"{url}: {network_reason(error)}") from error
         return response
 
     async def within(self, timeout_s: float, coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
         """Await a coroutine, but no longer than this.
 
-        :raises BuilderUnreachable: it took longer; it was cancelled.
+        :raises BuilderSilent: it took longer.
         """
         deferred = Deferred.fromCoroutine(coroutine)
         try:
             return await deferred.addTimeout(timeout_s, self.reactor)
         except DeferredTimedOut as error:
-            raise BuilderUnreachable(f"no answer within {timeout_s:g} s") from error
+            raise BuilderSilent(f"no answer within {timeout_s:.3g} s") from error
 
 
 _NETWORK_ERRORS = (ConnectError, ConnectionClosed, DNSLookupError, ResponseFailed, TimedOut, OSError)
+_GONE = (ConnectionRefusedError, ConnectionClosed, ResponseFailed)  # Its machine says so itself.
 
 
 def _was_cancelled(error: BaseException) -> bool:

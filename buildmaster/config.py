@@ -47,6 +47,8 @@ class MasterConfig:
 
     rpc_timeout_s: float = key("builders", "rpc_timeout", "40s", parse_duration)
     fetch_timeout_s: float = key("builders", "fetch_timeout", "800s", parse_duration)  # One ensurepresent.
+    gone_after_s: float = key("builders", "gone_after", "50s", parse_duration)
+    silent_after_s: float = key("builders", "silent_after", "150s", parse_duration)
     cancel_timeout_s: float = key("builders", "cancel_timeout", "180s", parse_duration)
     download_attempts: int = key("builders", "download_attempts", "3", parse_count)
     download_silence_s: float = key("builders", "download_silence", "60s", parse_duration)  # Without a byte.

@@ -136,12 +136,13 @@ class Patrol:
             self._sleep = None
 
     async def _listen(self, vitals: Vitals, status: Status, seconds: float) -> Status | None:
-        """Let the builder say when its status changes. Where it cannot, or does not answer, only the time passes."""
+        """Let the builder say when its status changes. Where it cannot, only the time passes."""
         began = self._reactor.seconds()
         try:
             heard = await self._scanner.client(vitals).wait(status, min(seconds, WAIT_MAX_S))
-        except BuilderError:
-            heard = None  # The next scan finds out what is wrong.
+        except BuilderError:  # The next scan finds out what is wrong; it comes soon, but nobody is kept busy.
+            await deferLater(self._reactor, pause_s(Progress.FAILED, 0, False, self._pace, has_job=True))
+            return None
         left = seconds - (self._reactor.seconds() - began)
         if left <= 0 or (heard is not None and _differs(heard, status)):
             return heard

@@ -36,7 +36,7 @@ def pause_s(progress: Progress, quiet: int, near_end: bool, pace: Pace, *, has_j
             return pace.slowest_s
         case Progress.FAILED if not has_job:  # Nothing waits for it: a restart of it should not count as failures.
             return min(3 * pace.fastest_s * 1.5 ** min(quiet, 20), pace.slowest_s)
-        case Progress.FAILED:  # So that 15 of them, which is when a build moves elsewhere, take less than a minute.
+        case Progress.FAILED:  # So that 15 of them, which cost a builder that talks nonsense its build, take 45 s.
             return min(3 * pace.fastest_s, pace.slowest_s)
         case Progress.RUNNING if not near_end:
             return min(pace.fastest_s * 1.5 ** min(quiet, 20), pace.slowest_s)

@@ -13,8 +13,9 @@ from twisted.logger import Logger
 
 from buildd.protocol import BuilderStatus, BuildStatus
 from buildmaster import blame, builders, builds, recovery
+from buildmaster.blame import Trouble
 from buildmaster.builder_client import BadAnswer, BuilderClient, Status
-from buildmaster.builder_http import BuilderError
+from buildmaster.builder_http import BuilderError, BuilderSilent, BuilderUnreachable
 from buildmaster.builders import Cleanliness, Job, Vitals
 from buildmaster.dispatch import Dispatcher, DispatchFailed
 from buildmaster.farm import Farm
@@ -82,7 +83,7 @@ class Scanner:
         try:
             progress = await self._step(vitals, self.client(vitals), heard)
         except BuilderError as error:
-            progress = await self._failed(vitals, error)
+            progress = await self._failed(vitals, self.client(vitals), error)
         else:
             self._errors = 0
         finally:
@@ -228,24 +229,36 @@ class Scanner:
 
     # When it fails
 
-    async def _failed(self, vitals: Vitals, error: BuilderError) -> Progress:
-        """Count a failed scan; when there were enough in a row, or it is of the kind that counts at once, judge."""
+    async def _failed(self, vitals: Vitals, client: BuilderClient, error: BuilderError) -> Progress:
+        """Count a failed scan; when that makes a failure, or it is of the kind that is one at once, judge."""
         self._errors += 1
         at_once = isinstance(error, IsolationError | DispatchFailed | NeverClean)
-        job = vitals.job.build_id if vitals.job else None
-        if not at_once and self._errors < blame.GRACE:
+        job, trouble, unheard = vitals.job and vitals.job.build_id, _trouble(error), client.unheard
+        lost = job is not None and blame.is_lost(trouble, unheard, client.timeouts.patience)
+        if not (at_once or blame.is_failure(trouble, self._errors, has_job=job is not None, lost=lost)):
             self.log.warn(
                 "scan failed ({errors} in a row, build {build}): {error}", errors=self._errors, error=error, build=job
             )  # fmt: skip
             return Progress.FAILED
         self._errors = 0
+        reason = f"{vitals.name} was not heard of for {unheard.seconds:.0f} s: {error}" if lost else str(error)
         outcome = await self._work.farm.transact(
             recovery.punish,
             vitals.id,
-            str(error),
+            reason,
             self._work.now(),
-            may_retry=not at_once,
+            may_retry=not (at_once or lost),
             isolation_error=isinstance(error, IsolationError),
         )
-        recovery.tell(self.log, str(error), outcome)
+        recovery.tell(self.log, reason, outcome)
         return Progress.FAILED
+
+
+def _trouble(error: BuilderError) -> Trouble:
+    match error:
+        case BuilderSilent():
+            return Trouble.SILENT
+        case BuilderUnreachable():
+            return Trouble.GONE
+        case _:
+            return Trouble.WRONG

@@ -9,6 +9,7 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger
 
 from buildd.systemd import Systemd
+from buildmaster.blame import Patience
 from buildmaster.builder_client import Timeouts
 from buildmaster.builder_http import BuilderHttp
 from buildmaster.config import MasterConfig
@@ -63,7 +64,12 @@ def _run(config: MasterConfig, farm: Farm, reactor: Any) -> None:
 
 def _settings(config: MasterConfig) -> WorkSettings:
     return WorkSettings(
-        timeouts=Timeouts(config.rpc_timeout_s, config.fetch_timeout_s, config.download_silence_s),
+        timeouts=Timeouts(
+            config.rpc_timeout_s,
+            config.fetch_timeout_s,
+            config.download_silence_s,
+            patience=Patience(config.gone_after_s, config.silent_after_s),
+        ),
         limits=Limits(
             attempts=config.download_attempts,
             file_bytes=config.file_limit_bytes,

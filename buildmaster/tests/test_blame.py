@@ -2,9 +2,21 @@
 
 import pytest
 
-from buildmaster.blame import BuilderVerdict, JobVerdict, Verdict, judge, judge_builder
+from buildmaster.blame import (
+    GRACE,
+    BuilderVerdict,
+    JobVerdict,
+    Patience,
+    Trouble,
+    Unheard,
+    Verdict,
+    is_failure,
+    is_lost,
+    judge,
+    judge_builder,
+)
 
-B, J = BuilderVerdict, JobVerdict
+B, J, T = BuilderVerdict, JobVerdict, Trouble
 
 
 @pytest.mark.parametrize(
@@ -56,3 +68,36 @@ def test_a_build_that_breaks_builders_is_to_blame() -> None:
 def test_a_builder_that_says_it_has_failed(failures: int, breakdowns: int, verdict: Verdict) -> None:
     """The builder's fault, until a third builder says so of the same build: what breaks all is no builder."""
     assert judge_builder(failures, breakdowns) == verdict
+
+
+@pytest.mark.parametrize(
+    ("trouble", "seconds", "tries", "lost"),
+    [
+        (T.GONE, 20, 7, False),  # A daemon that is started anew.
+        (T.GONE, 49, 15, False),
+        (T.GONE, 50, 16, True),
+        (T.SILENT, 50, 2, False),
+        (T.SILENT, 149, 4, False),
+        (T.SILENT, 150, 4, True),
+        (T.SILENT, 600, 2, False),  # It was the master that stood still.
+        (T.GONE, 600, 1, False),
+        (T.WRONG, 600, 9, False),  # It talks.
+    ],
+)
+def test_a_builder_that_is_not_heard_of(trouble: Trouble, seconds: float, tries: int, lost: bool) -> None:
+    """It loses its build by the clock, sooner when its machine says that nothing listens there."""
+    assert is_lost(trouble, Unheard(seconds, tries), Patience()) is lost
+
+
+def test_how_often_does_not_count_while_it_is_waited_for() -> None:
+    """However often a builder with a build was asked in vain: that is one failure when it is lost, none before."""
+    for trouble in (T.GONE, T.SILENT):
+        assert not is_failure(trouble, 100, has_job=True, lost=False)
+        assert is_failure(trouble, 1, has_job=True, lost=True)
+
+
+def test_errors_in_a_row() -> None:
+    """Answers that are wrong, and a builder without a build that is away, are a failure when there were five."""
+    for trouble, has_job in ((T.WRONG, True), (T.WRONG, False), (T.GONE, False), (T.SILENT, False)):
+        counts = [is_failure(trouble, errors, has_job=has_job, lost=False) for errors in range(1, GRACE + 1)]
+        assert counts == [False] * (GRACE - 1) + [True]

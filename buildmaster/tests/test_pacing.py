@@ -28,7 +28,7 @@ def test_idle() -> None:
 
 
 def test_failing() -> None:
-    """The fifteen failures after which a build moves elsewhere take 45 s, if each fails at once."""
+    """The fifteen answers of nonsense after which a build moves elsewhere take 45 s."""
     assert 15 * pause_s(Progress.FAILED, 9, False, PACE, has_job=True) == 45
 
 

@@ -152,16 +152,36 @@ class TestLostBuilders(FarmCase):
         await self.scan(scanner)
         assert self.state(build_id) is S.BUILDING and self.vitals().failures == 0
 
-    async def test_a_builder_that_stays_away(self) -> None:
-        """Fifteen failed scans in a row are three failures of both: the build is queued again."""
+    async def test_a_builder_that_talks_nonsense(self) -> None:
+        """Fifteen failed scans in a row are three failures of both: the build is queued again. Twenty-five, and the
+        builder is out of service."""
         build_id = await self.building()
-        await self.fake.stop()
+        self.fake.extra_status = {"builder_status": "BuilderStatus.DREAMING"}
         scanner = self.scanner()
         await self.scan(scanner, 14)
         assert self.state(build_id) is S.BUILDING and self.vitals().failures == 2
         await self.scan(scanner)
         assert self.state(build_id) is S.NEEDS_BUILD and self.build(build_id).failures == 3
         await self.scan(scanner, 10)
+        assert not self.vitals().enabled and self.vitals().failures == 5
+
+    async def test_a_builder_that_stays_away(self) -> None:
+        """However often it was asked in vain, it is the clock that counts; without a build, how often."""
+        build_id = await self.building()
+        scanner = self.scanner()
+        await self.scan(scanner)
+        scanner.client(self.vitals()).now = lambda: self.now  # type: ignore[method-assign]
+        await self.scan(scanner)
+        await self.fake.stop()
+        self.now += 49
+        await self.scan(scanner, 30)
+        assert self.state(build_id) is S.BUILDING and self.vitals().failures == 0
+        self.now += 1
+        await self.scan(scanner)
+        assert self.state(build_id) is S.NEEDS_BUILD and self.build(build_id).failures == 1
+        await self.scan(scanner, 19)
+        assert self.vitals().enabled and self.vitals().failures == 4
+        await self.scan(scanner)
         assert not self.vitals().enabled and self.vitals().failures == 5
 
     async def test_a_lost_builder_comes_back(self) -> None:
