@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks import filecache, latency, load, overhead, rpc, table
+from benchmarks import filecache, latency, load, overhead, rpc, scale, table
 from benchmarks.servers import baseline, daemon
 from benchmarks.span import Watch, now
 from harness import BuilddTestSetup
@@ -109,3 +109,13 @@ def test_builds(capsys: pytest.CaptureFixture[str]) -> None:
         calls, p50, p99, slowest, *_ = rows(output, "build and ensurepresent: debfarm-buildd")[0]
         assert calls >= 1
         assert p50 <= p99 <= slowest < 5000
+
+
+def test_scale(capsys: pytest.CaptureFixture[str]) -> None:
+    """Builds end while it is measured, on builders that have wait() and on others, and the next ones begin."""
+    scale.main(QUICK)
+    output = capsys.readouterr().out
+    for asked_by in ("wait", "poll"):
+        figures = next(line.split() for line in output.splitlines() if line.split()[:2] == ["20", asked_by])
+        assert float(figures[3]) >= 1
+        assert 0 < float(figures[7]) <= float(figures[8]) < 30

@@ -271,7 +271,7 @@ class _FileCache(Resource):
         return Data(data, "application/octet-stream")  # type: ignore[no-untyped-call]
 
 
-class _WaitingRpc(_Rpc):
+class WaitingRpc(_Rpc):
     """Version 1.0 and the wait() that is ours."""
 
     polled_s: ClassVar[float] = 0.005
@@ -297,9 +297,9 @@ class WaitingBuilder(FakeBuilder):
     """A builder that has wait(), as ours."""
 
     def rpc(self) -> XMLRPC:
-        return _WaitingRpc(self)
+        return WaitingRpc(self)
 
     async def stop(self) -> None:
         """Answer no longer; those who wait hear so."""
         await super().stop()
-        await deferLater(self.reactor, 2 * _WaitingRpc.polled_s)
+        await deferLater(self.reactor, 2 * WaitingRpc.polled_s)
