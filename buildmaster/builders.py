@@ -1,10 +1,10 @@
 """Builders, as queries: add, change, count their failures, and what a scan needs to know of each."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Connection, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from buildd.protocol import BuildId, ProtocolError, parse_architecture, parse_file_name
 from buildmaster import builds, tags
@@ -64,6 +64,8 @@ class Vitals:
     failures: int
     version: str
     job: Job | None
+    # Why its last scan failed. Scans write it: that is nothing new to them.
+    trouble: str = field(default="", compare=False)
 
 
 def add(
@@ -109,7 +111,8 @@ def find(connection: Connection, name: str) -> Vitals:
 
 def enable(connection: Connection, name: str) -> None:
     """Let a builder build again, its failures forgotten; it is cleaned first."""
-    _change(connection, name, enabled=True, disabled_reason="", failures=0, cleanliness=Cleanliness.DIRTY)
+    forgotten = {"disabled_reason": "", "failures": 0, "trouble": "", "trouble_since": None}
+    _change(connection, name, enabled=True, cleanliness=Cleanliness.DIRTY, **forgotten)
 
 
 def disable(connection: Connection, name: str, reason: str) -> None:
@@ -171,6 +174,7 @@ _COLUMNS = (
     builder.c.cleanliness,
     builder.c.failures,
     builder.c.version,
+    builder.c.trouble,
     build.c.id.label("build_id"),
     build.c.state,
     build.c.failures.label("job_failures"),
@@ -196,6 +200,7 @@ def _vitals_of(row: builds.AnyRow) -> Vitals:
         cleanliness=Cleanliness(row.cleanliness),
         failures=row.failures,
         version=row.version,
+        trouble=row.trouble,
         job=None if row.build_id is None else _job_of(row),
     )
 
@@ -220,6 +225,13 @@ def set_cleanliness(connection: Connection, builder_id: int, cleanliness: Cleanl
     if version:
         values["version"] = version
     connection.execute(update(builder).where(builder.c.id == builder_id).values(**values))
+
+
+def set_trouble(connection: Connection, builder_id: int, trouble: str, now: float) -> None:
+    """Remember why a builder's scan failed, and since when they do; "" for one that did not."""
+    since = func.coalesce(builder.c.trouble_since, now) if trouble else None
+    row = update(builder).where(builder.c.id == builder_id)
+    connection.execute(row.values(trouble=trouble, trouble_since=since))
 
 
 def count_failure(connection: Connection, builder_id: int) -> int:

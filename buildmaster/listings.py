@@ -110,7 +110,7 @@ class Builder:
     name: str
     url: str
     architecture: str
-    state: str  # building, idle, cleaning or disabled.
+    state: str  # building, idle, cleaning, failing (its scans do) or disabled.
     reason: str  # Why it is disabled.
     manual: bool
     virtualised: bool
@@ -121,6 +121,8 @@ class Builder:
     stage: str
     version: str
     failures: int
+    trouble: str  # Why its last scan failed; "": it did not.
+    trouble_since: float | None
 
 
 @dataclass(frozen=True)
@@ -301,6 +303,8 @@ def _builder(row: Row[Any], titles: dict[int, str]) -> Builder:
         state = "building"
     elif not row.enabled:
         state = "disabled"
+    elif row.trouble:
+        state = "failing"
     else:
         state = "idle" if row.cleanliness == Cleanliness.CLEAN else "cleaning"
     return Builder(
@@ -319,6 +323,8 @@ def _builder(row: Row[Any], titles: dict[int, str]) -> Builder:
         stage=row.stage or "",
         version=row.version,
         failures=row.failures,
+        trouble=row.trouble,
+        trouble_since=row.trouble_since,
     )
 
 
@@ -347,6 +353,11 @@ def _why(row: Row[Any], everyone: list[Builder], now: float) -> str:
         (bool(loser and others), f"lost by {loser}; left to other builders"),
         (bool(idle), "starts at the master's next look"),
         (all(b.state == "cleaning" for b in ready), f"every builder for {kind} is being cleaned"),
+        (all(b.state == "failing" for b in ready), f"no builder for {kind} answers as it should: see `builders`"),
+        (
+            any(b.state == "failing" for b in ready),
+            f"every builder for {kind} is busy, or does not answer as it should",
+        ),
     )
     return next((why for applies, why in reasons if applies), f"every builder for {kind} is busy")
 

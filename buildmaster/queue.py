@@ -28,8 +28,8 @@ class Kind(NamedTuple):
 def candidates(connection: Connection, vitals: Vitals, now: float, limit: int) -> list[int]:
     """The builds that a builder could be given now, the most urgent first.
 
-    A build that was lost by this builder is left to others, while there is another that could take it at once, and has
-    not failed since it last did well.
+    A build that was lost by this builder is left to others, while there is another that could take it at once,
+    answers, and has not failed since it last did well.
     """
     queue = build_queue.c
     kinds = _fitting(connection, vitals)
@@ -86,6 +86,7 @@ def _taken_by_others(connection: Connection, vitals: Vitals, kinds: list[Kind]) 
         ~other.c.manual,
         other.c.cleanliness == Cleanliness.CLEAN,
         other.c.failures == 0,
+        other.c.trouble == "",
         ~exists().where(job.c.builder_id == other.c.id),
     )
     offers = connection.execute(others.distinct()).all()

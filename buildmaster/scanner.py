@@ -86,6 +86,8 @@ class Scanner:
             progress = await self._failed(vitals, self.client(vitals), error)
         else:
             self._errors = 0
+            if vitals.trouble and not self.client(vitals).unheard.tries:
+                await self._went_well(vitals)
         finally:
             self._since = snapshot.generation
         self.quiet = 0 if progress is Progress.CHANGED else self.quiet + 1
@@ -236,9 +238,9 @@ class Scanner:
         job, trouble, unheard = vitals.job and vitals.job.build_id, _trouble(error), client.unheard
         lost = job is not None and blame.is_lost(trouble, unheard, client.timeouts.patience)
         if not (at_once or blame.is_failure(trouble, self._errors, has_job=job is not None, lost=lost)):
-            self.log.warn(
-                "scan failed ({errors} in a row, build {build}): {error}", errors=self._errors, error=error, build=job
-            )  # fmt: skip
+            if str(error) != vitals.trouble:  # Said once; `builders` shows it as long as it lasts.
+                self.log.warn("scan failed (build {build}): {error}", error=error, build=job)
+                await self._remember(vitals, error)
             return Progress.FAILED
         self._errors = 0
         reason = f"{vitals.name} was not heard of for {unheard.seconds:.0f} s: {error}" if lost else str(error)
@@ -251,7 +253,16 @@ class Scanner:
             isolation_error=isinstance(error, IsolationError),
         )
         recovery.tell(self.log, reason, outcome)
+        if str(error) != vitals.trouble:
+            await self._remember(vitals, error)
         return Progress.FAILED
+
+    async def _remember(self, vitals: Vitals, error: BuilderError) -> None:
+        await self._work.farm.transact(builders.set_trouble, vitals.id, str(error), self._work.now())
+
+    async def _went_well(self, vitals: Vitals) -> None:
+        await self._work.farm.transact(builders.set_trouble, vitals.id, "", self._work.now())
+        self.log.info("scans go well again, which failed with: {trouble}", trouble=vitals.trouble)
 
 
 def _trouble(error: BuilderError) -> Trouble:

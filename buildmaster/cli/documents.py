@@ -55,6 +55,8 @@ def builder_document(builder: Builder) -> dict[str, object]:
         "stage": builder.stage,
         "version": builder.version,
         "failures": builder.failures,
+        "trouble": builder.trouble,
+        "trouble_since": stamp(builder.trouble_since),
     }
 
 

@@ -141,6 +141,7 @@ def builders(session: Session, /) -> None:
     Example:
       buildmaster builders
     """
+    now = time.time()
     with farm_of(session) as farm, farm.reading() as connection:
         everyone = listings.builders(connection)
     if session.output.as_json:
@@ -156,7 +157,7 @@ def builders(session: Session, /) -> None:
         Column("what", wide=True),
     ]
     rows = [
-        (each.name, each.state, each.architecture, each.url, str(each.failures), each.version or "-", _doing(each))
+        (each.name, each.state, each.architecture, each.url, str(each.failures), each.version or "-", _doing(each, now))
         for each in everyone
     ]
     add = command_on(farm.directory, "add-builder http://HOST:8221/")
@@ -167,7 +168,16 @@ def builders(session: Session, /) -> None:
         session.output.hint(f"{count(len(off), 'builder')} disabled; {enable}")
 
 
-def _doing(builder: Builder) -> str:
+def _doing(builder: Builder, now: float) -> str:
+    """What a builder is at, and before that what is wrong with it."""
+    told = _at(builder)
+    if builder.trouble_since is None or builder.state == "disabled":
+        return told
+    trouble = f"failing for {elapsed(max(0.0, now - builder.trouble_since))}: {builder.trouble}"
+    return trouble if told == "-" else f"{trouble}; {told}"
+
+
+def _at(builder: Builder) -> str:
     if builder.build_id:
         return f"{builder.build_id}: {builder.build_title}" + (f", {builder.stage}" if builder.stage else "")
     return builder.reason or ("manual mode" if builder.manual else "-")

@@ -33,6 +33,7 @@ STATE_STYLES = {
     "chroot-wait": "yellow",
     "dep-wait": "yellow",
     "disabled": "red",
+    "failing": "red",
     "idle": "green",
 }
 

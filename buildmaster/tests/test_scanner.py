@@ -114,6 +114,31 @@ class TestAWholeBuild(FarmCase):
         self.farm.database.pause()  # From here on every question would be an error.
         assert [await scanner.scan() for _ in range(3)] == [Progress.IDLE] * 3
 
+    async def test_nor_do_those_of_a_build_that_runs(self) -> None:
+        """Nor do scans of a build that runs and says nothing new, nor of one that is being stopped."""
+        self.fake.duration_s = self.fake.abort_s = None
+        build_id = make_build(self.farm)
+        scanner = self.scanner()
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        await self.scan(scanner)
+        self.farm.database.pause()
+        assert [await scanner.scan() for _ in range(3)] == [Progress.RUNNING] * 3
+        self.farm.start(self.fake.reactor)
+        with self.farm.transaction() as connection:
+            builds.cancel(connection, build_id, self.now)
+        await self.scan(scanner)
+        self.farm.database.pause()
+        assert [await scanner.scan() for _ in range(3)] == [Progress.STOPPING] * 3
+
+    async def test_nor_do_those_that_fail_as_before(self) -> None:
+        """Nor do scans that fail in the same way, again and again, until that counts."""
+        await self.fake.stop()
+        scanner = self.scanner()
+        await self.scan(scanner)
+        await self.snapshot.take()
+        self.farm.database.pause()
+        assert [await scanner.scan() for _ in range(3)] == [Progress.FAILED] * 3
+
     async def test_no_chroot_any_more(self) -> None:
         """A build that waits for a chroot is begun once there is one."""
         make_series(self.farm, series="trixie", chroot=None)

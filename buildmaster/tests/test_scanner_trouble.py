@@ -3,9 +3,9 @@
 from twisted.web.xmlrpc import Fault
 
 from buildd.protocol import BuilderStatus, BuildStatus
-from buildmaster import builders, builds
+from buildmaster import builders, builds, listings, queue
 from buildmaster.builders import Cleanliness
-from buildmaster.lifecycle import BuildState
+from buildmaster.lifecycle import BuildState, Event
 from buildmaster.pacing import Progress
 from buildmaster.tables import builder
 from buildmaster.tests.factories import make_build, make_builder, make_busy
@@ -202,6 +202,52 @@ class TestLostBuilders(FarmCase):
         await self.scan_until(build_id, S.BUILT)
         assert self.build(build_id).builder_id == other_id
         await other.stop()
+
+
+class TestTroubleIsShown(FarmCase):
+    def told(self) -> tuple[str, str, float | None]:
+        with self.farm.reading() as connection:
+            (found,) = listings.builders(connection)
+        return found.state, found.trouble, found.trouble_since
+
+    async def test_while_it_lasts(self) -> None:
+        """From the first scan that fails it is known why, and since when; not any more once one went well."""
+        port = self.fake.port.getHost().port
+        await self.fake.stop()
+        scanner = self.scanner()
+        await self.scan(scanner)
+        state, trouble, since = self.told()
+        assert (state, since) == ("failing", self.now) and "refused" in trouble
+        self.now += 60
+        self.fake.listen(port)
+        self.fake.extra_status = {"builder_status": "BuilderStatus.DREAMING"}
+        await self.scan(scanner)
+        state, trouble, since = self.told()
+        assert (state, since) == ("failing", self.now - 60) and "DREAMING" in trouble
+        self.fake.extra_status = {}
+        await self.scan(scanner)
+        assert self.told() == ("idle", "", None)
+
+    async def test_put_back_into_service(self) -> None:
+        """What was wrong before somebody put it back into service is not told any more."""
+        await self.fake.stop()
+        await self.scan(self.scanner())
+        with self.farm.transaction() as connection:
+            builders.enable(connection, "x86")
+        assert self.told() == ("cleaning", "", None)
+
+    async def test_nothing_is_left_to_it(self) -> None:
+        """A build is not left to a builder that does not answer by the one that lost it."""
+        build_id = make_build(self.farm)
+        make_busy(self.farm, "x86", build_id)
+        other_id = make_builder(self.farm, "other", "http://127.0.0.1:9/")
+        with self.farm.transaction() as connection:
+            builds.record(connection, build_id, Event.REQUEUED, self.now)
+            found = builders.by_id(connection, self.builder_id)
+            assert found is not None
+            assert queue.candidates(connection, found, self.now, 1) == []
+            builders.set_trouble(connection, other_id, "no answer", self.now)
+            assert queue.candidates(connection, found, self.now, 1) == [build_id]
 
 
 class TestBadBuilders(FarmCase):

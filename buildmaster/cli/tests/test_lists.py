@@ -1,5 +1,6 @@
 """What queue, builds and builders show."""
 
+import time
 from pathlib import Path
 
 from buildd.protocol import Cause
@@ -36,6 +37,26 @@ def test_why_a_build_waits(ready: Cli, farm: Farm, dsc: Path) -> None:
     assert why(ready) == "every builder for amd64 is in manual mode"
     ready("disable-builder", "local")
     assert why(ready) == "every builder for amd64 is disabled"
+
+
+def test_builders_that_do_not_answer(ready: Cli, farm: Farm, dsc: Path) -> None:
+    """A builder whose scans fail says so, and for how long; the queue promises nothing of it."""
+    ready("submit", dsc)
+    ready("add-builder", "http://local:8221/", "--offline", "--architecture", "amd64")
+    with farm.transaction() as connection:
+        builder = builders.find(connection, "local").id
+        builders.set_cleanliness(connection, builder, builders.Cleanliness.CLEAN)
+        builders.set_trouble(connection, builder, "no answer within 40 s", time.time() - 7510)
+    assert "failing for 2 h 5 min: no answer within 40 s" in ready("builders").out
+    (document,) = ready("builders", "--json").json["builders"]
+    assert (document["state"], document["trouble"]) == ("failing", "no answer within 40 s")
+    assert document["trouble_since"].endswith("Z")
+    assert why(ready) == "no builder for amd64 answers as it should: see `builders`"
+    start(farm, 1)
+    assert "failing for 2 h 5 min: no answer within 40 s; 1: hello 1.0, build" in ready("builders").out
+    with farm.transaction() as connection:
+        builders.set_trouble(connection, builder, "", time.time())
+    assert "failing" not in ready("builders").out
 
 
 def test_left_to_others(ready: Cli, farm: Farm, dsc: Path) -> None:
