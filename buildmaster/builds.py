@@ -4,14 +4,14 @@
 active has a row in build_queue, one that ended has none; an active one has a builder there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Connection, Row, and_, delete, func, select, update
 
 from buildd.protocol import BuildId, Cause, FileName
-from buildmaster import files
+from buildmaster import chroots, files
 from buildmaster.lifecycle import ACTIVE, ENDED, PENDING, BuildState, Event, ImpossibleTransition, after
 from buildmaster.scoring import ArchivePurpose, Pocket, Urgency, score
 from buildmaster.store import StoredFile
@@ -214,9 +214,8 @@ def _requeue(connection: Connection, build_id: int, not_before: float) -> None:
 
 def _wait_for_chroot(connection: Connection, build_id: int, now: float) -> None:
     """Take a build that has just been queued out of the queue when there is no chroot for it."""
-    query = select(series_architecture.c.chroot_file_id, *DESCRIPTION).select_from(DESCRIBED)
-    row = connection.execute(query.where(build.c.id == build_id)).one()
-    if row.chroot_file_id is None:
+    row = find(connection, build_id)
+    if chroots.find(connection, row.series_architecture_id, Pocket(row.pocket)) is None:
         place = f"{row.distribution_name} {row.series_name} {row.architecture}"
         record(connection, build_id, Event.CHROOT_UNUSABLE, now, reason=f"there is no chroot for {place}")
 
@@ -273,10 +272,15 @@ def retry(connection: Connection, build_id: int, now: float) -> BuildState:
     return BuildState(find(connection, build_id).state)
 
 
-def release_chroot_waits(connection: Connection, series_architecture_id: int, now: float) -> int:
-    """Put what waited for a chroot into the queue again; called when there is a new one. Says how many."""
+def release_chroot_waits(
+    connection: Connection, series_architecture_id: int, now: float, pockets: Iterable[Pocket]
+) -> int:
+    """Put what waited for a chroot into the queue again; called when there is a new one, for these pockets. Says how
+    many."""
     waits = and_(build.c.series_architecture_id == series_architecture_id, build.c.state == BuildState.CHROOT_WAIT)
-    released = connection.execute(select(build.c.id).where(waits).order_by(build.c.id)).scalars().all()
+    joined = build.join(source, source.c.id == build.c.source_id)
+    query = select(build.c.id).select_from(joined).where(waits, source.c.pocket.in_(list(pockets)))
+    released = connection.execute(query.order_by(build.c.id)).scalars().all()
     return sum(_release(connection, build_id, now) for build_id in released)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, Table, select, update
 
 from buildd.protocol import ProtocolError, parse_architecture, parse_suite
-from buildmaster import builds, files
-from buildmaster.scoring import ArchivePurpose
+from buildmaster import builds, chroots
+from buildmaster.scoring import ArchivePurpose, Pocket
 from buildmaster.store import StoredFile
 from buildmaster.tables import archive, distribution, series, series_architecture
 
@@ -88,17 +88,36 @@ def set_trusted_keys(connection: Connection, distribution_name: str, archive_nam
     connection.execute(update(archive).where(this).values(trusted_keys=encoded))
 
 
-def set_chroot(connection: Connection, series_architecture_id: int, chroot: StoredFile, name: str, now: float) -> int:
-    """Give an architecture of a series a chroot, or another one; the file is in the store already.
+def set_chroot(
+    connection: Connection,
+    series_architecture_id: int,
+    chroot: StoredFile,
+    name: str,
+    now: float,
+    *,
+    pocket: Pocket = Pocket.RELEASE,
+) -> int:
+    """Give an architecture of a series, or a pocket of it, a chroot or another one; the file is in the store already.
 
-    What waited for a chroot is put into the queue.
+    What waited for a chroot, and would use this one, is put into the queue.
 
     :returns: how many builds that were.
     """
-    values = {"chroot_file_id": files.keep(connection, chroot, now), "chroot_name": name, "chroot_set_at": now}
-    this = series_architecture.c.id == series_architecture_id
-    connection.execute(update(series_architecture).where(this).values(**values))
-    return builds.release_chroot_waits(connection, series_architecture_id, now)
+    users = chroots.put(connection, series_architecture_id, chroot, name, now, pocket=pocket)
+    return builds.release_chroot_waits(connection, series_architecture_id, now, users)
+
+
+def find_architecture(connection: Connection, series_id: int, architecture: str) -> int:
+    """The id of an architecture of a series.
+
+    :raises NoSuchSeries: it has no such one.
+    """
+    query = select(series_architecture.c.architecture, series_architecture.c.id)
+    rows = connection.execute(query.where(series_architecture.c.series_id == series_id))
+    names: dict[str, int] = {row.architecture: row.id for row in rows}
+    if architecture not in names:
+        raise NoSuchSeries(f"the series has no architecture {architecture!r}; it has: {', '.join(sorted(names))}")
+    return names[architecture]
 
 
 def find_archive(connection: Connection, distribution_name: str, archive_name: str = PRIMARY) -> int:

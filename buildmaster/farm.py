@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 
 from buildmaster import distributions
 from buildmaster.database import Commits, Database
+from buildmaster.scoring import Pocket
 from buildmaster.store import Store, StoredFile
 from buildmaster.store.local import LocalStore
 
@@ -121,8 +122,11 @@ class Farm:
         """Where the log of a running build grows. The file may not exist."""
         return self.logs / f"{build_id}.log"
 
-    def add_chroot(self, distribution: str, series: str, architecture: str, path: Path) -> int:
-        """Store a chroot tarball and give it to an architecture of a series, all of which are added as needed. Blocks.
+    def add_chroot(
+        self, distribution: str, series: str, architecture: str, path: Path, *, pocket: Pocket = Pocket.RELEASE
+    ) -> int:
+        """Store a chroot tarball and give it to an architecture of a series, or to a pocket of it; these are added as
+        needed. Blocks.
 
         :returns: how many builds that waited for it are in the queue now.
         :raises DistributionRefused: one of them can have no such name.
@@ -131,7 +135,7 @@ class Farm:
         stored = self.add_file(path)
         with self.transaction() as connection:
             place = distributions.ensure(connection, distribution, series, architecture)
-            return distributions.set_chroot(connection, place, stored, path.name, time.time())
+            return distributions.set_chroot(connection, place, stored, path.name, time.time(), pocket=pocket)
 
     def add_file(self, path: Path) -> StoredFile:
         """Put a file into the store. Blocks.

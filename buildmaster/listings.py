@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, Select, select
 
 from buildd.protocol import Cause
 from buildmaster.builders import Cleanliness
+from buildmaster.chroots import IS_THERE
 from buildmaster.lifecycle import ENDED, BuildState
 from buildmaster.queue import LONGEST_PAUSE_S
 from buildmaster.tables import (
@@ -230,7 +231,7 @@ def why_not_running(connection: Connection, build_id: int, now: float) -> str:
 
 def _queued() -> Select[Any]:
     extra: tuple[Any, ...] = (build_queue.c.virtualised, build_queue.c.not_before, build_queue.c.lost_by_id)
-    extra += (series_architecture.c.chroot_file_id, build_queue.c.tags.label("queue_tags"))
+    extra += (IS_THERE.label("has_chroot"), build_queue.c.tags.label("queue_tags"))
     waits = (build.c.state == BuildState.NEEDS_BUILD, build_queue.c.builder_id.is_(None))
     return _builds().add_columns(*extra).where(*waits)
 
@@ -341,7 +342,7 @@ def _why(row: Row[Any], everyone: list[Builder], now: float) -> str:
     others = [b for b in idle if b.id != row.lost_by_id and not b.failures]  # As queue.candidates() has it.
     pause_s = row.not_before - now
     reasons = (
-        (row.chroot_file_id is None, f"no chroot for {row.series} on {row.architecture}"),
+        (not row.has_chroot, f"no chroot for {row.series} on {row.architecture}"),
         (
             bool(same) and not able and not row.queue_tags,
             f"every builder for {kind} is kept for builds that need its tags",

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from buildd.protocol import BinaryPackageArguments, BuildId, FileName, Sha1
-from buildmaster import builds, files
+from buildmaster import builds, chroots, files
 from buildmaster.scoring import Pocket
 from buildmaster.store import Sha256, StoredFile
-from buildmaster.tables import archive, build, series_architecture, source, source_file, stored_file
+from buildmaster.tables import archive, build, source, source_file, stored_file
 from buildmaster.tags import union
 
 BUILD_TYPE = "binarypackage"
@@ -36,12 +36,13 @@ def find(connection: Connection, build_id: int) -> BuildOrder:
     row = connection.execute(_QUERY.where(build.c.id == build_id)).first()
     if row is None:
         raise builds.NoSuchBuild(build_id)
+    chroot = chroots.find(connection, row.series_architecture_id, Pocket(row.pocket))
     return BuildOrder(
         build_id=build_id,
         cookie=builds.cookie(build_id),
         title=builds.title_of(row),
-        chroot=None if row.chroot_file_id is None else files.find(connection, row.chroot_file_id),
-        chroot_name=row.chroot_name or "chroot.tar",
+        chroot=None if chroot is None else files.find(connection, chroot.file_id),
+        chroot_name="" if chroot is None else chroot.name,
         files=_source_files(connection, row.source_id),
         arguments=_arguments(row),
     )
@@ -52,8 +53,7 @@ _QUERY = select(
     build.c.arch_indep,
     build.c.tags,
     archive.c.tags.label("archive_tags"),
-    series_architecture.c.chroot_file_id,
-    series_architecture.c.chroot_name,
+    build.c.series_architecture_id,
     archive.c.purpose,
     archive.c.private,
     archive.c.apt_lines,

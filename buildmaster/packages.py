@@ -12,6 +12,7 @@ from buildd.control import ControlError, Dsc, ListedFile, parse_dsc
 from buildd.protocol import FileName
 from buildmaster import architectures, builds, distributions, files
 from buildmaster.farm import Farm
+from buildmaster.scoring import Pocket
 from buildmaster.store import Sha256, Store, StoredFile
 from buildmaster.tables import series, series_architecture, source, source_file, stored_file
 
@@ -51,6 +52,7 @@ def accept(
     archive_name: str = distributions.PRIMARY,
     component: str = "main",
     urgency: str = "medium",
+    pocket: Pocket = Pocket.RELEASE,
     only: frozenset[str] | None = None,
     rebuild: bool = False,
     needs: str = "",
@@ -75,9 +77,10 @@ def accept(
         series_id = distributions.find_series(connection, distribution, series_name)
         archive_id = distributions.find_archive(connection, distribution, archive_name)
         needed = _needed(connection, series_id, stored, only, f"{distribution} {series_name}")
-        source_id = _known(connection, archive_id, series_id, stored, rebuild)
+        source_id = _known(connection, archive_id, series_id, stored, pocket=pocket, rebuild=rebuild)
         if source_id is None:
-            source_id = _record(connection, archive_id, series_id, stored, now, component=component, urgency=urgency)
+            words = {"component": component, "urgency": urgency, "pocket": pocket}
+            source_id = _record(connection, archive_id, series_id, stored, now, **words)
         build_ids = tuple(
             builds.add(connection, source_id, place, now, arch_indep=arch_indep, needs=needs)
             for place, arch_indep in needed
@@ -147,26 +150,32 @@ def _needed(
     return [(available[one.architecture], one.arch_indep) for one in needed]
 
 
-def _known(connection: Connection, archive_id: int, series_id: int, stored: _Source, rebuild: bool) -> int | None:
-    """The id of this very source if it is here; it must be the same in every file, and wanted again."""
+def _known(
+    connection: Connection, archive_id: int, series_id: int, stored: _Source, *, pocket: Pocket, rebuild: bool
+) -> int | None:
+    """The id of this very source if it is here; it must be the same in every file and of that pocket, and wanted
+    again."""
     name, version = stored.dsc.source, stored.dsc.version
     this = (source.c.archive_id == archive_id) & (source.c.series_id == series_id)
     this &= (source.c.name == name) & (source.c.version == version)
-    source_id = connection.execute(select(source.c.id).where(this)).scalar()
-    if source_id is None:
+    known = connection.execute(select(source.c.id, source.c.pocket).where(this)).first()
+    if known is None:
         return None
+    if known.pocket != pocket:
+        raise SourceRefused(f"{name} {version} is here already, in {known.pocket.lower()}: give yours a new version")
     joined = source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id)
     query = select(source_file.c.name, stored_file.c.sha256).select_from(joined)
-    there = {row.name: row.sha256 for row in connection.execute(query.where(source_file.c.source_id == source_id))}
+    there = {row.name: row.sha256 for row in connection.execute(query.where(source_file.c.source_id == known.id))}
     if there != {name: file.sha256 for name, file in stored.files.items()}:
         raise SourceRefused(f"another {name} {version} is here already, with other files: give yours a new version")
     if not rebuild:
         raise SourceRefused(f"{name} {version} is here already: `submit --rebuild` builds it once more")
-    return int(source_id)
+    return int(known.id)
 
 
 def _record(connection: Connection, archive_id: int, series_id: int, stored: _Source, now: float, **words: str) -> int:
-    """Write the rows of a source. `words`: component, urgency."""
+    """Write the rows of a source. `words`: component, urgency,
+    pocket."""
     values = {"archive_id": archive_id, "series_id": series_id, "created_at": now, "dsc": stored.dsc_name}
     values |= {"name": stored.dsc.source, "version": stored.dsc.version, **words}
     values |= {"architectures": " ".join(stored.dsc.architectures)}

@@ -72,10 +72,25 @@ series_architecture = Table(
     Column("id", Integer, primary_key=True),
     Column("series_id", ForeignKey("series.id"), nullable=False),
     Column("architecture", String(64), nullable=False),
-    Column("chroot_file_id", ForeignKey("stored_file.id")),  # None: nothing can be built, builds are CHROOT_WAIT.
+    Column(
+        "chroot_file_id", ForeignKey("stored_file.id")
+    ),  # None: builds are CHROOT_WAIT, unless their pocket has one.
     Column("chroot_name", String(255), nullable=False, server_default=""),  # The file's name when it was added.
     Column("chroot_set_at", Double),
     UniqueConstraint("series_id", "architecture"),
+)
+
+# Of a pocket other than RELEASE, on top of that of the series' architecture; see chroots.py.
+pocket_chroot = Table(
+    "pocket_chroot",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("series_architecture_id", ForeignKey("series_architecture.id"), nullable=False),
+    Column("pocket", String(16), nullable=False),
+    Column("chroot_file_id", ForeignKey("stored_file.id"), nullable=False),
+    Column("chroot_name", String(255), nullable=False),
+    Column("chroot_set_at", Double, nullable=False),
+    UniqueConstraint("series_architecture_id", "pocket"),
 )
 
 archive = Table(

@@ -1,120 +1,149 @@
-"""Whether a file is a chroot that builds can happen in: a tar archive of a Debian system of the right architecture."""
+"""The commands about chroots: add-chroot, remove-chroot, chroots."""
 
-import bz2
-import gzip
-import lzma
-import os
-import shutil
-import subprocess
-import tarfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
 
-from buildmaster.cli.group import Refusal
+import click
+from sqlalchemy import Connection
 
-TOP = "chroot-autobuild/"  # The one folder that a chroot may be packed in.
-DPKG_STATUS = "var/lib/dpkg/status"
-NEEDED = (DPKG_STATUS, "usr/bin/dpkg", "usr/bin/apt-get")
-STATUS_LIMIT_BYTES = 64 << 20
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-
-
-@dataclass
-class _Seen:
-    """What was found under one top of the archive."""
-
-    names: set[str] = field(default_factory=set)
-    status: bytes = b""
+from buildmaster import chroots as farm_chroots
+from buildmaster import distributions, listings
+from buildmaster.cli.chroot_check import check_chroot
+from buildmaster.cli.documents import chroot_document, place_document
+from buildmaster.cli.farms import DEFAULT_DISTRIBUTION, choose_series, farm_of
+from buildmaster.cli.group import Refusal, Session, json_option, pass_session
+from buildmaster.cli.numbers import pocket_option
+from buildmaster.cli.output import Column
+from buildmaster.cli.text import command_on, count, moment, size
+from buildmaster.scoring import Pocket
 
 
-def check_chroot(path: Path, architecture: str) -> None:
-    """Read a chroot tarball from end to end, without unpacking it.
+@click.command()
+@click.argument("series", metavar="[DISTRIBUTION/]SERIES")
+@click.argument("architecture", metavar="ARCH")
+@click.argument("file", metavar="FILE.tar.gz", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@pocket_option("Of this pocket only, and those that build on it and have none.")
+@click.option("--no-check", is_flag=True, help="Take the file as it is, for trying out what a broken one does.")
+@json_option
+@pass_session
+def add_chroot(
+    session: Session, /, *, series: str, architecture: str, file: Path, pocket: Pocket, no_check: bool
+) -> None:
+    """Add a chroot, or put a newer one in the place of the one there is.
 
-    :raises Refusal: it is no whole tar archive, holds no Debian system, or one of another architecture.
+    The file is a tar archive (plain, .gz, .bz2, .xz, .zst) of a Debian system for building, either directly or in one
+    folder chroot-autobuild/. A series or architecture that the farm does not know yet is added. Builds that waited for
+    a chroot go into the queue.
+
+    A pocket may have a chroot of its own. A build is given the first that is set on the way from its pocket down to
+    release: proposed and backports build on updates, updates on security, security on release.
+
+    \b
+    Example:
+      mmdebstrap --variant=buildd bookworm bookworm-amd64.tar.gz
+      buildmaster add-chroot debian/bookworm amd64 bookworm-amd64.tar.gz
     """
-    try:
-        with _unpacked(path) as plain:
-            with tarfile.open(fileobj=plain, mode="r|") as archive:
-                seen = _look_through(archive)
-            while plain.read(1 << 20):  # The checksums of a compressed file come at its end.
-                pass
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise Refusal(f"{path} is not a whole tar archive (plain, .gz, .bz2, .xz or .zst): {error}") from error
-    missing = [name for name in NEEDED if name not in seen.names]
-    if missing:
-        raise Refusal(
-            f"{path} holds no Debian system, neither directly nor under {TOP}: it has no {', no '.join(missing)}. "
-            "Make one with: mmdebstrap --variant=buildd SERIES FILE.tar"
+    with farm_of(session) as farm:
+        with farm.reading() as connection:
+            distribution, name = _place_to_be(connection, series)
+        if not no_check:
+            check_chroot(file, architecture)
+        released = farm.add_chroot(distribution, name, architecture, file, pocket=pocket)
+        with farm.reading() as connection:
+            place = _place(connection, distribution, name, architecture)
+            every = farm_chroots.every(connection)
+    (chroot,) = (each for each in every if _names(each) == (distribution, name, architecture, pocket))
+    of = "" if pocket is Pocket.RELEASE else f" {pocket.lower()}"
+    session.output.say(f"{distribution} {name}{of} {architecture} has a chroot: SHA-256 {chroot.sha256}")
+    if released:
+        session.output.say(f"{count(released, 'build')} that waited for it: now in the queue")
+    if session.output.as_json:
+        document = {"place": place_document(place), "chroot": chroot_document(chroot), "released": released}
+        session.output.document(document)
+
+
+def _names(chroot: farm_chroots.Set) -> tuple[str, str, str, Pocket]:
+    return chroot.distribution, chroot.series, chroot.architecture, chroot.pocket
+
+
+def _place(connection: Connection, *names: str) -> listings.Place:
+    """An architecture of a series, which is there."""
+    places = listings.places(connection)
+    return next(each for each in places if (each.distribution, each.series, each.architecture) == names)
+
+
+def _place_to_be(connection: Connection, series: str) -> tuple[str, str]:
+    """The distribution and series meant, which may be new.
+
+    :raises Refusal: it does not say which distribution, and that is not clear.
+    """
+    if "/" in series:
+        distribution, _, name = series.partition("/")
+        return distribution, name
+    places = listings.places(connection)
+    having = sorted({place.distribution for place in places if place.series == series})
+    known = having or listings.distributions(connection)
+    if len(known) == 1:
+        return known[0], series
+    raise Refusal(
+        f"say which distribution {series!r} belongs to, as in {(known or [DEFAULT_DISTRIBUTION])[0]}/{series}"
+    )
+
+
+@click.command()
+@click.argument("series", metavar="[DISTRIBUTION/]SERIES")
+@click.argument("architecture", metavar="ARCH")
+@pocket_option("The pocket that is to have no chroot of its own any more.", required=True)
+@json_option
+@pass_session
+def remove_chroot(session: Session, /, *, series: str, architecture: str, pocket: Pocket) -> None:
+    """Let a pocket have no chroot of its own any more: its builds use that of the pocket below it.
+
+    \b
+    Example:
+      buildmaster remove-chroot bookworm amd64 --pocket updates
+    """
+    if pocket is Pocket.RELEASE:
+        raise click.UsageError("that of release is what all builds fall back to: add another in its place")
+    with farm_of(session) as farm, farm.transaction() as connection:
+        distribution, name = choose_series(connection, series)
+        series_id = distributions.find_series(connection, distribution, name)
+        place = distributions.find_architecture(connection, series_id, architecture)
+        if not farm_chroots.remove(connection, place, pocket):
+            raise Refusal(f"{distribution} {name} {pocket.lower()} {architecture} has no chroot of its own")
+        every = farm_chroots.every(connection)
+    session.output.say(f"{distribution} {name} {pocket.lower()} {architecture} has no chroot of its own any more")
+    if session.output.as_json:
+        session.output.document({"chroots": [chroot_document(each) for each in every]})
+
+
+@click.command()
+@json_option
+@pass_session
+def chroots(session: Session, /) -> None:
+    """List the chroots, those of pockets as well.
+
+    \b
+    Example:
+      buildmaster chroots
+    """
+    with farm_of(session) as farm, farm.reading() as connection:
+        every = farm_chroots.every(connection)
+    if session.output.as_json:
+        session.output.document({"chroots": [chroot_document(each) for each in every]})
+        return
+    columns = [Column("series"), Column("arch"), Column("pocket"), Column("size", right=True), Column("added")]
+    columns += [Column("file", wide=True), Column("sha256")]
+    rows = [
+        (
+            f"{each.distribution}/{each.series}",
+            each.architecture,
+            each.pocket.lower(),
+            size(each.size),
+            moment(each.set_at),
+            each.name,
+            each.sha256,
         )
-    found = _architecture(seen.status)
-    if found is not None and found != architecture:
-        raise Refusal(f"{path} is a chroot for {found}, not for {architecture}")
-
-
-def _look_through(archive: tarfile.TarFile) -> _Seen:
-    """The needed names, and dpkg's status, of whichever top has more of them."""
-    tops = {"": _Seen(), TOP: _Seen()}
-    for member in archive:
-        name = member.name.removeprefix("./")
-        top = TOP if name.startswith(TOP) else ""
-        inner = name.removeprefix(top)
-        # Symbolic links count: alternatives are some.
-        if inner in NEEDED and (member.isfile() or member.issym() or member.islnk()):
-            tops[top].names.add(inner)
-        if inner == DPKG_STATUS and member.isfile() and member.size < STATUS_LIMIT_BYTES:
-            content = archive.extractfile(member)
-            tops[top].status = content.read() if content else b""
-    return max(tops.values(), key=lambda seen: len(seen.names))
-
-
-def _architecture(status: bytes) -> str | None:
-    """The architecture that dpkg itself has in its own database."""
-    for paragraph in status.split(b"\n\n"):
-        lines = paragraph.splitlines()
-        if b"Package: dpkg" in lines:
-            for line in lines:
-                if line.startswith(b"Architecture: "):
-                    return line.removeprefix(b"Architecture: ").decode("ascii", "replace").strip()
-    return None
-
-
-@contextmanager
-def _unpacked(path: Path) -> Iterator[IO[bytes]]:
-    """The file's content without its compression, to be read once from its beginning."""
-    with path.open("rb") as file:
-        magic = file.read(6)
-        file.seek(0)
-        if magic.startswith(ZSTD_MAGIC):
-            with _unzstd(file) as plain:
-                yield plain
-        elif magic.startswith(b"\x1f\x8b"):
-            with gzip.open(file) as plain:
-                yield cast(IO[bytes], plain)
-        elif magic.startswith(b"BZh"):
-            with bz2.open(file) as plain:
-                yield plain
-        elif magic == b"\xfd7zXZ\0":
-            with lzma.open(file) as plain:
-                yield plain
-        else:
-            yield file
-
-
-@contextmanager
-def _unzstd(file: IO[bytes]) -> Iterator[IO[bytes]]:
-    """Through the program zstd: Python has none before 3.14."""
-    if shutil.which("zstd") is None:
-        raise Refusal("a chroot packed by zstd can be read only where the program zstd is: apt install zstd")
-    os.lseek(file.fileno(), 0, os.SEEK_SET)  # Of the descriptor: seek() may stay within Python's own buffer.
-    with subprocess.Popen(["zstd", "-dcq"], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
-        try:
-            assert child.stdout is not None
-            yield child.stdout
-            if child.wait() != 0:
-                raise EOFError("zstd cannot unpack it to its end")
-        finally:
-            child.kill()
+        for each in every
+    ]
+    add = command_on(farm.directory, "add-chroot SERIES ARCH FILE.tar.gz")
+    session.output.table(columns, rows, f"No chroots. Add one with: {add}", whole_lines=True)

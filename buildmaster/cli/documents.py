@@ -1,5 +1,6 @@
 """The JSON that commands print. Its keys are promised in docs/cli.md: add some, but rename or remove none."""
 
+from buildmaster.chroots import Set
 from buildmaster.cli.text import stamp
 from buildmaster.listings import Build, Builder, File, Place, Waiting
 
@@ -63,6 +64,20 @@ def builder_document(builder: Builder) -> dict[str, object]:
 def file_document(file: File) -> dict[str, object]:
     """A file in the store."""
     return {"name": file.name, "size": file.size, "sha256": file.sha256, "sha1": file.sha1}
+
+
+def chroot_document(chroot: Set) -> dict[str, object]:
+    """A chroot where it is set."""
+    return {
+        "distribution": chroot.distribution,
+        "series": chroot.series,
+        "architecture": chroot.architecture,
+        "pocket": chroot.pocket.lower(),
+        "name": chroot.name,
+        "size": chroot.size,
+        "sha256": chroot.sha256,
+        "added": stamp(chroot.set_at),
+    }
 
 
 def place_document(place: Place) -> dict[str, object]:

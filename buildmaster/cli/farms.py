@@ -11,6 +11,8 @@ from buildmaster.config import MasterConfig
 from buildmaster.farm import Farm
 from buildmaster.listings import Build
 
+DEFAULT_DISTRIBUTION = "debian"
+
 
 def config_of(session: Session) -> MasterConfig:
     """The configuration that the global options ask for.

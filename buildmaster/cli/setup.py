@@ -1,4 +1,4 @@
-"""The commands that make a farm: init, add-builder, add-chroot."""
+"""The commands that make a farm: init, add-builder."""
 
 import re
 import time
@@ -6,19 +6,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
-from sqlalchemy import Connection
 
 from buildmaster import builders as farm_builders
 from buildmaster import distributions, listings
-from buildmaster.cli.chroots import check_chroot
 from buildmaster.cli.documents import builder_document, place_document
-from buildmaster.cli.farms import config_of, farm_of
+from buildmaster.cli.farms import DEFAULT_DISTRIBUTION, config_of, farm_of
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
-from buildmaster.cli.text import command_on, count
+from buildmaster.cli.text import command_on
 from buildmaster.farm import Farm
 from buildmaster.listings import Builder
 
-DEFAULT_DISTRIBUTION = "debian"
 _KEY_MAX_BYTES = 1 << 20
 _PUBLIC_KEY_PACKET = 6
 _APT_LINE = re.compile(r"(?P<head>deb(?:-src)?\s+(?:\[[^\]]*\]\s+)?\S+:\S+\s+)(?P<suite>\S+)(?P<rest>(?:\s+\S+)*)")
@@ -137,63 +134,6 @@ def _next_steps(directory: Path, places: list[listings.Place], everyone: list[Bu
         steps.append("add-builder http://HOST:8221/")
     steps.append("run")
     return ["Next:", *(f"  {command_on(directory, step)}" for step in steps)]
-
-
-@click.command()
-@click.argument("series", metavar="[DISTRIBUTION/]SERIES")
-@click.argument("architecture", metavar="ARCH")
-@click.argument("file", metavar="FILE.tar.gz", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--no-check", is_flag=True, help="Take the file as it is, for trying out what a broken one does.")
-@json_option
-@pass_session
-def add_chroot(session: Session, /, *, series: str, architecture: str, file: Path, no_check: bool) -> None:
-    """Add a chroot, or put a newer one in the place of the one there is.
-
-    The file is a tar archive (plain, .gz, .bz2, .xz, .zst) of a Debian system for building, either directly or in one
-    folder chroot-autobuild/. A series or architecture that the farm does not know yet is added. Builds that waited for
-    a chroot go into the queue.
-
-    \b
-    Example:
-      mmdebstrap --variant=buildd bookworm bookworm-amd64.tar.gz
-      buildmaster add-chroot debian/bookworm amd64 bookworm-amd64.tar.gz
-    """
-    with farm_of(session) as farm:
-        with farm.reading() as connection:
-            distribution, name = _place_to_be(connection, series)
-        if not no_check:
-            check_chroot(file, architecture)
-        released = farm.add_chroot(distribution, name, architecture, file)
-        with farm.reading() as connection:
-            wanted = (distribution, name, architecture)
-            place = next(
-                each
-                for each in listings.places(connection)
-                if (each.distribution, each.series, each.architecture) == wanted
-            )
-    session.output.say(f"{distribution} {name} {architecture} has a chroot: SHA-256 {place.chroot_sha256}")
-    if released:
-        session.output.say(f"{count(released, 'build')} that waited for it: now in the queue")
-    if session.output.as_json:
-        session.output.document({"place": place_document(place), "released": released})
-
-
-def _place_to_be(connection: Connection, series: str) -> tuple[str, str]:
-    """The distribution and series meant, which may be new.
-
-    :raises Refusal: it does not say which distribution, and that is not clear.
-    """
-    if "/" in series:
-        distribution, _, name = series.partition("/")
-        return distribution, name
-    places = listings.places(connection)
-    having = sorted({place.distribution for place in places if place.series == series})
-    known = having or listings.distributions(connection)
-    if len(known) == 1:
-        return known[0], series
-    raise Refusal(
-        f"say which distribution {series!r} belongs to, as in {(known or [DEFAULT_DISTRIBUTION])[0]}/{series}"
-    )
 
 
 @click.command()

@@ -12,12 +12,14 @@ from buildmaster.cli.documents import build_document, file_document
 from buildmaster.cli.farms import choose_series, farm_of
 from buildmaster.cli.follow import follow, view_for
 from buildmaster.cli.group import Session, json_option, pass_session
+from buildmaster.cli.numbers import pocket_option
 from buildmaster.cli.places import log_place, took
 from buildmaster.cli.presence import tell_absence
 from buildmaster.cli.text import command_on, count
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
 from buildmaster.listings import Build
+from buildmaster.scoring import Pocket
 
 
 @click.command()
@@ -26,6 +28,7 @@ from buildmaster.listings import Build
     "--series", metavar="SERIES", help="Series to build for, or DISTRIBUTION/SERIES; needed when there are several."
 )
 @click.option("--architecture", "architectures", metavar="ARCH", multiple=True, help="Build on these only.")
+@pocket_option("Pocket of the series to build for.")
 @click.option("--needs", metavar="TAG", multiple=True, help="Build on builders that have this resource tag.")
 @click.option("--rebuild", is_flag=True, help="Build it once more when this very source is here already.")
 @click.option("--wait", is_flag=True, help="Follow the builds to their end; exit status 1 unless all are built.")
@@ -38,6 +41,7 @@ def submit(
     dsc: Path,
     series: str | None,
     architectures: tuple[str, ...],
+    pocket: Pocket,
     needs: tuple[str, ...],
     rebuild: bool,
     wait: bool,
@@ -62,6 +66,7 @@ def submit(
             series_name=series_name,
             only=frozenset(architectures) or None,
             rebuild=rebuild,
+            pocket=pocket,
             needs=tags.parse(needs),
         )
         with farm.reading() as connection:

@@ -20,6 +20,7 @@ from pathlib import Path
 from buildmaster import builders, builds, distributions, packages
 from buildmaster.builders import Cleanliness
 from buildmaster.farm import Farm
+from buildmaster.scoring import Pocket
 from buildmaster.store import StoredFile
 
 BOGUS_CHROOT = b"This is no chroot.\n"
@@ -88,10 +89,13 @@ def make_build(
     architectures: str = "any",
     *,
     needs: str = "",
+    pocket: Pocket = Pocket.RELEASE,
 ) -> int:
     """A source package in a series that exists, and one build of it. Returns the build's id."""
     dsc = write_source(farm.directory / "sources", name, version, architectures)
-    accepted = packages.accept(farm, dsc, time.time(), distribution=place[0], series_name=place[1], needs=needs)
+    accepted = packages.accept(
+        farm, dsc, time.time(), distribution=place[0], series_name=place[1], needs=needs, pocket=pocket
+    )
     return accepted.build_ids[0]
 
 

@@ -11,10 +11,10 @@ import buildd
 import buildmaster
 
 LAYERS = {
-    "core": {"lifecycle", "blame", "scoring", "architectures", "pacing", "tags"},
+    "core": {"lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets"},
     "state": {
         "tables", "migrations", "database", "files", "builds", "queue", "builders", "orders", "packages",
-        "distributions", "distro_series", "farm", "store", "listings", "secrets",
+        "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets",
     },
     "work": {
         "ports", "builder_http", "builder_client", "fetching", "snapshot", "dispatch", "results", "gathering",
