@@ -1,8 +1,12 @@
-"""Where the farm's files are: by their SHA-256, whole or not at all. This is the interface; local.py keeps a folder."""
+"""Where the farm's files are: by their SHA-256, whole or not at all.
+
+This is the interface; local.py keeps a folder, s3.py a bucket.
+"""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import BinaryIO, NewType, Protocol
 
 from buildd.protocol import Sha1
@@ -20,6 +24,10 @@ class NotStored(LookupError):
         self.sha256 = sha256
 
 
+class StoreError(OSError):
+    """The store cannot be used; the message says which, what was tried, and why not."""
+
+
 @dataclass(frozen=True)
 class StoredFile:
     """A file in the store."""
@@ -27,6 +35,17 @@ class StoredFile:
     sha256: Sha256
     sha1: Sha1
     size: int  # Bytes.
+    # When it was last known to be in the store, in Unix time; see buildmaster.files.keep().
+    stored_at: float = field(default_factory=time.time, compare=False)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file that the store has, as it says itself; nobody has looked at the content."""
+
+    sha256: Sha256
+    size: int  # Bytes.
+    changed_at: float  # Unix time: when it came into the store.
 
 
 class StoreWriter(Protocol):
@@ -51,7 +70,7 @@ class StoreWriter(Protocol):
         """
 
     def commit(self) -> StoredFile:
-        """Put the file into the store, durably. What is there already is left as it is.
+        """Put the file into the store, durably. What is there already, with this size, is left as it is.
 
         :raises OSError: the disk is full or broken; nothing is left behind.
         """
@@ -73,16 +92,52 @@ class Store(Protocol):
         """
 
     def open(self, sha256: Sha256) -> BinaryIO:
-        """Open a file for reading.
+        """Open a file for reading; the stream can seek.
 
         :raises NotStored: it is not here.
+        :raises OSError: the store cannot be used; the stream's methods raise this as well.
         """
 
     def has(self, sha256: Sha256) -> bool:
-        """Whether a file is here."""
+        """Whether a file is here.
+
+        :raises OSError: the store cannot be used.
+        """
 
     def sweep(self) -> int:
-        """Remove what writers that died have left, and say how many; those that live are left alone."""
+        """Remove what writers that died have left, and say how many; those that live are left alone.
+
+        :raises OSError: the store cannot be used.
+        """
+
+    def files(self, prefix: str = "") -> Iterator[Listed]:
+        """Every file whose SHA-256 begins so, in no order. What comes or goes meanwhile may be among them.
+
+        :raises OSError: the store cannot be used.
+        """
+
+    def delete(self, sha256: Sha256) -> None:
+        """Remove a file; harmless when it is not here. Whether anybody needs it is the caller's to know.
+
+        :raises OSError: the store cannot be used.
+        """
+
+    def url(self, sha256: Sha256, lifetime_s: int) -> str | None:
+        """Where anybody can fetch a file from the store itself, for so long; None: nowhere.
+
+        Such a URL is a secret: what follows its "?" must not be in logs. Does not block for long.
+        """
+
+
+def store_chunks(store: Store, chunks: Iterable[bytes]) -> StoredFile:
+    """What Store.add() does, with the store's own writer."""
+    writer = store.writer()
+    try:
+        for chunk in chunks:
+            writer.write(chunk)
+        return writer.commit()
+    finally:
+        writer.discard()
 
 
 def parse_sha256(value: str) -> Sha256:

@@ -6,15 +6,15 @@ its .part file, by which sweep() tells those whose writer died.
 
 import contextlib
 import fcntl
-import hashlib
 import os
+import stat
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from buildd.protocol import Sha1
-from buildmaster.store import NotStored, Sha256, StoredFile, parse_sha256
+from buildmaster.store import Listed, NotStored, Sha256, StoredFile, parse_sha256, store_chunks
+from buildmaster.store.writing import DigestingWriter
 
 
 class LocalStore:
@@ -29,13 +29,7 @@ class LocalStore:
         return LocalWriter(self._new, self.path)
 
     def add(self, chunks: Iterable[bytes]) -> StoredFile:
-        writer = self.writer()
-        try:
-            for chunk in chunks:
-                writer.write(chunk)
-            return writer.commit()
-        finally:
-            writer.discard()
+        return store_chunks(self, chunks)
 
     def open(self, sha256: Sha256) -> BinaryIO:
         try:
@@ -51,6 +45,20 @@ class LocalStore:
         digits = parse_sha256(sha256)
         return self._directory / digits[:2] / digits[2:]
 
+    def files(self, prefix: str = "") -> Iterator[Listed]:
+        for folder in self._directory.glob(f"{prefix[:2]}*" if len(prefix) < 2 else prefix[:2]):
+            for path in folder.glob(f"{prefix[2:]}*"):
+                with contextlib.suppress(FileNotFoundError, ValueError):  # Gone meanwhile, or somebody else's.
+                    status = path.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        yield Listed(parse_sha256(folder.name + path.name), status.st_size, status.st_mtime)
+
+    def delete(self, sha256: Sha256) -> None:
+        self.path(sha256).unlink(missing_ok=True)
+
+    def url(self, sha256: Sha256, lifetime_s: int) -> str | None:
+        return None
+
     def sweep(self) -> int:
         swept = 0
         for part in self._new.glob("*.part"):
@@ -61,43 +69,22 @@ class LocalStore:
         return swept
 
 
-class LocalWriter:
+class LocalWriter(DigestingWriter):
     """A file on its way into a LocalStore. See :class:`buildmaster.store.StoreWriter`."""
 
     def __init__(self, folder: Path, path: Callable[[Sha256], Path]) -> None:
-        self._part, self._stream = _locked_part(folder)
+        self._part, stream = _locked_part(folder)
+        super().__init__(stream)
         self._path = path
-        self._sha1 = hashlib.sha1(usedforsecurity=False)
-        self._sha256 = hashlib.sha256()
-        self._size = 0
-
-    @property
-    def size(self) -> int:
-        return self._size
-
-    @property
-    def sha1(self) -> Sha1:
-        return Sha1(self._sha1.hexdigest())
-
-    @property
-    def sha256(self) -> Sha256:
-        return Sha256(self._sha256.hexdigest())
-
-    def write(self, data: bytes) -> None:
-        self._stream.write(data)
-        self._sha1.update(data)
-        self._sha256.update(data)
-        self._size += len(data)
 
     def commit(self) -> StoredFile:
-        stored = StoredFile(self.sha256, self.sha1, self._size)
-        path = self._path(stored.sha256)
+        path = self._path(self.sha256)
         try:
-            if not path.exists():
+            if not _has_size(path, self.size):
                 self._publish(path)
+            return self.stored()
         finally:
             self.discard()
-        return stored
 
     def _publish(self, path: Path) -> None:
         self._stream.flush()
@@ -113,6 +100,13 @@ class LocalWriter:
         with contextlib.suppress(OSError):  # Closing flushes what a full disk did not take.
             self._stream.close()
         self._part.unlink(missing_ok=True)
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False
 
 
 def _locked_part(folder: Path) -> tuple[Path, BinaryIO]:
