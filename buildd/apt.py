@@ -16,7 +16,7 @@ from buildd.control import Dsc
 from buildd.depwait import COMPLETE, FIELDS
 from buildd.isolation.enter import PROXY
 from buildd.protocol import BinaryPackageArguments, ProtocolError
-from buildd.relations import Alternatives, first_alternatives, parse_relations, show_relations
+from buildd.relations import Alternatives, build_conflicts_of, build_depends_of, parse_relations, show_relations
 
 UPDATE = ("apt-get", "-q", "update")
 UPGRADE = ("apt-get", "-q", "-y", "dist-upgrade")
@@ -196,12 +196,12 @@ def had_no_space(output: str) -> bool:
 
 def build_depends(dsc: Dsc, arguments: BinaryPackageArguments) -> tuple[Alternatives, ...]:
     """What a source needs to be built, reduced as sbuild reduces it (Debian Policy 7.7)."""
-    return first_alternatives(_fields(dsc, "Build-Depends", arguments))
+    return build_depends_of(dsc.field, *_for_what(arguments))
 
 
 def build_conflicts(dsc: Dsc, arguments: BinaryPackageArguments) -> tuple[Alternatives, ...]:
     """What must not be installed while a source is built."""
-    return _fields(dsc, "Build-Conflicts", arguments)
+    return build_conflicts_of(dsc.field, *_for_what(arguments))
 
 
 def dependency_dsc(
@@ -243,11 +243,9 @@ def key_files(trusted_keys: Iterable[str]) -> dict[str, bytes]:
     return files
 
 
-def _fields(dsc: Dsc, name: str, arguments: BinaryPackageArguments) -> tuple[Alternatives, ...]:
-    """A field and its -Arch and -Indep forms, as far as they apply."""
-    names = [name, f"{name}-Arch", *([f"{name}-Indep"] if arguments.arch_indep else [])]
-    architecture, active = dpkg.host_architecture(arguments), frozenset(dpkg.profiles(arguments))
-    return tuple(clause for one in names for clause in parse_relations(dsc.field(one), architecture, active))
+def _for_what(arguments: BinaryPackageArguments) -> tuple[str, frozenset[str], bool]:
+    """Architecture and build profiles that decide what applies, and whether arch:all packages are built."""
+    return dpkg.host_architecture(arguments), frozenset(dpkg.profiles(arguments)), arguments.arch_indep
 
 
 def _complaints(output: str) -> list[str]:

@@ -6,7 +6,7 @@ alternatives the first stays, with those directly after it that name the same pa
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -82,6 +82,33 @@ def first_alternatives(clauses: Iterable[Alternatives]) -> tuple[Alternatives, .
             same += 1
         kept.append(clause[:same])
     return tuple(kept)
+
+
+def build_depends_of(
+    field: Callable[[str], str], architecture: str, profiles: frozenset[str], arch_indep: bool
+) -> tuple[Alternatives, ...]:
+    """What a source needs to be built, reduced as sbuild reduces it (Debian Policy 7.7).
+
+    :param field: a field of the .dsc, by its name; "" when it is absent.
+    :param arch_indep: packages for all architectures are built, too.
+    :raises ControlError: one of the fields is not a relationship.
+    """
+    return first_alternatives(_applicable(field, "Build-Depends", architecture, profiles, arch_indep))
+
+
+def build_conflicts_of(
+    field: Callable[[str], str], architecture: str, profiles: frozenset[str], arch_indep: bool
+) -> tuple[Alternatives, ...]:
+    """What must not be installed while a source is built; see :func:`build_depends_of`."""
+    return _applicable(field, "Build-Conflicts", architecture, profiles, arch_indep)
+
+
+def _applicable(
+    field: Callable[[str], str], name: str, architecture: str, profiles: frozenset[str], arch_indep: bool
+) -> tuple[Alternatives, ...]:
+    """A field and its -Arch and -Indep forms, as far as they apply."""
+    names = [name, f"{name}-Arch", *([f"{name}-Indep"] if arch_indep else [])]
+    return tuple(clause for one in names for clause in parse_relations(field(one), architecture, profiles))
 
 
 def show_relations(clauses: Iterable[Alternatives]) -> str:

@@ -29,6 +29,23 @@ class PrivateApt:
     directory: Path
     mirror: Mirror
     suite: str
+    kinds: tuple[str, ...] = ("deb-src",)  # Of lists that it has.
+
+    def lists(self) -> Path:
+        """The folder with the lists, as fresh as those of `fetch`.
+
+        :raises NoSource: the mirror does not answer.
+        """
+        self._configure()
+        if not self._lists_are_fresh():
+            self._run("lists", "update", "--error-on=any")
+            self._stamp.touch()
+        return self.directory / "lists"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """With which apt's programs use this configuration."""
+        return {**os.environ, "APT_CONFIG": str(self.directory / "apt.conf"), "LC_ALL": "C.UTF-8"}
 
     def fetch(self, package: str, target: Path) -> Path:
         """The .dsc of a source package, with the files that it names beside it; signatures and digests checked by apt.
@@ -65,9 +82,10 @@ class PrivateApt:
         return self._stamp.exists() and time.time() - self._stamp.stat().st_mtime < LISTS_GOOD_FOR_S
 
     def _configure(self) -> None:
-        for name in ("lists/partial", "cache/archives/partial", "apt.conf.d"):
+        for name in ("lists/partial", "cache/archives/partial", "apt.conf.d", "preferences.d"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
-        (self.directory / "sources.list").write_text(self.mirror.line("deb-src", self.suite) + "\n")
+        lines = [self.mirror.line(kind, self.suite) for kind in self.kinds]
+        (self.directory / "sources.list").write_text("\n".join([*lines, ""]))
         (self.directory / "status").touch()
         (self.directory / "apt.conf").write_text("\n".join([*self._settings(), ""]))
 
@@ -89,7 +107,7 @@ class PrivateApt:
     def _run(self, package: str, *arguments: str, folder: Path | None = None) -> str:
         result = subprocess.run(
             ["apt-get", "-q", *arguments],
-            env={**os.environ, "APT_CONFIG": str(self.directory / "apt.conf"), "LC_ALL": "C.UTF-8"},
+            env=self.environment,
             cwd=folder or self.directory,
             stdin=subprocess.DEVNULL,
             capture_output=True,

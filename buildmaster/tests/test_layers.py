@@ -11,7 +11,7 @@ import buildd
 import buildmaster
 
 LAYERS = {
-    "core": {"lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets"},
+    "core": {"lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets", "dependencies"},
     "state": {
         "tables", "migrations", "database", "files", "builds", "queue", "builders", "orders", "packages",
         "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets",
