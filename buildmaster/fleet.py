@@ -1,5 +1,7 @@
 """All builders of a farm, each scanned again and again, at a pace of its own."""
 
+import math
+
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -8,7 +10,7 @@ from buildd.protocol import WAIT_MAX_S
 from buildmaster.builder_client import Status
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Vitals
-from buildmaster.pacing import Pace, Progress, is_near_end, pause_s
+from buildmaster.pacing import Pace, Progress, pause_s, until_near_end_s
 from buildmaster.ports import IMasterReactor
 from buildmaster.scanner import Scanner, Work
 
@@ -120,7 +122,7 @@ class Patrol:
         """Leave the builder alone, until the time is over, somebody wakes us, or it says by wait() that it is done."""
         vitals, status = self._scanner.vitals, self._scanner.status
         has_job = vitals is not None and vitals.job is not None
-        seconds = pause_s(progress, self._scanner.quiet, self._near_end(vitals), self._pace, has_job=has_job)
+        seconds = pause_s(progress, self._scanner.quiet, self._to_end_s(vitals), self._pace, has_job=has_job)
         if self._woken or self._stopping:
             return None
         listens = progress in (Progress.RUNNING, Progress.STOPPING) and status is not None and vitals is not None
@@ -141,7 +143,7 @@ class Patrol:
         try:
             heard = await self._scanner.client(vitals).wait(status, min(seconds, WAIT_MAX_S))
         except BuilderError:  # The next scan finds out what is wrong; it comes soon, but nobody is kept busy.
-            await deferLater(self._reactor, pause_s(Progress.FAILED, 0, False, self._pace, has_job=True))
+            await deferLater(self._reactor, pause_s(Progress.FAILED, 0, math.inf, self._pace, has_job=True))
             return None
         left = seconds - (self._reactor.seconds() - began)
         if left <= 0 or (heard is not None and _differs(heard, status)):
@@ -149,10 +151,10 @@ class Patrol:
         await deferLater(self._reactor, left)
         return None
 
-    def _near_end(self, vitals: Vitals | None) -> bool:
+    def _to_end_s(self, vitals: Vitals | None) -> float:
         if vitals is None or vitals.job is None:
-            return False
-        return is_near_end(self._work.now() - vitals.job.started_at, vitals.job.expected_s)
+            return math.inf
+        return until_near_end_s(self._work.now() - vitals.job.started_at, vitals.job.expected_s)
 
 
 def _differs(now: Status, before: Status) -> bool:

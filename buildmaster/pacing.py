@@ -1,5 +1,6 @@
 """When a builder is looked at again. Pure."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,11 +23,11 @@ class Pace:
     slowest_s: float = 15.0
 
 
-def pause_s(progress: Progress, quiet: int, near_end: bool, pace: Pace, *, has_job: bool = False) -> float:
+def pause_s(progress: Progress, quiet: int, to_end_s: float, pace: Pace, *, has_job: bool = False) -> float:
     """How long to leave a builder alone.
 
     :param quiet: how many scans in a row have found nothing new, not even a longer log.
-    :param near_end: the build should be about to end.
+    :param to_end_s: how long it is until the build should be about to end, see `until_near_end_s`.
     :param has_job: the builder has a build.
     """
     match progress:
@@ -38,12 +39,15 @@ def pause_s(progress: Progress, quiet: int, near_end: bool, pace: Pace, *, has_j
             return min(3 * pace.fastest_s * 1.5 ** min(quiet, 20), pace.slowest_s)
         case Progress.FAILED:  # So that 15 of them, which cost a builder that talks nonsense its build, take 45 s.
             return min(3 * pace.fastest_s, pace.slowest_s)
-        case Progress.RUNNING if not near_end:
-            return min(pace.fastest_s * 1.5 ** min(quiet, 20), pace.slowest_s)
+        case Progress.RUNNING if to_end_s > 0:
+            return min(pace.fastest_s * 1.5 ** min(quiet, 20), pace.slowest_s, max(pace.fastest_s, to_end_s))
         case Progress.RUNNING | Progress.STOPPING:
-            return min(pace.fastest_s * 1.5 ** min(quiet, 2), pace.slowest_s)
+            return min(pace.fastest_s * 1.5 ** min(quiet, 1), pace.slowest_s)
 
 
-def is_near_end(elapsed_s: float, expected_s: float) -> bool:
-    """Whether a build should be about to end; one that takes much longer than expected no longer should."""
-    return 0.8 * expected_s <= elapsed_s <= 1.5 * expected_s
+def until_near_end_s(elapsed_s: float, expected_s: float) -> float:
+    """How long it is until a build should be about to end: 0 from then on, until it takes so much longer than expected
+    that nobody knows; then infinite."""
+    if elapsed_s > 1.5 * expected_s:
+        return math.inf
+    return max(0.0, 0.8 * expected_s - elapsed_s)

@@ -107,15 +107,15 @@ class TestPolled(FleetCase):
         await self.until(build_id, S.BUILDING)
         failed: list[bool] = []
         patrol = next(iter(self.fleet._patrols.values()))  # type: ignore[union-attr]
-        near_end = patrol._near_end
+        to_end_s = patrol._to_end_s
 
-        def fails_once(vitals: Any) -> bool:
+        def fails_once(vitals: Any) -> float:
             if not failed:
                 failed.append(True)
                 raise ZeroDivisionError
-            return near_end(vitals)
+            return to_end_s(vitals)
 
-        patrol._near_end = fails_once  # type: ignore[method-assign]
+        patrol._to_end_s = fails_once  # type: ignore[method-assign]
         while not failed or not self.fake.started:
             await self.sleep(0.01)
         self.fake.end()

@@ -1,44 +1,56 @@
 """When a builder is looked at again."""
 
-from buildmaster.pacing import Pace, Progress, is_near_end, pause_s
+from math import inf
+
+from buildmaster.pacing import Pace, Progress, pause_s, until_near_end_s
 
 PACE = Pace(fastest_s=1.0, slowest_s=15.0)
 
 
 def test_at_once_after_a_step() -> None:
     """After a step that changed something the next follows at once."""
-    assert pause_s(Progress.CHANGED, 0, False, PACE) == 0
+    assert pause_s(Progress.CHANGED, 0, inf, PACE) == 0
 
 
 def test_backing_off() -> None:
     """While nothing new is seen the pauses grow to 15 s."""
-    pauses = [pause_s(Progress.RUNNING, quiet, False, PACE) for quiet in range(50)]
+    pauses = [pause_s(Progress.RUNNING, quiet, inf, PACE) for quiet in range(50)]
     assert pauses[0] == 1 and pauses[-1] == 15 and pauses == sorted(pauses)
 
 
 def test_near_the_end() -> None:
-    """Near the end that is expected, the pauses are of 1 to 2.25 s."""
-    assert {pause_s(Progress.RUNNING, quiet, True, PACE) for quiet in range(50)} == {1, 1.5, 2.25}
-    assert not is_near_end(79, 100) and is_near_end(80, 100) and is_near_end(150, 100) and not is_near_end(151, 100)
+    """Near the end that is expected, the pauses are of 1 to 1.5 s: so 19 of 20 ends are noticed within 1.5 s."""
+    assert {pause_s(Progress.RUNNING, quiet, 0, PACE) for quiet in range(50)} == {1, 1.5}
+
+
+def test_before_the_end() -> None:
+    """A long pause does not last beyond the moment from which on the end is near."""
+    assert [pause_s(Progress.RUNNING, 40, to_end_s, PACE) for to_end_s in (0.3, 7, 100)] == [1, 7, 15]
+
+
+def test_when_the_end_is_near() -> None:
+    """From 0.8 of the time that a build should take; after 1.5 of it nobody knows."""
+    assert [until_near_end_s(elapsed_s, 100) for elapsed_s in (0, 79, 80, 150)] == [80, 1, 0, 0]
+    assert until_near_end_s(151, 100) == inf
 
 
 def test_idle() -> None:
     """An idle builder is asked every 15 s whether it is still there; what is queued wakes its scan."""
-    assert pause_s(Progress.IDLE, 0, False, PACE) == 15
+    assert pause_s(Progress.IDLE, 0, inf, PACE) == 15
 
 
 def test_failing() -> None:
     """The fifteen answers of nonsense after which a build moves elsewhere take 45 s."""
-    assert 15 * pause_s(Progress.FAILED, 9, False, PACE, has_job=True) == 45
+    assert 15 * pause_s(Progress.FAILED, 9, inf, PACE, has_job=True) == 45
 
 
 def test_failing_without_a_build() -> None:
     """A builder without a build that is away is asked ever more rarely: it may be so for five minutes."""
-    pauses = [pause_s(Progress.FAILED, quiet, False, PACE) for quiet in range(25)]
+    pauses = [pause_s(Progress.FAILED, quiet, inf, PACE) for quiet in range(25)]
     assert pauses[0] == 3 and pauses[-1] == 15 and pauses == sorted(pauses) and sum(pauses) > 300
 
 
 def test_never_longer_than_the_slowest() -> None:
     """However it is set, no pause is longer than the longest."""
     pace = Pace(fastest_s=10.0, slowest_s=10.0)
-    assert max(pause_s(each, quiet, False, pace) for each in Progress for quiet in (0, 9)) == 10
+    assert max(pause_s(each, quiet, inf, pace) for each in Progress for quiet in (0, 9)) == 10
