@@ -114,6 +114,11 @@ class BuilderClient:
         """What the builder is doing."""
         return parse_status(await self._call("status"))
 
+    async def echo(self, word: str) -> None:
+        """See whether the builder answers at all."""
+        if await self._call("echo", word) != [word]:
+            raise BadAnswer("echo() answers with something else than it was told")
+
     async def wait(self, status: Status, timeout_s: float) -> Status | None:
         """Its status, as soon as it is another than this or the time is over. None: it has no wait()."""
         try:

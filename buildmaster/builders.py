@@ -1,5 +1,6 @@
 """Builders, as queries: add, change, count their failures, and what a scan needs to know of each."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,6 +11,9 @@ from buildd.protocol import BuildId, ProtocolError, parse_architecture, parse_fi
 from buildmaster import builds, tags
 from buildmaster.lifecycle import BuildState
 from buildmaster.tables import build, build_queue, builder
+
+# Never an option of the command that it goes into.
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}", re.ASCII)
 
 
 class Cleanliness(StrEnum):
@@ -58,6 +62,8 @@ class Vitals:
     virtualised: bool
     tags: str  # See tags.py.
     restricted_tags: str
+    vm_host: str  # The machine that a virtualised one is on; see resetting.py.
+    cleaning_since: float | None  # While it is CLEANING.
     enabled: bool
     manual: bool
     cleanliness: Cleanliness
@@ -133,6 +139,34 @@ def set_tags(connection: Connection, name: str, *, offered: Iterable[str], restr
     _change(connection, name, tags=tags.parse(offered), restricted_tags=tags.parse(restricted))
 
 
+def set_vm_host(connection: Connection, name: str, host: str) -> None:
+    """Say on which host a virtualised builder is, for the command that resets it; "": none.
+
+    :raises BuilderRefused: the host can have no such name.
+    """
+    if host and not _HOST.fullmatch(host):
+        raise BuilderRefused(f"{host!r} is no name of a host")
+    _change(connection, name, vm_host=host)
+
+
+def was_reset(connection: Connection, builder_id: int, cleanliness: Cleanliness, now: float) -> None:
+    """Record what a reset has led to, unless the builder was given to somebody meanwhile: CLEAN, or CLEANING."""
+    since = now if cleanliness is Cleanliness.CLEANING else None
+    row = update(builder).where(builder.c.id == builder_id, builder.c.cleanliness == Cleanliness.DIRTY)
+    connection.execute(row.values(cleanliness=cleanliness, cleaning_since=since))
+
+
+def say_cleaned(connection: Connection, name: str) -> None:
+    """Record that the reset of a builder, which went on outside, is over.
+
+    :raises BuilderRefused: none goes on.
+    """
+    found = find(connection, name)
+    row = update(builder).where(builder.c.id == found.id, builder.c.cleanliness == Cleanliness.CLEANING)
+    if not connection.execute(row.values(cleanliness=Cleanliness.CLEAN, cleaning_since=None)).rowcount:
+        raise BuilderRefused(f"builder {name!r} is not being reset: it is {found.cleanliness}")
+
+
 def _change(connection: Connection, name: str, **values: object) -> None:
     if not connection.execute(update(builder).where(builder.c.name == name).values(**values)).rowcount:
         raise NoSuchBuilder(name)
@@ -169,6 +203,8 @@ _COLUMNS = (
     builder.c.virtualised,
     builder.c.tags,
     builder.c.restricted_tags,
+    builder.c.vm_host,
+    builder.c.cleaning_since,
     builder.c.enabled,
     builder.c.manual,
     builder.c.cleanliness,
@@ -195,6 +231,8 @@ def _vitals_of(row: builds.AnyRow) -> Vitals:
         virtualised=row.virtualised,
         tags=row.tags,
         restricted_tags=row.restricted_tags,
+        vm_host=row.vm_host,
+        cleaning_since=row.cleaning_since,
         enabled=row.enabled,
         manual=row.manual,
         cleanliness=Cleanliness(row.cleanliness),

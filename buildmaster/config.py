@@ -5,6 +5,7 @@ buildmaster.conf itself has every key with its default and what it means; a test
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from buildd.settings import (
     key,
     parse_count,
     parse_duration,
+    parse_flag,
     parse_host,
     parse_limit,
     parse_path,
@@ -28,6 +30,20 @@ SYSTEM_CONFIG = Path("/etc/debfarm/buildmaster.conf")
 SYSTEM_DIRECTORY = Path("/var/lib/debfarm-buildmaster")
 NEAR_DIRECTORY = Path("farm")
 ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
+
+
+def parse_reset_command(text: str) -> tuple[str, ...]:
+    """The words of a command, quoted as in a shell; one has {host} in it, for the name of a builder's host.
+
+    :raises ValueError: it is none, or has no {host}.
+    """
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"has {str(error).lower()}") from error
+    if words and not any("{host}" in word for word in words[1:]):
+        raise ValueError("has no {host} after its first word: the name of the builder's host stands there")
+    return words
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,10 @@ class MasterConfig:
     gone_after_s: float = key("builders", "gone_after", "50s", parse_duration)
     silent_after_s: float = key("builders", "silent_after", "150s", parse_duration)
     cancel_timeout_s: float = key("builders", "cancel_timeout", "180s", parse_duration)
+    reset_command: tuple[str, ...] = key("builders", "reset_command", "", parse_reset_command)
+    reset_asynchronous: bool = key("builders", "reset_asynchronous", "no", parse_flag)
+    reset_timeout_s: float = key("builders", "reset_timeout", "5m", parse_duration)  # Of the command.
+    cleaning_timeout_s: float = key("builders", "cleaning_timeout", "30m", parse_duration)  # Of what it begins.
     download_attempts: int = key("builders", "download_attempts", "3", parse_count)
     download_silence_s: float = key("builders", "download_silence", "60s", parse_duration)  # Without a byte.
     file_limit_bytes: int = key("builders", "file_limit", "10G", parse_limit)  # A result; all of a build.

@@ -117,6 +117,7 @@ class Builder:
     virtualised: bool
     tags: str  # What it has for builds that ask for it; see tags.py.
     restricted_tags: str  # What it is kept for.
+    vm_host: str  # That the command which resets it is told; "": none.
     build_id: int | None
     build_title: str  # Source and version; "" when it has none.
     stage: str
@@ -319,6 +320,7 @@ def _builder(row: Row[Any], titles: dict[int, str]) -> Builder:
         virtualised=row.virtualised,
         tags=row.tags,
         restricted_tags=row.restricted_tags,
+        vm_host=row.vm_host,
         build_id=row.build_id,
         build_title=titles.get(row.build_id, ""),
         stage=row.stage or "",

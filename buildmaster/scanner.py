@@ -22,6 +22,7 @@ from buildmaster.farm import Farm
 from buildmaster.gathering import Gatherer
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.pacing import Progress
+from buildmaster.resetting import ResetFailed, Resetter
 from buildmaster.running_log import RunningLogs
 from buildmaster.snapshot import Snapshot
 
@@ -46,6 +47,7 @@ class Work:
     dispatcher: Dispatcher
     gatherer: Gatherer
     logs: RunningLogs
+    resetter: Resetter
     client: Callable[[str], BuilderClient]  # By URL.
     now: Callable[[], float]  # Unix time.
     cancel_timeout_s: float
@@ -104,7 +106,11 @@ class Scanner:
             return await self._step_with_job(vitals, vitals.job, client, heard)
         if not vitals.enabled or vitals.cleanliness is Cleanliness.CLEANING:
             self._cleaned()
+            if vitals.enabled:
+                self._work.resetter.check_time(vitals, self._work.now())
             return Progress.IDLE
+        if vitals.cleanliness is Cleanliness.DIRTY and self._work.resetter.is_for(vitals):
+            return await self._reset(vitals, client)
         self.status = status = heard or await client.status()
         if vitals.cleanliness is Cleanliness.CLEAN:
             return await self._step_when_clean(vitals, client, status)
@@ -199,6 +205,12 @@ class Scanner:
         begun = await self._work.dispatcher.dispatch(vitals, client, self.log)
         return Progress.CHANGED if begun else Progress.IDLE
 
+    async def _reset(self, vitals: Vitals, client: BuilderClient) -> Progress:
+        """Make a virtualised builder clean, without a question of what it does."""
+        cleanliness = await self._work.resetter.reset(vitals, client, self.log)
+        await self._work.farm.transact(builders.was_reset, vitals.id, cleanliness, self._work.now())
+        return Progress.CHANGED if cleanliness is Cleanliness.CLEAN else Progress.IDLE
+
     async def _clean(self, vitals: Vitals, client: BuilderClient, status: Status) -> Progress:
         """One step of making a builder clean."""
         now = self._work.clock()
@@ -234,7 +246,7 @@ class Scanner:
     async def _failed(self, vitals: Vitals, client: BuilderClient, error: BuilderError) -> Progress:
         """Count a failed scan; when that makes a failure, or it is of the kind that is one at once, judge."""
         self._errors += 1
-        at_once = isinstance(error, IsolationError | DispatchFailed | NeverClean)
+        at_once = isinstance(error, IsolationError | DispatchFailed | NeverClean | ResetFailed)
         job, trouble, unheard = vitals.job and vitals.job.build_id, _trouble(error), client.unheard
         lost = job is not None and blame.is_lost(trouble, unheard, client.timeouts.patience)
         if not (at_once or blame.is_failure(trouble, self._errors, has_job=job is not None, lost=lost)):

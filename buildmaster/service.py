@@ -18,6 +18,7 @@ from buildmaster.fetching import Limits
 from buildmaster.file_server import file_site
 from buildmaster.fleet import Fleet
 from buildmaster.pacing import Pace
+from buildmaster.resetting import ResetSettings
 from buildmaster.running_log import RunningLogs
 from buildmaster.snapshot import Snapshot
 from buildmaster.workshop import WorkSettings, make_work
@@ -76,6 +77,9 @@ def _settings(config: MasterConfig) -> WorkSettings:
             log_bytes=config.log_limit_bytes,
         ),
         cancel_timeout_s=config.cancel_timeout_s,
+        resets=ResetSettings(
+            config.reset_command, config.reset_asynchronous, config.reset_timeout_s, config.cleaning_timeout_s
+        ),
     )
 
 

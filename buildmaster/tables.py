@@ -155,6 +155,8 @@ builder = Table(
     tags_column("restricted_tags"),  # What it has for those alone that ask for all of it.
     Column("failures", Integer, nullable=False, server_default="0"),  # Consecutive; see blame.py.
     Column("version", String(255), nullable=False, server_default=""),  # What the daemon says of itself.
+    Column("vm_host", String(255), nullable=False, server_default=""),  # For the command that resets it.
+    Column("cleaning_since", Double),  # While it is CLEANING.
     Column("trouble", Text, nullable=False, server_default=""),  # Why its last scan failed; "": it did not.
     Column("trouble_since", Double),  # When the first of the scans failed that did so in a row. None: the last did not.
     Column("created_at", Double, nullable=False),

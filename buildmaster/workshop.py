@@ -10,6 +10,7 @@ from buildmaster.farm import Farm
 from buildmaster.fetching import Fetcher, Limits
 from buildmaster.gathering import Gatherer
 from buildmaster.ports import IMasterReactor
+from buildmaster.resetting import ResetSettings, Resetter
 from buildmaster.running_log import RunningLogs
 from buildmaster.scanner import Work
 from buildmaster.snapshot import Snapshot
@@ -22,6 +23,7 @@ class WorkSettings:
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
     cancel_timeout_s: float = 180.0
+    resets: ResetSettings = field(default_factory=ResetSettings)
 
 
 def make_work(
@@ -44,6 +46,7 @@ def make_work(
         dispatcher=Dispatcher(farm, time.time, files_url),
         gatherer=Gatherer(farm, reactor, fetcher, settings.limits.file_bytes, time.time),
         logs=RunningLogs(farm, reactor, settings.limits.log_bytes),
+        resetter=Resetter(reactor, settings.resets),
         client=lambda url: BuilderClient(url, http, settings.timeouts),
         now=time.time,
         cancel_timeout_s=settings.cancel_timeout_s,

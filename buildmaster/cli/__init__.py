@@ -32,6 +32,7 @@ COMMANDS = {
     "retry": ("buildmaster.cli.change", "Build again what did not end well."),
     "cancel": ("buildmaster.cli.change", "Stop builds, or take them off the queue."),
     "change-builder": ("buildmaster.cli.builders", "Which builds a builder may have."),
+    "builder-cleaned": ("buildmaster.cli.builders", "Say that the reset of a builder is over."),
     "enable-builder": ("buildmaster.cli.builders", "Let a builder have builds again."),
     "disable-builder": ("buildmaster.cli.builders", "Give a builder no more builds."),
 }

@@ -1,4 +1,4 @@
-"""The commands that change builders: change-builder, enable-builder, disable-builder."""
+"""The commands that change builders: change-builder, builder-cleaned, enable-builder, disable-builder."""
 
 import click
 
@@ -22,6 +22,7 @@ from buildmaster.listings import Builder
     help="What it has and is kept for: only builds that need all of these go there.",
 )
 @click.option("--no-tags", is_flag=True, help="It has nothing that others have not.")
+@click.option("--vm-host", metavar="HOST", help="Where it runs, for the command that resets it; '' for none.")
 @click.option("--manual/--automatic", default=None, help="Give it no builds by itself; or do so again.")
 @json_option
 @pass_session
@@ -33,6 +34,7 @@ def change_builder(
     tags: tuple[str, ...],
     restricted: tuple[str, ...],
     no_tags: bool,
+    vm_host: str | None,
     manual: bool | None,
 ) -> None:
     """Change which builds a builder may have. Tags that are given take the place of those that it had.
@@ -51,9 +53,30 @@ def change_builder(
             farm_builders.find(connection, name)
             if tags or restricted or no_tags:
                 farm_builders.set_tags(connection, name, offered=tags, restricted=restricted)
+            if vm_host is not None:
+                farm_builders.set_vm_host(connection, name, vm_host)
             if manual is not None:
                 farm_builders.set_manual(connection, name, manual)
         _show_builder(session, farm, name)
+
+
+@click.command()
+@click.argument("name")
+@json_option
+@pass_session
+def builder_cleaned(session: Session, /, *, name: str) -> None:
+    """Say that the reset of a virtualised builder, which was begun by the master's command, is over.
+
+    For `[builders] reset_asynchronous`: whoever resets the machine calls it when its daemon answers again.
+
+    \b
+    Example:
+      buildmaster builder-cleaned vm3
+    """
+    with farm_of(session) as farm:
+        with farm.transaction() as connection:
+            farm_builders.say_cleaned(connection, name)
+        _show_builder(session, farm, name, f"builder {name} is clean")
 
 
 @click.command()
@@ -102,6 +125,8 @@ def _show_builder(session: Session, farm: Farm, name: str, sentence: str = "") -
 def _offer(found: Builder) -> str:
     """What a builder takes, in a sentence."""
     words = [f"builder {found.name}: {'virtualised ' if found.virtualised else ''}{found.architecture}"]
+    if found.vm_host:
+        words.append(f"on {found.vm_host}")
     if found.manual:
         words.append("manual mode")
     if found.tags:

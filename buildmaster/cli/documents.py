@@ -52,6 +52,7 @@ def builder_document(builder: Builder) -> dict[str, object]:
         "virtualised": builder.virtualised,
         "tags": builder.tags.split(),
         "restricted_tags": builder.restricted_tags.split(),
+        "vm_host": builder.vm_host,
         "build": builder.build_id,
         "stage": builder.stage,
         "version": builder.version,

@@ -142,10 +142,19 @@ def _next_steps(directory: Path, places: list[listings.Place], everyone: list[Bu
 @click.option("--architecture", metavar="ARCH", help="What it must build for; with --offline, needed.")
 @click.option("--offline", is_flag=True, help="Do not ask the daemon: it is not up yet.")
 @click.option("--virtualised", is_flag=True, help="It is a virtual machine that is reset after each build.")
+@click.option("--vm-host", metavar="HOST", default="", help="Where it runs, for the command that resets it.")
 @json_option
 @pass_session
 def add_builder(
-    session: Session, /, *, url: str, name: str | None, architecture: str | None, offline: bool, virtualised: bool
+    session: Session,
+    /,
+    *,
+    url: str,
+    name: str | None,
+    architecture: str | None,
+    offline: bool,
+    virtualised: bool,
+    vm_host: str,
 ) -> None:
     """Let a build daemon work for the farm.
 
@@ -171,6 +180,7 @@ def add_builder(
             same = _same(listings.builders(connection), wanted, url, found)
             if not same:
                 farm_builders.add(connection, wanted, url, found, time.time(), virtualised=virtualised)
+                farm_builders.set_vm_host(connection, wanted, vm_host)
             builder = next(each for each in listings.builders(connection) if each.name == wanted)
             fits = any(place.architecture == found for place in listings.places(connection))
     session.output.say(f"builder {builder.name} {'is here already' if same else 'added'}: {builder.url} for {found}")

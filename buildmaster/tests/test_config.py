@@ -22,12 +22,12 @@ def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_shipped_file_has_every_key_with_its_default(tmp_path: Path) -> None:
-    """Uncommenting every key of the shipped file changes nothing, but for the example of a base_url."""
+    """Uncommenting every key of the shipped file changes nothing, but for two examples."""
     text = re.sub(r"^#(?=[a-z_]+ =)", "", SHIPPED.read_text(), flags=re.MULTILINE)
     path = tmp_path / "buildmaster.conf"
     path.write_text(text)
     every = read(MasterConfig, path)
-    assert dataclasses.replace(every, base_url="") == MasterConfig()
+    assert dataclasses.replace(every, base_url="", reset_command=()) == MasterConfig()
     for key in keys(MasterConfig):
         assert f"\n{key.name} = " in text
     assert read(MasterConfig, SHIPPED) == MasterConfig()
@@ -78,3 +78,16 @@ def test_url_for_builders() -> None:
     assert MasterConfig(port=0).url_for_builders(4711) == "http://127.0.0.1:4711"
     assert MasterConfig(host="::1").url_for_builders(8220) == "http://[::1]:8220"
     assert MasterConfig(base_url="https://farm.example").url_for_builders(8220) == "https://farm.example"
+
+
+def test_reset_command(tmp_path: Path) -> None:
+    """The words of a command, quoted as in a shell; it must say where the host's name stands, and be whole."""
+    path = tmp_path / "buildmaster.conf"
+    path.write_text("[builders]\nreset_command = ssh root@{host} 'reset vm'\n")
+    assert load(path).reset_command == ("ssh", "root@{host}", "reset vm")
+    path.write_text("[builders]\nreset_command = reset-vm now\n")
+    with pytest.raises(ConfigError, match=r"\[builders\] reset_command: 'reset-vm now' has no \{host\}"):
+        load(path)
+    path.write_text("[builders]\nreset_command = reset 'vm {host}\n")
+    with pytest.raises(ConfigError, match=r"reset_command: .* has no closing quotation"):
+        load(path)

@@ -18,7 +18,7 @@ LAYERS = {
     },
     "work": {
         "ports", "builder_http", "builder_client", "fetching", "snapshot", "dispatch", "results", "gathering",
-        "recovery", "running_log", "scanner", "fleet", "workshop", "file_server", "master",
+        "recovery", "external", "resetting", "running_log", "scanner", "fleet", "workshop", "file_server", "master",
     },
     "edges": {"config", "service", "cli"},
 }  # fmt: skip

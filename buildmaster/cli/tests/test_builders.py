@@ -40,3 +40,12 @@ def test_why_it_waits(with_builder: Cli, tmp_path: Path) -> None:
     with_builder("submit", make_source(tmp_path, "plain"))
     with_builder("change-builder", "local", "--restricted-tag", "gpu")
     assert "every builder for amd64 is kept for builds that need its tags" in with_builder("queue").out
+
+
+def test_a_virtualised_builder(ready: Cli) -> None:
+    """Its host is told when it is added, or later; it is clean only when a reset is going on."""
+    words = ("--virtualised", "--vm-host", "vm-host-1", "--offline", "--architecture", "amd64", "--name", "vm")
+    assert ready("add-builder", "http://127.0.0.1:1/", *words, "--json").json["vm_host"] == "vm-host-1"
+    assert ready("change-builder", "vm", "--vm-host", "other").out == "builder vm: virtualised amd64; on other\n"
+    assert "'-x' is no name of a host" in ready("change-builder", "vm", "--vm-host", "-x", status=1).err
+    assert "builder 'vm' is not being reset: it is dirty" in ready("builder-cleaned", "vm", status=1).err
