@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sqlalchemy import Connection, Row, and_, delete, func, select, update
 
 from buildd.protocol import BuildId, Cause, FileName
-from buildmaster import chroots, files
+from buildmaster import chroots, files, shares
 from buildmaster.lifecycle import ACTIVE, ENDED, PENDING, BuildState, Event, ImpossibleTransition, after
-from buildmaster.scoring import ArchivePurpose, Pocket, Urgency, score
+from buildmaster.scoring import ArchivePurpose, Pocket, Urgency, band, score
 from buildmaster.store import StoredFile
 from buildmaster.tables import (
     archive,
@@ -173,12 +173,14 @@ def record(
     changed = connection.execute(update(build).where(build.c.id == build_id, build.c.state == old).values(**values))
     if changed.rowcount != 1:
         raise ChangedMeanwhile(f"build {build_id} is no longer {old}")
+    if old in ACTIVE and new not in ACTIVE:
+        shares.settle(connection, build_id, now - row.started_at)
     if new in ENDED:
         connection.execute(delete(build_queue).where(build_queue.c.build_id == build_id))
     elif new is BuildState.NEEDS_BUILD and old in ENDED:
         _enqueue(connection, build_id, now)
     elif new is BuildState.NEEDS_BUILD:
-        _requeue(connection, build_id, now + pause_s)
+        _requeue(connection, build_id, now, pause_s)
     elif new is BuildState.CANCELLING and old is not new:
         connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(cancelled_at=now))
     if unwanted:
@@ -187,9 +189,9 @@ def record(
 
 
 def _enqueue(connection: Connection, build_id: int, now: float) -> None:
-    columns = (archive.c.private, archive.c.purpose, archive.c.relative_score, archive.c.virtualised)
-    tags = (build.c.tags, archive.c.tags.label("archive_tags"))
-    query = select(*columns, *tags, source.c.urgency, source.c.component, *DESCRIPTION).select_from(DESCRIBED)
+    columns = (archive.c.id.label("archive_id"), archive.c.private, archive.c.purpose, archive.c.relative_score)
+    needs = (archive.c.virtualised, build.c.tags, archive.c.tags.label("archive_tags"))
+    query = select(*columns, *needs, source.c.urgency, source.c.component, *DESCRIPTION).select_from(DESCRIBED)
     row = connection.execute(query.where(build.c.id == build_id)).one()
     urgency = Urgency(
         private=row.private,
@@ -200,13 +202,15 @@ def _enqueue(connection: Connection, build_id: int, now: float) -> None:
         component=row.component,
     )
     values = {"build_id": build_id, "architecture": row.architecture, "virtualised": row.virtualised}
-    values["tags"] = union(row.tags, row.archive_tags)
-    connection.execute(build_queue.insert().values(**values, score=score(urgency), queued_at=now))
+    values |= {"tags": union(row.tags, row.archive_tags), "archive_id": row.archive_id, "queued_at": now}
+    values |= {**_place(score(urgency)), "entered_at": now, "expected_s": expected_s(connection, build_id)}
+    connection.execute(build_queue.insert().values(**values))
 
 
-def _requeue(connection: Connection, build_id: int, not_before: float) -> None:
+def _requeue(connection: Connection, build_id: int, now: float, pause_s: float) -> None:
     """Take a queue row from its builder. It keeps its score and place."""
-    values = {"lost_by_id": build_queue.c.builder_id, "builder_id": None, "not_before": not_before, "stage": ""}
+    values = {"lost_by_id": build_queue.c.builder_id, "builder_id": None, "not_before": now + pause_s, "stage": ""}
+    values["entered_at"] = now
     connection.execute(
         update(build_queue).where(build_queue.c.build_id == build_id).values(**values, cancelled_at=None)
     )
@@ -230,6 +234,7 @@ def claim(connection: Connection, build_id: int, builder_id: int, now: float) ->
     if connection.execute(update(build).where(mine).values(**values, reason="", cause="", error="")).rowcount != 1:
         return False
     expected = expected_s(connection, build_id)
+    shares.charge(connection, build_id, expected)
     taken = {"builder_id": builder_id, "expected_s": expected, "attempts": build_queue.c.attempts + 1}
     connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(**taken))
     return True
@@ -298,9 +303,14 @@ def set_score(connection: Connection, build_id: int, points: int) -> None:
 
     :raises NoSuchBuild: no such build is in the queue.
     """
-    row = update(build_queue).where(build_queue.c.build_id == build_id).values(score=points, manual_score=True)
-    if not connection.execute(row).rowcount:
+    row = update(build_queue).where(build_queue.c.build_id == build_id)
+    if not connection.execute(row.values(**_place(points), manual_score=True)).rowcount:
         raise NoSuchBuild(build_id)
+
+
+def _place(points: int) -> dict[str, int]:
+    """What a queue row says of a score."""
+    return {"score": points, "band": band(points), "minus_score": -points}
 
 
 def set_stage(connection: Connection, build_id: int, stage: str) -> None:

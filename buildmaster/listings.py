@@ -13,7 +13,7 @@ from buildd.protocol import Cause
 from buildmaster.builders import Cleanliness
 from buildmaster.chroots import IS_THERE
 from buildmaster.lifecycle import ENDED, BuildState
-from buildmaster.queue import LONGEST_PAUSE_S
+from buildmaster.shares import LONGEST_PAUSE_S
 from buildmaster.tables import (
     archive,
     build,

@@ -1,14 +1,15 @@
 """The queue, asked: what a builder could be given, what waits, and how a queued build has fared so far."""
 
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, exists, func, or_, select, update
+from sqlalchemy import Boolean, ColumnElement, Connection, bindparam, exists, func, select, update
 
 from buildmaster.builders import Cleanliness, Vitals
+from buildmaster.shares import LONGEST_PAUSE_S, NOBODY, Lane, Range, in_order
 from buildmaster.tables import build_queue, builder
 from buildmaster.tags import can_take
 
-LONGEST_PAUSE_S = 900.0  # A build that is to wait longer does so by a clock that was set back since: it waits no more.
 _BACK_OFF_S = 15.0  # Pause before the second attempt at a build that was given back; doubled with each further one.
 
 
@@ -31,49 +32,37 @@ def candidates(connection: Connection, vitals: Vitals, now: float, limit: int) -
     A build that was lost by this builder is left to others, while there is another that could take it at once,
     answers, and has not failed since it last did well.
     """
-    queue = build_queue.c
     kinds = _fitting(connection, vitals)
     others_take = _taken_by_others(connection, vitals, kinds)
-    found: list[Any] = []  # Rows of three.
-    for kind in kinds:
-        query = (
-            select(queue.build_id, queue.score, queue.id)
-            .where(*_waits_for(kind))
-            .where(or_(queue.not_before <= now, queue.not_before > now + LONGEST_PAUSE_S))
-            .order_by(queue.score.desc(), queue.id)
-            .limit(limit)
-        )
-        if kind in others_take:
-            query = query.where(or_(queue.lost_by_id.is_(None), queue.lost_by_id != vitals.id))
-        found += connection.execute(query).all()
-    found.sort(key=lambda row: (-row.score, row.id))
-    return [row.build_id for row in found[:limit]]
 
-
-def _waits_for(kind: Kind) -> tuple[ColumnElement[bool], ...]:
-    """The condition that a queue row is of this kind, and has no builder: one range of one index."""
-    queue = build_queue.c
-    same = (queue.architecture == kind.architecture, queue.virtualised == kind.virtualised, queue.tags == kind.tags)
-    return (*same, queue.builder_id.is_(None))
+    ranges = tuple(Range(kind.tags, vitals.id if kind in others_take else NOBODY) for kind in kinds)
+    lane = Lane(vitals.architecture, vitals.virtualised, ranges, now)
+    return [each.build_id for each in islice(in_order(connection, lane, limit), limit)]
 
 
 def _fitting(connection: Connection, vitals: Vitals) -> list[Kind]:
-    """The kinds that wait and that a builder may have. They are found by leaps through the index, from each set of tags
-    to the next: DISTINCT would read all of a queue that has few."""
-    queue = build_queue.c
-    here = (queue.architecture == vitals.architecture, queue.virtualised == vitals.virtualised)
-    next_tags = select(func.min(queue.tags)).where(*here, queue.builder_id.is_(None))
-    tags = connection.execute(next_tags).scalar()
-    kinds = []
-    while tags is not None:
-        kinds.append(Kind(vitals.architecture, vitals.virtualised, tags))
-        tags = connection.execute(next_tags.where(queue.tags > tags)).scalar()
+    """The kinds that wait and that a builder may have."""
+    kinds = kinds_waiting(connection, vitals.architecture, vitals.virtualised)
     return [kind for kind in kinds if kind.fits(vitals)]
+
+
+def kinds_waiting(connection: Connection, architecture: str, virtualised: bool) -> list[Kind]:
+    """The kinds that wait. They are found by leaps through the index, from each set of tags to the next: DISTINCT would
+    read all of a queue that has few."""
+    here = {"architecture": architecture, "virtualised": virtualised}
+    kinds = []
+    tags = connection.execute(_FIRST_TAGS, here).scalar()
+    while tags is not None:
+        kinds.append(Kind(architecture, virtualised, tags))
+        tags = connection.execute(_NEXT_TAGS, here | {"tags": tags}).scalar()
+    return kinds
 
 
 def _taken_by_others(connection: Connection, vitals: Vitals, kinds: list[Kind]) -> frozenset[Kind]:
     """Those of the kinds that another builder could take at once, where that matters: this one has lost something."""
-    lost = exists().where(build_queue.c.lost_by_id == vitals.id, build_queue.c.builder_id.is_(None))
+    # In a function, so that SQLite does not take the index of builder_id, which has all that waits in one place.
+    waits = func.coalesce(build_queue.c.builder_id, NOBODY) == NOBODY
+    lost = exists().where(build_queue.c.lost_by_id == vitals.id, waits)
     if not connection.execute(select(lost)).scalar():
         return frozenset()
     other = builder.alias("other")
@@ -95,16 +84,33 @@ def _taken_by_others(connection: Connection, vitals: Vitals, kinds: list[Kind]) 
     )
 
 
-def waiting(connection: Connection) -> dict[Kind, tuple[int, ...]]:
-    """The kinds that something in the queue is of and waits.
+def waiting(connection: Connection) -> dict[Kind, float]:
+    """The kinds that something in the queue is of and waits. As quick for a long queue as for a short one.
 
-    :returns: with each, figures that are others when something was queued, once or again.
+    :returns: with each, a figure that is another when something was queued, once or again.
     """
-    queue = build_queue.c
-    figures = (func.count(), func.max(queue.id), func.sum(queue.attempts))
-    columns = (queue.architecture, queue.virtualised, queue.tags)
-    rows = connection.execute(select(*columns, *figures).where(queue.builder_id.is_(None)).group_by(*columns))
-    return {Kind(*row[:3]): tuple(row[3:]) for row in rows}
+    found = {}
+    architecture = connection.execute(_FIRST_ARCHITECTURE).scalar()
+    while architecture is not None:
+        for virtualised in (False, True):
+            for kind in kinds_waiting(connection, architecture, virtualised):
+                found[kind] = connection.execute(_NEWEST, kind._asdict()).scalar() or 0.0
+        architecture = connection.execute(_NEXT_ARCHITECTURE, {"architecture": architecture}).scalar()
+    return found
+
+
+def _place() -> tuple[ColumnElement[bool], ...]:
+    """Waits for this kind of builder."""
+    here = (_Q.architecture == bindparam("architecture"), _Q.virtualised == bindparam("virtualised", type_=Boolean))
+    return (*here, _Q.builder_id.is_(None))
+
+
+_Q = build_queue.c
+_FIRST_ARCHITECTURE = select(func.min(_Q.architecture))
+_NEXT_ARCHITECTURE = _FIRST_ARCHITECTURE.where(_Q.architecture > bindparam("architecture"))
+_FIRST_TAGS = select(func.min(_Q.tags)).where(*_place())
+_NEXT_TAGS = _FIRST_TAGS.where(_Q.tags > bindparam("tags"))
+_NEWEST = select(func.max(_Q.entered_at)).where(*_place(), _Q.tags == bindparam("tags"))
 
 
 def lost_by(connection: Connection, build_id: int) -> int | None:

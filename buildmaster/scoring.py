@@ -4,7 +4,16 @@ The figures are Launchpad's, so that people who know it find the order that they
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
+
+
+class Band(IntEnum):
+    """A range of scores. A higher one goes before a lower one whatever else waits; within one, archives take turns."""
+
+    SPARE = 0  # Below 0: copies of archives for test rebuilds, when nothing else is to do.
+    USUAL = 1  # Most of it, release, updates and proposed updates.
+    URGENT = 2  # Security fixes, and whatever has as much.
+    FIRST = 3  # Private archives: mostly fixes that are not to be known yet.
 
 
 class ArchivePurpose(StrEnum):
@@ -71,3 +80,11 @@ def score(job: Urgency) -> int:
         + POCKET[job.pocket]
         + COMPONENT.get(job.component, 0)
     )
+
+
+_BANDS = ((PRIVATE_ARCHIVE, Band.FIRST), (POCKET[Pocket.SECURITY], Band.URGENT), (0, Band.USUAL))
+
+
+def band(score: int) -> Band:
+    """The band that a score is in."""
+    return next((found for least, found in _BANDS if score >= least), Band.SPARE)

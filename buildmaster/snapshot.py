@@ -43,7 +43,7 @@ class Snapshot:
         self._blind = False  # The last look for commits failed.
         self._wakers: dict[int, Callable[[], None]] = {}
         self.builders: Mapping[int, Vitals] = {}
-        self.waiting: Mapping[Kind, tuple[int, ...]] = {}
+        self.waiting: Mapping[Kind, float] = {}
         self.generation = 0  # Counts commits that we know of.
         self.taken = -1  # The generation that the picture shows.
         self.on_builders: Callable[[], None] = lambda: None  # Called when builders came or went.
@@ -118,7 +118,7 @@ class Snapshot:
         if before.keys() != self.builders.keys():
             self.on_builders()
 
-    def _has_new_work(self, vitals: Vitals, waited: Mapping[Kind, tuple[int, ...]]) -> bool:
+    def _has_new_work(self, vitals: Vitals, waited: Mapping[Kind, float]) -> bool:
         new = (kind for kind, figures in self.waiting.items() if figures != waited.get(kind))
         return vitals.job is None and any(kind.fits(vitals) for kind in new)
 
@@ -140,5 +140,5 @@ class Snapshot:
         return await self._farm.read(builders.by_id, builder_id)
 
 
-def _read(connection: Connection) -> tuple[dict[int, Vitals], dict[Kind, tuple[int, ...]]]:
+def _read(connection: Connection) -> tuple[dict[int, Vitals], dict[Kind, float]]:
     return builders.vitals(connection), queue.waiting(connection)

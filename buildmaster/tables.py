@@ -103,6 +103,7 @@ archive = Table(
     Column("private", Boolean, nullable=False, server_default=false()),
     Column("relative_score", Integer, nullable=False, server_default="0"),
     Column("virtualised", Boolean, nullable=False, server_default=false()),  # Build on virtualised builders only.
+    Column("weight", Double, nullable=False, server_default="1"),  # Of its share of the builders; see sharing.py.
     tags_column(),  # What its builds need of a builder.
     # Complete sources.list lines, one a line, SERIES standing for the series' name. "": the chroot's own lines.
     Column("apt_lines", Text, nullable=False, server_default=""),
@@ -111,13 +112,27 @@ archive = Table(
     UniqueConstraint("distribution_id", "name"),
 )
 
+archive_account = Table(
+    "archive_account",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("archive_id", ForeignKey("archive.id"), nullable=False),
+    Column("architecture", String(64), nullable=False),
+    Column("virtualised", Boolean, nullable=False),
+    Column("used_s", Double, nullable=False, server_default="0"),  # This and the next: sharing.Account.
+    Column("level_s", Double, nullable=False, server_default="0"),
+    Column("band", Integer, nullable=False, server_default="0"),  # Of its last build to begin.
+    UniqueConstraint("archive_id", "architecture", "virtualised"),
+    Index(None, "architecture", "virtualised", "band", "level_s"),
+)
+
 source = Table(
     "source",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("archive_id", ForeignKey("archive.id"), nullable=False),
     Column("series_id", ForeignKey("series.id"), nullable=False),
-    Column("name", String(255), nullable=False),
+    Column("name", String(255), nullable=False, index=True),
     Column("version", String(255), nullable=False),
     Column("component", String(64), nullable=False, server_default="main"),
     Column("pocket", String(16), nullable=False, server_default="RELEASE"),
@@ -205,16 +220,32 @@ build_queue = Table(
     Column("architecture", String(64), nullable=False),
     Column("virtualised", Boolean, nullable=False),
     tags_column(),
+    Column("archive_id", Integer, nullable=False, server_default="0"),
+    Column("band", Integer, nullable=False, server_default="0"),  # scoring.Band, of the score.
     Column("score", Integer, nullable=False),
+    Column("minus_score", Integer, nullable=False, server_default="0"),  # The queue is in its order, then by id.
     Column("manual_score", Boolean, nullable=False, server_default=false()),  # A person set it: it sticks.
     Column("queued_at", Double, nullable=False),
+    Column("entered_at", Double, nullable=False, server_default="0"),  # When it was last put into the queue, or back.
     Column("attempts", Integer, nullable=False, server_default="0"),  # How often it was claimed since it was queued.
     Column("broken_by", Text, nullable=False, server_default=""),  # Ids of builders, with spaces; see recovery.py.
     Column("not_before", Double, nullable=False, server_default="0"),  # A pause after it was given back.
     Column("builder_id", ForeignKey("builder.id"), unique=True),  # None: waiting.
     Column("lost_by_id", ForeignKey("builder.id"), index=True),  # The last builder that lost it.
-    Column("expected_s", Double, nullable=False, server_default="300"),  # How long it will take; set when claimed.
+    Column("expected_s", Double, nullable=False, server_default="300"),  # How long it will take.
     Column("cancelled_at", Double),  # When a person asked for it.
     Column("stage", String(255), nullable=False, server_default=""),  # What its daemon says it is at.
-    Index(None, "architecture", "virtualised", "builder_id", "tags", "score"),
+    # Candidates are found by the one, and that there is something new by the other.
+    Index(
+        "ix_build_queue_turns",
+        "architecture",
+        "virtualised",
+        "builder_id",
+        "tags",
+        "band",
+        "archive_id",
+        "minus_score",
+        "id",
+    ),
+    Index("ix_build_queue_entered", "architecture", "virtualised", "builder_id", "tags", "entered_at"),
 )

@@ -11,9 +11,9 @@ import buildd
 import buildmaster
 
 LAYERS = {
-    "core": {"lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets", "dependencies"},
+    "core": {"sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets", "dependencies"},
     "state": {
-        "tables", "migrations", "database", "files", "builds", "queue", "builders", "orders", "packages",
+        "tables", "migrations", "database", "files", "builds", "shares", "queue", "builders", "orders", "packages",
         "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets",
     },
     "work": {
