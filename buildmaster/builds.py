@@ -169,12 +169,13 @@ def record(
     values: dict[str, object] = {"state": new, "reason": reason, "dependencies": dependencies}
     values |= {"cause": cause or "", "error": error}
     values["finished_at"] = now if new in ENDED else None
-    unwanted = old in ACTIVE and new in PENDING and is_superseded(connection, build_id)
     changed = connection.execute(update(build).where(build.c.id == build_id, build.c.state == old).values(**values))
     if changed.rowcount != 1:
         raise ChangedMeanwhile(f"build {build_id} is no longer {old}")
     if old in ACTIVE and new not in ACTIVE:
         shares.settle(connection, build_id, now - row.started_at)
+    # Asked while the row is ours: who supersedes its source looks at it before or after.
+    unwanted = old in ACTIVE and new in PENDING and is_superseded(connection, build_id)
     if new in ENDED:
         connection.execute(delete(build_queue).where(build_queue.c.build_id == build_id))
     elif new is BuildState.NEEDS_BUILD and old in ENDED:

@@ -10,10 +10,11 @@ from sqlalchemy import Connection, select
 
 from buildd.control import ControlError, Dsc, ListedFile, parse_dsc
 from buildd.protocol import FileName
-from buildmaster import architectures, builds, distributions, files
+from buildmaster import architectures, builds, distributions, files, superseding
 from buildmaster.farm import Farm
 from buildmaster.scoring import Pocket
 from buildmaster.store import Sha256, Store, StoredFile
+from buildmaster.superseding import Superseded
 from buildmaster.tables import series, series_architecture, source, source_file, stored_file
 
 _CHUNK = 1 << 20
@@ -31,6 +32,7 @@ class Accepted:
     name: str
     version: str
     build_ids: tuple[int, ...]
+    superseded: Superseded  # What it took the place of.
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ def accept(
 ) -> Accepted:
     """Store a source package, and put one build for each architecture that it needs into the queue. Blocks.
 
+    It takes the place of older versions in the same archive, series and pocket: see superseding.py.
+
     :param dsc_path: the .dsc; the files that it names are beside it.
     :param only: build on these architectures only; None: on all that it needs.
     :param needs: the resource tags that its builds need, as tags.parse() gives them.
@@ -77,15 +81,17 @@ def accept(
         series_id = distributions.find_series(connection, distribution, series_name)
         archive_id = distributions.find_archive(connection, distribution, archive_name)
         needed = _needed(connection, series_id, stored, only, f"{distribution} {series_name}")
+        superseded = Superseded()
         source_id = _known(connection, archive_id, series_id, stored, pocket=pocket, rebuild=rebuild)
         if source_id is None:
             words = {"component": component, "urgency": urgency, "pocket": pocket}
             source_id = _record(connection, archive_id, series_id, stored, now, **words)
+            superseded = superseding.take_place(connection, source_id, now)
         build_ids = tuple(
             builds.add(connection, source_id, place, now, arch_indep=arch_indep, needs=needs)
             for place, arch_indep in needed
         )
-    return Accepted(source_id, stored.dsc.source, stored.dsc.version, build_ids)
+    return Accepted(source_id, stored.dsc.source, stored.dsc.version, build_ids, superseded)
 
 
 def _store(store: Store, dsc_path: Path) -> _Source:

@@ -74,6 +74,8 @@ def submit(
         builds.sort(key=lambda build: build.id)
         for build in builds:
             session.output.say(f"build {build.id}: {build.title}, {build.state}")
+        if accepted.superseded.versions:
+            session.output.say(_superseded(accepted))
         tell_absence(session, farm.directory)
         if wait:
             builds = follow(farm, accepted.build_ids, view_for(session.output))
@@ -84,6 +86,13 @@ def submit(
     if not wait and builds:
         session.output.hint(f"Follow it with: {command_on(farm.directory, f'log {builds[0].id}')}")
     return 1 if failed else 0
+
+
+def _superseded(accepted: packages.Accepted) -> str:
+    """What a source took the place of, in a sentence."""
+    old = accepted.superseded
+    ended = f"; no longer built: {', '.join(map(str, old.build_ids))}" if old.build_ids else ""
+    return f"{accepted.name} {', '.join(old.versions)} superseded{ended}"
 
 
 def _report(session: Session, farm: Farm, builds: list[Build]) -> None:
@@ -109,10 +118,12 @@ def _report(session: Session, farm: Farm, builds: list[Build]) -> None:
 
 
 def _document(farm: Farm, accepted: packages.Accepted, builds: list[Build]) -> dict[str, object]:
-    documents = []
+    documents, old = [], accepted.superseded
     with farm.reading() as connection:
         for build in builds:
             place = log_place(farm, build)
             results = [file_document(each) for each in listings.results(connection, build.id)]
             documents.append(build_document(build) | {"log_path": str(place) if place else None, "results": results})
-    return {"source": accepted.name, "version": accepted.version, "builds": documents}
+    return {"source": accepted.name, "version": accepted.version, "builds": documents} | {
+        "superseded": {"versions": old.versions, "builds": old.build_ids}
+    }

@@ -14,6 +14,7 @@ LAYERS = {
     "core": {"sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets", "dependencies"},
     "state": {
         "tables", "migrations", "database", "files", "builds", "shares", "queue", "builders", "orders", "packages",
+        "superseding",
         "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets",
     },
     "work": {

@@ -1,0 +1,42 @@
+"""Sources that a newer version takes the place of.
+
+In the same archive, series and pocket the newest version counts. Builds of older ones that wait, for a builder or for
+anything else, are SUPERSEDED at once; what a builder has is looked at when that ends (builds.record). What a person
+retries, or builds once more, after its source was superseded is wanted, and is not superseded by that again.
+"""
+
+from dataclasses import dataclass
+
+from debian.debian_support import Version
+from sqlalchemy import Connection, select, update
+
+from buildmaster import builds
+from buildmaster.lifecycle import PENDING, BuildState, Event
+from buildmaster.tables import build, source
+
+
+@dataclass(frozen=True)
+class Superseded:
+    """What a new source took the place of."""
+
+    versions: tuple[str, ...] = ()  # The oldest first.
+    build_ids: tuple[int, ...] = ()  # What waited of them.
+
+
+def take_place(connection: Connection, source_id: int, now: float) -> Superseded:
+    """Let a source that has just been added take the place of those of its name that are older. One that is newer
+    already stays, and so does the new one: a person wanted it."""
+    new = connection.execute(select(source).where(source.c.id == source_id)).one()
+    place = (source.c.archive_id == new.archive_id, source.c.series_id == new.series_id, source.c.pocket == new.pocket)
+    others = select(source.c.id, source.c.version).where(*place, source.c.name == new.name, source.c.id != source_id)
+    others = others.where(source.c.superseded_at.is_(None))
+    older = [row for row in connection.execute(others) if Version(row.version) < Version(new.version)]
+    older.sort(key=lambda row: Version(row.version))
+    ids = [row.id for row in older]
+    connection.execute(update(source).where(source.c.id.in_(ids)).values(superseded_at=now))
+    # Locked, where a database does that: a claim or an end that comes at the same time comes before or after all of it.
+    theirs = select(build.c.id, build.c.state).where(build.c.source_id.in_(ids)).order_by(build.c.id).with_for_update()
+    waits = [row.id for row in connection.execute(theirs) if BuildState(row.state) in PENDING]
+    for build_id in waits:
+        builds.record(connection, build_id, Event.SUPERSEDE, now, reason=f"{new.name} {new.version} took its place")
+    return Superseded(tuple(row.version for row in older), tuple(waits))
