@@ -1,6 +1,7 @@
 """The parts that scans work with, put together: for the service, and for BuilddMaster."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from buildmaster.builder_client import BuilderClient, Timeouts
@@ -34,20 +35,25 @@ def make_work(
     *,
     files_url: str,
     settings: WorkSettings,
+    now: Callable[[], float] = time.time,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Work:
     """Put the parts together.
 
     :param files_url: where builders fetch the store's files, without a slash at the end.
+    :param now: Unix time, and
+    :param clock: seconds that nobody can set: no part asks for the time elsewhere.
     """
     fetcher = Fetcher(farm.store, reactor, settings.limits)
     return Work(
         farm=farm,
         snapshot=snapshot,
-        dispatcher=Dispatcher(farm, time.time, files_url),
-        gatherer=Gatherer(farm, reactor, fetcher, settings.limits.file_bytes, time.time),
+        dispatcher=Dispatcher(farm, now, files_url),
+        gatherer=Gatherer(farm, reactor, fetcher, settings.limits.file_bytes, now),
         logs=RunningLogs(farm, reactor, settings.limits.log_bytes),
         resetter=Resetter(reactor, settings.resets),
         client=lambda url: BuilderClient(url, http, settings.timeouts),
-        now=time.time,
+        now=now,
+        clock=clock,
         cancel_timeout_s=settings.cancel_timeout_s,
     )
