@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks import filecache, latency, load, overhead, rpc, scale, table
+from benchmarks import filecache, latency, load, noops, overhead, rpc, scale, table
 from benchmarks.servers import baseline, daemon
 from benchmarks.span import Watch, now
 from harness import BuilddTestSetup
@@ -119,3 +119,11 @@ def test_scale(capsys: pytest.CaptureFixture[str]) -> None:
         figures = next(line.split() for line in output.splitlines() if line.split()[:2] == ["20", asked_by])
         assert float(figures[3]) >= 1
         assert 0 < float(figures[7]) <= float(figures[8]) < 30
+
+
+def test_noops(capsys: pytest.CaptureFixture[str]) -> None:
+    """Builds begin and end, one by one and queued together. Buildbot is measured where somebody has it."""
+    noops.main(QUICK)
+    ((rate, ratio, latency_ms, _),) = rows(capsys.readouterr().out, "debfarm")
+    assert rate > 0.2 and ratio == 1
+    assert 0 < latency_ms < 20_000
