@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from xml.parsers.expat import ExpatError
 
 from defusedxml.xmlrpc import DefusedExpatParser
+from twisted.internet.defer import CancelledError, Deferred
 
 from buildd.protocol import (
     ERROR_MAX,
@@ -27,7 +28,7 @@ from buildd.protocol import (
     parse_filemap,
 )
 from buildmaster.blame import Patience, Unheard
-from buildmaster.builder_http import BodyReader, BuilderError, BuilderHttp, BuilderUnreachable
+from buildmaster.builder_http import BodyReader, BuilderError, BuilderHttp, BuilderSilent, BuilderUnreachable
 
 ANSWER_LIMIT_BYTES = 4 << 20  # The longest honest one is the filemap of a build with some thousand results.
 DEPTH_LIMIT = 8  # Arrays and structs inside each other; the protocol needs three.
@@ -50,6 +51,10 @@ class BuilderFault(BuilderError):
 
 class BadAnswer(BuilderError):
     """A builder's answer is not what the protocol allows."""
+
+
+class CutShort(Exception):
+    """A transfer was ended by us, since nobody wants it any more. Nothing failed."""
 
 
 class TooSlow(BuilderError):
@@ -99,6 +104,8 @@ class BuilderClient:
         self._waits = True  # Until it says that it knows no wait().
         self._heard_at = self.now()  # When anything last came from the builder.
         self._tries = 0  # Requests since that failed for that nothing did.
+        self._transfer: Deferred[Any] | None = None  # That goes on.
+        self._is_cut = False
 
     @property
     def waits(self) -> bool:
@@ -135,9 +142,10 @@ class BuilderClient:
         """Make the builder fetch a file, unless it has it.
 
         :raises BuilderError: it could not.
+        :raises CutShort: cut() was called.
         """
         extra_s = self.timeouts.fetch_s - self.timeouts.rpc_s
-        answer = await self._call("ensurepresent", sha1, url, "", "", extra_s=extra_s)
+        answer = await self._unless_cut(self._call("ensurepresent", sha1, url, "", "", extra_s=extra_s))
         present, text = _pair(answer, "ensurepresent")
         if present is not True:
             raise BuilderError(f"it could not fetch {url}: {_text(text)}")
@@ -162,37 +170,52 @@ class BuilderClient:
         """Forget the build that ended, and its files."""
         await self._call("clean")
 
-    async def file(self, sha1: Sha1) -> BodyReader:
-        """Begin to fetch a file from the builder's cache."""
-        return await self._file(sha1, None)
+    def cut(self) -> None:
+        """Let no transfer go on, nor begin, until go_on(): it raises CutShort."""
+        self._is_cut = True
+        if self._transfer is not None:
+            self._transfer.cancel()
 
-    async def log(self, offset: int | None = None) -> BodyReader | None:
-        """Begin to fetch the log of the current or last build.
+    def go_on(self) -> None:
+        """Let transfers be made again."""
+        self._is_cut = False
 
-        :param offset: where to begin, in bytes; None: the whole, as one that ended is fetched.
-        :returns: None when there is nothing behind the offset yet, or no log at all.
+    async def file(self, sha1: Sha1, offset: int = 0, deadline: float | None = None) -> BodyReader | None:
+        """Begin to fetch a file from the builder's cache.
+
+        :param offset: where to begin, in bytes.
+        :param deadline: by when to be there, where the builder knows no ranges; None: in a short while.
+        :returns: None when there is nothing behind the offset, or no such file.
+        :raises TooSlow: it did not get there.
+        :raises CutShort: cut() was called.
         """
         try:
-            return await self._file("buildlog", offset)
+            return await self._file(sha1, offset, deadline)
         except _NothingThere:
             return None
 
-    async def _file(self, name: str, offset: int | None) -> BodyReader:
+    async def log(self, offset: int = 0, deadline: float | None = None) -> BodyReader | None:
+        """Begin to fetch the log of the current or last build; as file()."""
+        try:
+            return await self._file("buildlog", offset, deadline)
+        except _NothingThere:
+            return None
+
+    async def _file(self, name: str, offset: int, deadline: float | None) -> BodyReader:
         url = f"{self.url}filecache/{name}"
         request = self._http.get(url, self._patience_s(self.timeouts.silence_s), offset or None)
-        code, body = await self._hear(request)
+        code, body = await self._hear(self._unless_cut(request))
         if code == (206 if offset else 200):
             return body
-        if code == 200 and offset is not None:  # It does not know ranges: what is known already is skipped.
-            await self._skip(body, offset)
+        if code == 200:  # It does not know ranges: what is known already is skipped.
+            await self._skip(body, offset, deadline or self.now() + self.timeouts.look_s)
             return body
         body.drop()
         if code in (404, 416):
             raise _NothingThere(f"HTTP status {code} for {url}")
         raise BuilderError(f"HTTP status {code} for {url}")
 
-    async def _skip(self, body: BodyReader, count: int) -> None:
-        deadline = self.now() + self.timeouts.look_s
+    async def _skip(self, body: BodyReader, count: int, deadline: float) -> None:
         while count > 0:
             data = await self.read(body, deadline)
             if not data:
@@ -207,13 +230,19 @@ class BuilderClient:
         :param deadline: by now(): the silence limit alone would let a builder that drips bytes hold us for ever.
         :raises BuilderUnreachable: it broke off; BuilderSilent, nothing came for too long.
         :raises TooSlow: the deadline is over.
+        :raises CutShort: cut() was called.
         """
         seconds = self._patience_s(self.timeouts.silence_s)
         if deadline is not None:
             seconds = min(seconds, deadline - self.now())
             if seconds <= 0:
                 raise TooSlow("the file did not come in time")
-        return await self._hear(self._http.within(seconds, body.read()))
+        try:
+            return await self._hear(self._unless_cut(self._http.within(seconds, body.read())))
+        except BuilderSilent as error:
+            if deadline is not None and self.now() >= deadline:
+                raise TooSlow("the file did not come in time") from error
+            raise
 
     def now(self) -> float:
         """The time that deadlines are told in; seconds."""
@@ -224,6 +253,21 @@ class BuilderClient:
         timeout_s = self.timeouts.rpc_s + extra_s if extra_s else self._patience_s(self.timeouts.rpc_s)
         answer = self._http.post(f"{self.url}rpc", request.encode(), ANSWER_LIMIT_BYTES, timeout_s)
         return parse_answer(await self._hear(answer))
+
+    async def _unless_cut(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Await one step of a transfer, which may be cut short."""
+        if self._is_cut:
+            coroutine.close()
+            raise CutShort
+        self._transfer = transfer = Deferred.fromCoroutine(coroutine)
+        try:
+            return await transfer
+        except CancelledError:
+            if self._is_cut:
+                raise CutShort from None
+            raise
+        finally:
+            self._transfer = None
 
     async def _hear(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Await what a builder answers, and remember whether it did; an answer that is wrong is one, too."""

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from twisted.logger import Logger
 
 from buildmaster import builders, builds, orders, queue
-from buildmaster.builder_client import BuilderClient
+from buildmaster.builder_client import BuilderClient, CutShort
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Cleanliness, Vitals
 from buildmaster.farm import Farm
@@ -48,12 +48,15 @@ class Dispatcher:
         self._farm.log_path(order.build_id).unlink(missing_ok=True)  # That of an earlier attempt.
         try:
             begun = await self._send(order, vitals, client)
+        except CutShort:
+            begun = False
         except BuilderError as error:
             raise DispatchFailed(f"could not begin {order.title}: {error}") from error
         if begun:
             log.info("build {build}: began {title}", title=order.title, build=order.build_id)
         else:
-            await self._farm.transact(builds.record, order.build_id, Event.REQUEUED, self._now())
+            await self._farm.transact(_take_back, order.build_id, vitals.name, self._now())
+            log.info("build {build}: did not begin {title} after all", title=order.title, build=order.build_id)
         return True
 
     async def _send(self, order: BuildOrder, vitals: Vitals, client: BuilderClient) -> bool:
@@ -84,6 +87,13 @@ def take(connection: Connection, vitals: Vitals, now: float) -> BuildOrder | Non
             builders.set_cleanliness(connection, vitals.id, Cleanliness.DIRTY)
             return order
     return None
+
+
+def _take_back(connection: Connection, build_id: int, builder: str, now: float) -> None:
+    """A build that was claimed is not to be begun there after all."""
+    cancelled = builds.state(connection, build_id) is BuildState.CANCELLING
+    reason = "cancelled before it began" if cancelled else f"{builder} was taken out of service before it began"
+    builds.record(connection, build_id, Event.REQUEUED, now, reason=reason)
 
 
 def _is_wanted(connection: Connection, build_id: int, builder_id: int) -> bool:

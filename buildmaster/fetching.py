@@ -1,17 +1,23 @@
-"""Files from a builder into the store: streamed, written in threads, digests compared before they count."""
+"""Files from a builder into the store: streamed, written in threads, digests compared before they count.
+
+A transfer that breaks off goes on where it ended, with what has come of the file. What came whole and is not what its
+name promises is fetched anew.
+"""
 
 import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from functools import partial as partly
+from typing import ParamSpec, TypeAlias, TypeVar
 
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from buildd.protocol import Sha1
-from buildmaster.builder_client import BuilderClient
-from buildmaster.builder_http import BodyReader, BuilderError
+from buildmaster.builder_client import BuilderClient, TooSlow
+from buildmaster.builder_http import BodyReader, BuilderError, BuilderUnreachable
+from buildmaster.pacing import Allowance
 from buildmaster.ports import IMasterReactor
 from buildmaster.store import Store, StoredFile, StoreWriter
 
@@ -19,7 +25,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _GZIP = 16 + zlib.MAX_WBITS  # How zlib is told to write gzip's format.
-_SLOWEST_BYTES_PER_S = 1 << 20  # A file that announces its size has more time than a small one, at this rate.
+_CUT_HERE = b"\n[cut here by the master: the log is too long]\n"
 
 
 class WrongDigest(BuilderError):
@@ -40,6 +46,53 @@ class Limits:
     log_bytes: int = 2 << 30
 
 
+class _Result:
+    """What has come of a result. Blocks; not for the reactor's thread."""
+
+    def __init__(self, writer: StoreWriter, sha1: Sha1, limit_bytes: int) -> None:
+        self.writer = writer
+        self.size = 0  # Bytes that have come.
+        self.is_full = False  # No more is wanted.
+        self._sha1 = sha1
+        self._limit = limit_bytes
+
+    def take(self, data: bytes) -> None:
+        self.size += len(data)
+        if self.size > self._limit:
+            raise TooLong(f"file {self._sha1} is longer than {self._limit} bytes")
+        self.writer.write(data)
+
+    def commit(self) -> StoredFile:
+        if self.writer.sha1 != self._sha1:
+            raise WrongDigest(f"file {self._sha1} came with the SHA-1 {self.writer.sha1}")
+        return self.writer.commit()
+
+
+class _Log:
+    """What has come of a log, which is gzipped on its way. Blocks; not for the reactor's thread."""
+
+    def __init__(self, writer: StoreWriter, limit_bytes: int) -> None:
+        self.writer = writer
+        self.size = 0
+        self.is_full = False
+        self._limit = limit_bytes
+        self._packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
+
+    def take(self, data: bytes) -> None:
+        self.size += len(data)
+        self.is_full = self.size > self._limit
+        self.writer.write(self._packer.compress(_CUT_HERE if self.is_full else data))
+
+    def commit(self) -> StoredFile:
+        self.writer.write(self._packer.flush())
+        return self.writer.commit()
+
+
+_Partial: TypeAlias = _Result | _Log
+# Asks for a file from an offset on, and until a deadline where that takes time. None: there is nothing.
+_Begin: TypeAlias = Callable[[int, float], Awaitable[BodyReader | None]]
+
+
 class Fetcher:
     """Fetches files from builders into the store."""
 
@@ -50,86 +103,97 @@ class Fetcher:
         self._reactor = reactor
         self._limits = limits
 
-    async def file(self, client: BuilderClient, sha1: Sha1) -> StoredFile:
+    async def file(self, client: BuilderClient, sha1: Sha1, allowance: Allowance, limit_bytes: int) -> StoredFile:
         """Fetch a result.
 
+        :param allowance: how long it may take, with whatever else it is for.
+        :raises TooLong: it is longer than this.
+        :raises TooSlow: the allowance is used up.
         :raises BuilderError: it could not be had, or is not what it should be, in as many attempts as there are.
         :raises OSError: the store is full or broken.
         """
-        return await self._again(lambda: self._file_once(client, sha1), client, sha1)
 
-    async def log_of(self, client: BuilderClient) -> StoredFile | None:
+        def make() -> _Partial:
+            return _Result(self._store.writer(), sha1, min(limit_bytes, self._limits.file_bytes))
+
+        stored = await self._fetch(client, sha1, partly(client.file, sha1), make, allowance)
+        if stored is None:
+            raise BuilderError(f"it has no file {sha1}")
+        return stored
+
+    async def log_of(self, client: BuilderClient, allowance: Allowance) -> StoredFile | None:
         """Fetch the log of the build that ended, and store it gzipped. None: the builder has none.
 
         A log that is too long is cut, and says so.
-        :raises BuilderError: it could not be had.
-        :raises OSError: the store is full or broken.
+        :raises TooSlow, BuilderError, OSError: as file() does.
         """
-        return await self._again(lambda: self._log_once(client), client, "buildlog")
 
-    async def _again(self, fetch: Callable[[], Awaitable[T]], client: BuilderClient, name: str) -> T:
-        for attempt in range(1, self._limits.attempts):
-            try:
-                return await fetch()
-            except BuilderError as error:
-                self.log.warn(
-                    "attempt {attempt} to fetch {name} from {url}: {error}",
-                    attempt=attempt, name=name, url=client.url, error=error,
-                )  # fmt: skip
+        def make() -> _Partial:
+            return _Log(self._store.writer(), self._limits.log_bytes)
+
+        return await self._fetch(client, "buildlog", client.log, make, allowance)
+
+    async def _fetch(
+        self,
+        client: BuilderClient,
+        name: str,
+        begin: _Begin,
+        make: Callable[[], _Partial],
+        allowance: Allowance,
+    ) -> StoredFile | None:
+        """Fetch a file, however many connections that takes, up to the attempts there are."""
+        partial = await self._thread(make)
+        attempt = 1
+        try:
+            while True:
+                try:
+                    there = await self._take(client, begin, partial, allowance)
+                    return await self._thread(partial.commit) if there else None
+                except BuilderError as error:
+                    if attempt >= self._limits.attempts or isinstance(error, TooSlow | TooLong):
+                        raise
+                    self._tell(client, name, attempt, error)
+                    if not isinstance(error, BuilderUnreachable):  # What came is not to be trusted.
+                        await self._thread(partial.writer.discard)
+                        partial = await self._thread(make)
+                attempt += 1
                 await deferLater(self._reactor, self._limits.pause_s)
-        return await fetch()
-
-    async def _file_once(self, client: BuilderClient, sha1: Sha1) -> StoredFile:
-        body = await client.file(sha1)
-        deadline = client.now() + _time_for(client, body)
-        writer = await self._thread(self._store.writer)
-        try:
-            while data := await client.read(body, deadline):
-                if writer.size + len(data) > self._limits.file_bytes:
-                    raise TooLong(f"file {sha1} is longer than {self._limits.file_bytes} bytes")
-                await self._thread(writer.write, data)
-            if writer.sha1 != sha1:
-                raise WrongDigest(f"file {sha1} came with the SHA-1 {writer.sha1}")
-            return await self._thread(writer.commit)
         finally:
-            body.drop()
-            await self._thread(writer.discard)
+            await self._thread(partial.writer.discard)
 
-    async def _log_once(self, client: BuilderClient) -> StoredFile | None:
-        body = await client.log()
+    async def _take(self, client: BuilderClient, begin: _Begin, partial: _Partial, allowance: Allowance) -> bool:
+        """Take what is still to come of a file. False: the builder has nothing."""
+        began = client.now()
+        try:
+            body = await begin(partial.size, began + allowance.left_s)
+        finally:
+            allowance.spend(client.now() - began, 0)
         if body is None:
-            return None
-        writer = await self._thread(self._store.writer)
+            return partial.size > 0
         try:
-            await self._compress(client, body, writer)
-            return await self._thread(writer.commit)
+            while not partial.is_full and (data := await self._read(client, body, allowance)):
+                await self._thread(partial.take, data)
         finally:
             body.drop()
-            await self._thread(writer.discard)
+        return True
 
-    async def _compress(self, client: BuilderClient, body: BodyReader, writer: StoreWriter) -> None:
-        deadline = client.now() + _time_for(client, body)
-        packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
+    async def _read(self, client: BuilderClient, body: BodyReader, allowance: Allowance) -> bytes:
+        """The next piece. Only how long the builder is waited for counts, and not how long our disks take."""
+        began, count = client.now(), 0
+        try:
+            data = await client.read(body, began + allowance.left_s)
+            count = len(data)
+            return data
+        finally:
+            allowance.spend(client.now() - began, count)
 
-        def pack(data: bytes) -> None:
-            writer.write(packer.compress(data))
-
-        size = 0
-        while data := await client.read(body, deadline):
-            size += len(data)
-            if size > self._limits.log_bytes:
-                await self._thread(pack, b"\n[cut here by the master: the log is too long]\n")
-                break
-            await self._thread(pack, data)
-        await self._thread(lambda: writer.write(packer.flush()))
+    def _tell(self, client: BuilderClient, name: str, attempt: int, error: BuilderError) -> None:
+        self.log.warn(
+            "attempt {attempt} to fetch {name} from {url}: {error}",
+            attempt=attempt, name=name, url=client.url, error=error,
+        )  # fmt: skip
 
     async def _thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         pool = self._reactor.getThreadPool()
         result: T = await deferToThreadPool(self._reactor, pool, function, *args, **kwargs)
         return result
-
-
-def _time_for(client: BuilderClient, body: BodyReader) -> float:
-    """How long a file may take in all, in seconds. (The size is capped: a builder may announce any.)"""
-    announced = min(body.announced or 0, 10 << 30)
-    return client.timeouts.fetch_s + announced / _SLOWEST_BYTES_PER_S

@@ -81,6 +81,8 @@ class Patrol:
         self._woken = True
         if self._sleep is not None:
             self._sleep.cancel()
+        else:
+            self._scanner.overtake(now)
 
     async def _run(self) -> None:
         """Scan until stopped. A mistake of our own does not make us forget the builder: we begin again."""

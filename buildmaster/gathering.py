@@ -15,12 +15,16 @@ from twisted.logger import Logger
 from buildd.protocol import BuildStatus, Cause, FileName, Sha1
 from buildmaster import builders, builds, queue, recovery, results
 from buildmaster.builder_client import BadAnswer, BuilderClient, Status
+from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Job, Vitals
 from buildmaster.farm import Farm
-from buildmaster.fetching import Fetcher
+from buildmaster.fetching import Fetcher, TooLong
 from buildmaster.lifecycle import BuildState, Event
+from buildmaster.pacing import Allowance
 from buildmaster.ports import IMasterReactor
 from buildmaster.store import StoredFile
+
+_CANCELLED_LOG_S = 5.0  # So long is waited for the log of a build that somebody wants to be over.
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,14 @@ class Gatherer:
         self._fetcher = fetcher
         self._limit_bytes = limit_bytes
         self._now = now
+        self._allowances: dict[int, tuple[int, float, Allowance]] = {}  # By builder: build, when it began, allowance.
 
     async def finish(self, vitals: Vitals, job: Job, status: Status, client: BuilderClient, log: Logger) -> BuildState:
         """Record how a build ended, once all of it that is kept is here. Returns its new state.
 
-        :raises BuilderError: a file could not be fetched; nothing has changed, so it may be tried again.
+        :raises BuilderError: a file could not be fetched; nothing has changed, so it may be tried again;
+        :raises TooSlow: not as it is: all the time that this builder had for this build is over.
+        :raises CutShort: its scan was told that things have changed.
         """
         match status.build_status:
             case None:
@@ -66,7 +73,7 @@ class Gatherer:
             case BuildStatus.ABORTED if job.state is not BuildState.CANCELLING:
                 state = await self._builder_failed(vitals, job, status, client, log)
             case other:
-                kept = await self._fetcher.log_of(client)
+                kept = await self._log_if_worth_it(vitals, job, client)
                 reason = status.reason or _REASONS[other]
                 words = (reason, status.dependencies, status.cause, status.error)
                 ending = _Ending(vitals, job, _EVENTS[other], kept, *words)
@@ -85,15 +92,34 @@ class Gatherer:
         event, reason = Event.GATHERED, ""
         files: dict[FileName, StoredFile] = {}
         try:
-            files = await self._fetch(client, status.filemap or {})
+            files = await self._fetch(client, status.filemap or {}, self._allowance(vitals, job, client))
             await self._check(files, job)
         except results.BadResults as error:
             event, reason = Event.RESULTS_REFUSED, str(error)
-        kept = await self._fetcher.log_of(client)
+        kept = await self._fetcher.log_of(client, self._allowance(vitals, job, client))
         ending = _Ending(vitals, job, event, kept, reason=reason, results=files)
         return await self._farm.transact(self._record, ending)
 
-    async def _fetch(self, client: BuilderClient, filemap: Mapping[FileName, Sha1]) -> dict[FileName, StoredFile]:
+    def _allowance(self, vitals: Vitals, job: Job, client: BuilderClient) -> Allowance:
+        """How long this build's files may still take: what earlier scans took of it is gone."""
+        build_id, began, allowance = self._allowances.get(vitals.id, (0, 0.0, Allowance(0.0)))
+        if (build_id, began) != (job.build_id, job.started_at):
+            allowance = Allowance(client.timeouts.fetch_s)
+            self._allowances[vitals.id] = (job.build_id, job.started_at, allowance)
+        return allowance
+
+    async def _log_if_worth_it(self, vitals: Vitals, job: Job, client: BuilderClient) -> StoredFile | None:
+        """The log of a build without results. Nobody waits long for that of one that was cancelled."""
+        if job.state is not BuildState.CANCELLING:
+            return await self._fetcher.log_of(client, self._allowance(vitals, job, client))
+        try:
+            return await self._fetcher.log_of(client, Allowance(_CANCELLED_LOG_S))
+        except BuilderError:
+            return None
+
+    async def _fetch(
+        self, client: BuilderClient, filemap: Mapping[FileName, Sha1], allowance: Allowance
+    ) -> dict[FileName, StoredFile]:
         """Fetch a build's results, or refuse them once they are longer than they may be together.
 
         What is in the store then stays there, without a row: somebody else may be about to need the same file.
@@ -101,10 +127,12 @@ class Gatherer:
         files: dict[FileName, StoredFile] = {}
         left = self._limit_bytes
         for name, sha1 in filemap.items():
-            files[name] = await self._fetcher.file(client, sha1)
+            try:
+                files[name] = await self._fetcher.file(client, sha1, allowance, left)
+            except TooLong as error:
+                words = f"the results are longer than {self._limit_bytes} bytes together"
+                raise results.BadResults(words) from error
             left -= files[name].size
-            if left < 0:
-                raise results.BadResults(f"the results are longer than {self._limit_bytes} bytes together")
         return files
 
     async def _check(self, files: dict[FileName, StoredFile], job: Job) -> None:
@@ -117,7 +145,7 @@ class Gatherer:
         self, vitals: Vitals, job: Job, status: Status, client: BuilderClient, log: Logger
     ) -> BuildState:
         """The builder says that it is broken, or stopped a build that nobody asked it to stop."""
-        kept = await self._fetcher.log_of(client)
+        kept = await self._fetcher.log_of(client, self._allowance(vitals, job, client))
         reason = status.reason or f"the builder says {status.build_status}"
         outcome = await self._farm.transact(
             recovery.punish_builder,

@@ -1,4 +1,4 @@
-"""When a builder is looked at again. Pure."""
+"""When a builder is looked at again, and for how long it may hold us up. Pure."""
 
 import math
 from dataclasses import dataclass
@@ -51,3 +51,21 @@ def until_near_end_s(elapsed_s: float, expected_s: float) -> float:
     if elapsed_s > 1.5 * expected_s:
         return math.inf
     return max(0.0, 0.8 * expected_s - elapsed_s)
+
+
+_SLOWEST_BYTES_PER_S = 1 << 20
+
+
+class Allowance:
+    """How long a builder may be waited for while the files of one build are fetched, all attempts at all of them.
+
+    There is a while for free; beyond that, as long as what has come takes at the slowest rate. What a builder announces
+    counts for nothing: one that drips has the while, however large a file it speaks of.
+    """
+
+    def __init__(self, free_s: float) -> None:
+        self.left_s = free_s  # Seconds; below 0 when it is used up.
+
+    def spend(self, seconds: float, count: int) -> None:
+        """So long was waited, and so many bytes have come."""
+        self.left_s += count / _SLOWEST_BYTES_PER_S - seconds

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from twisted.internet.threads import deferToThreadPool
 
-from buildmaster.builder_client import BuilderClient
+from buildmaster.builder_client import BuilderClient, TooSlow
 from buildmaster.farm import Farm
 from buildmaster.ports import IMasterReactor
 
@@ -35,11 +35,13 @@ class RunningLogs:
         taken, deadline = 0, client.now() + client.timeouts.look_s
         try:
             while taken < _AT_ONCE_BYTES and client.now() < deadline:
-                data = (await client.read(body))[: self._limit - size - taken]
+                data = (await client.read(body, deadline))[: self._limit - size - taken]
                 if not data:  # Its end, or that of what a copy may have.
                     break
                 await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), _append, path, data)
                 taken += len(data)
+        except TooSlow:
+            pass  # The rest is for the next look.
         finally:
             body.drop()
         return taken > 0

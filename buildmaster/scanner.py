@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from buildd.protocol import BuilderStatus, BuildStatus
 from buildmaster import blame, builders, builds, recovery
 from buildmaster.blame import Trouble
-from buildmaster.builder_client import BadAnswer, BuilderClient, Status
+from buildmaster.builder_client import BadAnswer, BuilderClient, CutShort, Status, TooSlow
 from buildmaster.builder_http import BuilderError, BuilderSilent, BuilderUnreachable
 from buildmaster.builders import Cleanliness, Job, Vitals
 from buildmaster.dispatch import Dispatcher, DispatchFailed
@@ -82,8 +82,11 @@ class Scanner:
         vitals = self.vitals = await snapshot.vitals(self.id, self._since)
         if vitals is None:
             return Progress.IDLE
+        self.client(vitals).go_on()
         try:
             progress = await self._step(vitals, self.client(vitals), heard)
+        except CutShort:
+            progress = Progress.CHANGED  # By whoever cut it; see overtake().
         except BuilderError as error:
             progress = await self._failed(vitals, self.client(vitals), error)
         else:
@@ -94,6 +97,16 @@ class Scanner:
             self._since = snapshot.generation
         self.quiet = 0 if progress is Progress.CHANGED else self.quiet + 1
         return progress
+
+    def overtake(self, now: Vitals | None) -> None:
+        """Hear what has become of the builder while a scan goes on. A transfer that nobody wants any more ends: it may
+        take minutes, and whoever cancels a build or takes a builder out of service has not so long."""
+        then = self.vitals
+        if then is None or self._client is None:
+            return
+        cancelled = _is_cancelling(now) and not _is_cancelling(then)
+        if cancelled or now is None or (then.enabled and not now.enabled):
+            self._client.cut()
 
     def client(self, vitals: Vitals) -> BuilderClient:
         """The client for a builder, which is kept as long as its URL."""
@@ -246,7 +259,7 @@ class Scanner:
     async def _failed(self, vitals: Vitals, client: BuilderClient, error: BuilderError) -> Progress:
         """Count a failed scan; when that makes a failure, or it is of the kind that is one at once, judge."""
         self._errors += 1
-        at_once = isinstance(error, IsolationError | DispatchFailed | NeverClean | ResetFailed)
+        at_once = isinstance(error, IsolationError | DispatchFailed | NeverClean | ResetFailed | TooSlow)
         job, trouble, unheard = vitals.job and vitals.job.build_id, _trouble(error), client.unheard
         lost = job is not None and blame.is_lost(trouble, unheard, client.timeouts.patience)
         if not (at_once or blame.is_failure(trouble, self._errors, has_job=job is not None, lost=lost)):
@@ -275,6 +288,10 @@ class Scanner:
     async def _went_well(self, vitals: Vitals) -> None:
         await self._work.farm.transact(builders.set_trouble, vitals.id, "", self._work.now())
         self.log.info("scans go well again, which failed with: {trouble}", trouble=vitals.trouble)
+
+
+def _is_cancelling(vitals: Vitals | None) -> bool:
+    return vitals is not None and vitals.job is not None and vitals.job.state is BuildState.CANCELLING
 
 
 def _trouble(error: BuilderError) -> Trouble:

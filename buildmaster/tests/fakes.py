@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, readBody
 from twisted.web.pages import notFound
 from twisted.web.resource import Resource
-from twisted.web.server import Site
+from twisted.web.server import NOT_DONE_YET, Site
 from twisted.web.static import Data
 from twisted.web.xmlrpc import XMLRPC, Fault
 
@@ -52,6 +52,9 @@ class FakeBuilder:
     started: list[str] = field(default_factory=list)  # The build ids of all builds that began.
     arguments: dict[str, object] = field(default_factory=dict)  # Of the last build.
     ranges: bool = True
+    break_off: int = 0  # So many files still break off in the middle.
+    drips: bool = False  # Files and logs come byte by byte.
+    sent: list[tuple[int, int]] = field(default_factory=list)  # Of each file that was asked for: from where, how many.
     port: Any = None
     _timer: IDelayedCall | None = None
 
@@ -264,11 +267,45 @@ class _FileCache(Resource):
         data = self.builder.served.get(name, data)
         if data is None:
             return notFound()
-        wanted = request.getHeader("range")
+        wanted, offset = request.getHeader("range"), 0
         if wanted is not None and self.builder.ranges:
-            data = data[int(wanted.removeprefix("bytes=").removesuffix("-")) :]
+            offset = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            data = data[offset:]
             request.setResponseCode(206 if data else 416)
+        self.builder.sent.append((offset, len(data)))
+        if self.builder.drips or self.builder.break_off > 0:
+            return _Slow(self.builder, data)
         return Data(data, "application/octet-stream")  # type: ignore[no-untyped-call]
+
+
+class _Slow(Resource):
+    """A body that comes byte by byte, or breaks off in the middle."""
+
+    isLeaf = True
+
+    def __init__(self, builder: FakeBuilder, data: bytes) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.builder = builder
+        self.data = data
+
+    def render_GET(self, request: Any) -> int:
+        request.setHeader("content-length", str(len(self.data)))
+        if self.builder.break_off:
+            self.builder.break_off -= 1
+            request.write(self.data[: len(self.data) // 2])
+            request.transport.loseConnection()
+        else:
+            self.drip(request, 0)
+        return NOT_DONE_YET
+
+    def drip(self, request: Any, offset: int) -> None:
+        if request.channel is None or self.builder.port is None:
+            return
+        request.write(self.data[offset : offset + 1])
+        if offset + 1 < len(self.data):
+            self.builder.reactor.callLater(0.02, self.drip, request, offset + 1)
+        else:
+            request.finish()
 
 
 class WaitingRpc(_Rpc):

@@ -1,17 +1,21 @@
 """All builders scanned at their own pace: what wakes a scan, and that nothing spins."""
 
+import dataclasses
 import subprocess
 import sys
 from typing import Any
 
-from buildd.protocol import BuilderStatus
-from buildmaster import builders, builds
+from twisted.internet.defer import Deferred
+
+from buildd.protocol import BuilderStatus, BuildStatus
+from buildmaster import builders, builds, gathering
+from buildmaster.builder_client import Timeouts
 from buildmaster.fleet import Fleet
 from buildmaster.lifecycle import BuildState
 from buildmaster.pacing import Pace
 from buildmaster.tests.factories import make_build, make_builder
 from buildmaster.tests.fakes import WaitingBuilder
-from buildmaster.tests.farm_case import FarmCase
+from buildmaster.tests.farm_case import SETTINGS, FarmCase
 
 S = BuildState
 SLOW = Pace(fastest_s=30.0, slowest_s=30.0)  # Whatever happens within a test did not happen by the clock.
@@ -237,3 +241,78 @@ class TestWoken(FleetCase):
         self.fleet.start()
         await self.until(build_id, S.BUILT)
         assert self.fake.started == [builds.cookie(build_id)]
+
+
+class TestCutShort(FleetCase):
+    """Transfers that would take for ever end when nobody wants them any more."""
+
+    pace = SLOW
+    make_fake = WaitingBuilder
+    settings = dataclasses.replace(SETTINGS, timeouts=Timeouts(rpc_s=60.0, fetch_s=60.0, silence_s=60.0))
+
+    async def sending(self) -> int:
+        """A build whose first file is being sent, and never arrives."""
+        self.hangs: Deferred[list[object]] = Deferred()
+
+        async def hang(sha1: str, url: str) -> list[object]:
+            return await self.hangs
+
+        self.fake.fetch = hang  # type: ignore[method-assign]
+        build_id = make_build(self.farm)
+        await self.run_fleet()
+        while "ensurepresent" not in self.fake.calls:
+            await self.sleep(0.01)
+        await self.sleep(0.1)
+        return build_id
+
+    async def ends(self, build_id: int, state: BuildState) -> None:
+        assert await self.until(build_id, state) < 1.5
+        assert self.fake.started == [] and (self.vitals().failures, self.build(build_id).failures) == (0, 0)
+        self.hangs.callback([False, "gave up"])
+
+    async def test_cancelled_while_it_is_sent(self) -> None:
+        """A build that is cancelled while its files are sent is cancelled at once, and blames nobody."""
+        build_id = await self.sending()
+        with self.farm.transaction() as connection:
+            builds.cancel(connection, build_id, self.now)
+        await self.ends(build_id, S.CANCELLED)
+
+    async def test_disabled_while_it_is_sent(self) -> None:
+        """A builder that is taken out of service while it is sent files loses the build at once, and says why."""
+        build_id = await self.sending()
+        with self.farm.transaction() as connection:
+            builders.disable(connection, "x86", "by hand")
+        await self.ends(build_id, S.NEEDS_BUILD)
+        assert self.build(build_id).reason == "x86 was taken out of service before it began"
+
+    async def dripping(self, outcome: BuildStatus, state: BuildState) -> int:
+        """A build that ended so, and whose files or log take for ever."""
+        self.fake.outcome, self.fake.log = outcome, b"x" * 10_000
+        self.fake.duration_s = None
+        build_id = make_build(self.farm)
+        await self.run_fleet()
+        while not self.fake.started:
+            await self.sleep(0.01)
+        self.fake.drips = True
+        self.fake.end()
+        await self.until(build_id, state)
+        await self.sleep(0.3)
+        return build_id
+
+    async def test_disabled_while_results_come(self) -> None:
+        """A builder that is taken out of service while its results are fetched is asked for no more of them."""
+        build_id = await self.dripping(BuildStatus.OK, S.GATHERING)
+        with self.farm.transaction() as connection:
+            builders.disable(connection, "x86", "by hand")
+        assert await self.until(build_id, S.NEEDS_BUILD) < 1.5
+        await self.sleep(0.1)
+        assert not list(self.directory.rglob("*.part"))
+
+    async def test_cancelled_while_the_log_comes(self) -> None:
+        """A build that is cancelled while the log of its failure is fetched does not wait for all of it."""
+        self.patch(gathering, "_CANCELLED_LOG_S", 0.3)  # type: ignore[no-untyped-call]
+        build_id = await self.dripping(BuildStatus.PACKAGEFAIL, S.BUILDING)
+        with self.farm.transaction() as connection:
+            builds.cancel(connection, build_id, self.now)
+        assert await self.until(build_id, S.CANCELLED) < 2.0
+        assert self.build(build_id).log_file_id is None

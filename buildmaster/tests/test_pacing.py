@@ -2,7 +2,7 @@
 
 from math import inf
 
-from buildmaster.pacing import Pace, Progress, pause_s, until_near_end_s
+from buildmaster.pacing import Allowance, Pace, Progress, pause_s, until_near_end_s
 
 PACE = Pace(fastest_s=1.0, slowest_s=15.0)
 
@@ -54,3 +54,13 @@ def test_never_longer_than_the_slowest() -> None:
     """However it is set, no pause is longer than the longest."""
     pace = Pace(fastest_s=10.0, slowest_s=10.0)
     assert max(pause_s(each, quiet, inf, pace) for each in Progress for quiet in (0, 9)) == 10
+
+
+def test_an_allowance() -> None:
+    """A drip uses up the time that is free; what comes at a rate earns its own."""
+    drip, stream = Allowance(800), Allowance(800)
+    for _ in range(800):
+        drip.spend(1.0, 50)
+        stream.spend(1.0, 2 << 20)
+    assert -0.1 < drip.left_s < 0.1
+    assert stream.left_s == 1600

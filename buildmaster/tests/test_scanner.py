@@ -14,7 +14,7 @@ from buildmaster.pacing import Progress
 from buildmaster.store import Sha256
 from buildmaster.tables import source, stored_file
 from buildmaster.tests.factories import make_build, make_busy, make_series, set_chroot
-from buildmaster.tests.fakes import make_results
+from buildmaster.tests.fakes import make_results, sha1_of
 from buildmaster.tests.farm_case import FarmCase
 
 S = BuildState
@@ -312,13 +312,51 @@ class TestResults(FarmCase):
         assert self.state(build_id) is S.BUILT
 
     async def test_a_file_that_is_too_long(self) -> None:
-        """A builder cannot fill the master's disk: a file longer than the limit is not taken."""
-        self.fake.results = make_results("hello", "1.0", {"a.deb": bytes(3 << 20)})
+        """A builder cannot fill the master's disk: a file longer than the limit is not taken, nor asked for again."""
+        debs = {"a.deb": bytes(3 << 20)}
+        assert "bytes together" in await self.refused(make_results("hello", "1.0", debs))
+        assert not list(self.directory.rglob("*.part"))
+        assert self.fake.calls.count(f"GET {sha1_of(debs['a.deb'])}") == 1
+
+    async def gathered_in_pieces(self, ranges: bool) -> list[tuple[int, int]]:
+        """Let the one large result, and the log, break off twice each; what was sent of them."""
+        self.fake.ranges = ranges
+        deb, self.fake.log = bytes(range(256)) * 2000, b"a line\n" * 20_000
+        self.fake.results = make_results("hello", "1.0", {"a.deb": deb})
         build_id = make_build(self.farm)
         scanner = self.scanner()
-        await self.scan_until(build_id, S.GATHERING, scanner=scanner)
-        assert scanner._errors == 1
-        assert not list(self.directory.rglob("*.part"))
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        await self.sleep(0.2)
+        self.fake.sent.clear()
+        self.fake.break_off = 2
+        await self.scan_until(build_id, S.BUILT, scanner=scanner)
+        assert scanner._errors == 0
+        return [sent for sent in self.fake.sent if sent[0] + sent[1] == len(deb)]
+
+    async def test_what_breaks_off_goes_on(self) -> None:
+        """A file that breaks off is asked for from where it ended, and is the same in the end."""
+        sent = await self.gathered_in_pieces(ranges=True)
+        assert [sent[0][0] for sent in (sent, sent[1:])] == [0, 256_000]
+        assert len(sent) == 3 and sent[2][0] > sent[1][0]
+
+    async def test_what_breaks_off_goes_on_without_ranges(self) -> None:
+        """So it is from a builder that knows no ranges; it sends all of it again."""
+        sent = await self.gathered_in_pieces(ranges=False)
+        assert sent == [(0, 512_000)] * 3
+
+    async def test_a_builder_that_drips(self) -> None:
+        """A builder from which results come byte by byte loses the build after one deadline, for all files, attempts
+        and scans together, and that is a failure of both at once."""
+        self.fake.drips = True
+        self.work.gatherer._fetcher._limits = replace(self.settings.limits, attempts=3)
+        build_id = make_build(self.farm)
+        scanner = self.scanner()
+        began = self.fake.reactor.seconds()
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        await self.scan_until(build_id, S.NEEDS_BUILD, scanner=scanner)
+        assert self.fake.reactor.seconds() - began < 2 * self.settings.timeouts.fetch_s
+        assert (self.vitals().failures, self.build(build_id).failures) == (1, 1)
+        assert "in time" in self.build(build_id).reason
 
     async def test_too_long_together(self) -> None:
         """A builder cannot fill the master's disk with many files either: no more are fetched, the build is refused."""
