@@ -7,6 +7,7 @@ of it or nothing. Everything here may be called from any thread; what reads or w
 import contextlib
 import errno
 import hashlib
+import math
 import os
 import shutil
 import stat
@@ -73,6 +74,7 @@ class FileCache:
         self._pins: Counter[Sha1] = Counter()
         self._lock = threading.Lock()  # Over pins, and over what becomes visible or goes; never held for long.
         self._making_room = threading.Lock()
+        self._at_most_bytes = math.inf  # What all files take together; nobody has looked yet.
         self._stopped = threading.Event()
         directory.mkdir(parents=True, exist_ok=True)
         for left in directory.iterdir():
@@ -174,7 +176,10 @@ class FileCache:
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 return self.add(self._chunks(descriptor))
             try:
-                if not os.path.samestat(os.fstat(descriptor), os.lstat(taken)):
+                status = os.fstat(descriptor)
+                with self._making_room:
+                    self._at_most_bytes += status.st_size
+                if not os.path.samestat(status, os.lstat(taken)):
                     raise UntrustedFile(f"{path.name!r} was replaced while it was read")
                 return self._show(taken, Sha1(digest.hexdigest()))
             finally:
@@ -203,16 +208,22 @@ class FileCache:
         :raises NoSpace: the disk would have too little left.
         """
         with self._making_room:
+            self._at_most_bytes += wanted_bytes
+            if self._fits(self._at_most_bytes, wanted_bytes):
+                return  # Without a look at each file, of which there may be thousands.
             entries = sorted(self._entries())
-            total = sum(entry.size for entry in entries) + wanted_bytes
+            self._at_most_bytes = sum(entry.size for entry in entries) + wanted_bytes
             for entry in entries:
-                if total <= self._limit_bytes and self._left_bytes() >= wanted_bytes:
+                if self._fits(self._at_most_bytes, wanted_bytes):
                     return
                 if self._is_spare(entry) and self.forget(Sha1(entry.name)):
-                    total -= entry.size
+                    self._at_most_bytes -= entry.size
         if self._left_bytes() < wanted_bytes:
             floor = f"of what is left, {self._free_floor_bytes >> 20} MB are to stay free"
             raise NoSpace(errno.ENOSPC, f"the builder's disk is full ({floor})")
+
+    def _fits(self, total_bytes: float, wanted_bytes: int) -> bool:
+        return total_bytes <= self._limit_bytes and self._left_bytes() >= wanted_bytes
 
     def _left_bytes(self) -> int:
         return shutil.disk_usage(self.directory).free - self._free_floor_bytes

@@ -259,3 +259,16 @@ def test_ending_daemon_reads_no_file_to_its_end(cache: FileCache, tmp_path: Path
     with pytest.raises(Stopped):
         cache.add([b"hello"])
     assert not _files(cache)
+
+
+def test_each_file_is_looked_at_only_when_the_limit_may_be_near(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache may have thousands of files, and be given as many: looking at all of them each time takes for ever."""
+    cache = FileCache(tmp_path / "filecache", limit_bytes=1 << 40, free_floor_bytes=0)
+    looks: list[int] = []
+    real = cache._entries
+    monkeypatch.setattr(cache, "_entries", lambda: looks.append(1) or real())
+    for number in range(50):
+        cache.add([b"%d" % number])
+    assert len(looks) == 1
