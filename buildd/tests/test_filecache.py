@@ -8,6 +8,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -266,9 +267,8 @@ def test_each_file_is_looked_at_only_when_the_limit_may_be_near(
 ) -> None:
     """A cache may have thousands of files, and be given as many: looking at all of them each time takes for ever."""
     cache = FileCache(tmp_path / "filecache", limit_bytes=1 << 40, free_floor_bytes=0)
-    looks: list[int] = []
-    real = cache._entries
-    monkeypatch.setattr(cache, "_entries", lambda: looks.append(1) or real())
+    look = Mock(wraps=cache._entries)
+    monkeypatch.setattr(cache, "_entries", look)
     for number in range(50):
         cache.add([b"%d" % number])
-    assert len(looks) == 1
+    assert look.call_count == 1
