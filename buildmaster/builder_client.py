@@ -27,6 +27,7 @@ from buildd.protocol import (
     parse_cause,
     parse_filemap,
 )
+from buildmaster.acts import Acts, Allowed
 from buildmaster.blame import Patience, Unheard
 from buildmaster.builder_http import BodyReader, BuilderError, BuilderHttp, BuilderSilent, BuilderUnreachable
 
@@ -96,11 +97,23 @@ class Status:
 class BuilderClient:
     """Calls to one builder. Any of them may raise BuilderError."""
 
-    def __init__(self, url: str, http: BuilderHttp, timeouts: Timeouts) -> None:
-        """:param url: http://HOST:PORT/, with the slash."""
+    def __init__(
+        self,
+        url: str,
+        http: BuilderHttp,
+        timeouts: Timeouts,
+        allowed: Allowed = lambda: None,
+        acts: Acts | None = None,
+    ) -> None:
+        """:param url: http://HOST:PORT/, with the slash.
+        :param allowed: asked when a call that has an effect is written to the network; what it raises comes out.
+        :param acts: where such calls go on when who waits for them is cancelled.
+        """
         self.url = url
         self.timeouts = timeouts
         self._http = http
+        self.allowed = allowed
+        self._acts = acts or Acts()
         self._waits = True  # Until it says that it knows no wait().
         self._heard_at = self.now()  # When anything last came from the builder.
         self._tries = 0  # Requests since that failed for that nothing did.
@@ -157,18 +170,18 @@ class BuilderClient:
 
         :raises BuildRefused: the answer was not BUILDING.
         """
-        answer = await self._call("build", build_id, build_type, chroot, dict(filemap), arguments)
+        answer = await self._act("build", build_id, build_type, chroot, dict(filemap), arguments)
         code, text = _pair(answer, "build")
         if code != BuildAnswer.BUILDING:
             raise BuildRefused(f"build() answered {_text(code)}: {_text(text)}")
 
     async def abort(self) -> None:
         """Begin to stop the build."""
-        await self._call("abort")
+        await self._act("abort")
 
     async def clean(self) -> None:
         """Forget the build that ended, and its files."""
-        await self._call("clean")
+        await self._act("clean")
 
     def cut(self) -> None:
         """Let no transfer go on, nor begin, until go_on(): it raises CutShort."""
@@ -248,10 +261,21 @@ class BuilderClient:
         """The time that deadlines are told in; seconds."""
         return self._http.reactor.seconds()
 
-    async def _call(self, method: str, *arguments: object, extra_s: float = 0.0) -> object:
+    async def _act(self, method: str, *arguments: object) -> object:
+        """A call that has an effect.
+
+        :raises LeaseLost: this master may not; nothing was called.
+        """
+        self.allowed()
+        return await self._acts.outlive(self._call(method, *arguments, allowed=self.allowed))
+
+    async def _call(
+        self, method: str, *arguments: object, extra_s: float = 0.0, allowed: Allowed = lambda: None
+    ) -> object:
         request = xmlrpc.client.dumps(arguments, method, allow_none=True)  # type: ignore[arg-type]
         timeout_s = self.timeouts.rpc_s + extra_s if extra_s else self._patience_s(self.timeouts.rpc_s)
-        answer = self._http.post(f"{self.url}rpc", request.encode(), ANSWER_LIMIT_BYTES, timeout_s)
+        url = f"{self.url}rpc"
+        answer = self._http.post(url, request.encode(), ANSWER_LIMIT_BYTES, timeout_s, allowed)
         return parse_answer(await self._hear(answer))
 
     async def _unless_cut(self, coroutine: Coroutine[Any, Any, T]) -> T:

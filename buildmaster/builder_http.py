@@ -4,7 +4,7 @@ Over Twisted's own agent, with connections kept: treq would unpack gzip before a
 and keep cookies, none of which a builder should be able to ask for.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -14,7 +14,7 @@ from twisted.internet.error import TimeoutError as TimedOut
 from twisted.internet.interfaces import IReactorTCP, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
+from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol, RequestGenerationFailed
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, ResponseFailed, _HTTP11ClientFactory
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
@@ -84,17 +84,20 @@ class BuilderHttp:
         """Drop the connections that are kept."""
         await self._pool.closeCachedConnections()  # type: ignore[no-untyped-call]
 
-    async def post(self, url: str, body: bytes, limit_bytes: int, timeout_s: float) -> bytes:
+    async def post(
+        self, url: str, body: bytes, limit_bytes: int, timeout_s: float, allowed: Callable[[], None] = lambda: None
+    ) -> bytes:
         """Post an XML document and take the whole answer.
 
+        :param allowed: asked when the document is written to a connection; if it raises, the document is not.
         :raises BuilderUnreachable: no answer; BuilderSilent, none in time.
         :raises BuilderError: the answer is longer than the limit, or its status is not 200.
         """
-        return await self.within(timeout_s, self._post(url, body, limit_bytes))
+        return await self.within(timeout_s, self._post(url, BytesBody(body, allowed), limit_bytes))
 
-    async def _post(self, url: str, body: bytes, limit_bytes: int) -> bytes:
+    async def _post(self, url: str, body: "BytesBody", limit_bytes: int) -> bytes:
         headers = Headers({"Content-Type": ["text/xml"], "User-Agent": ["debfarm-buildmaster"]})
-        response = await self._request(b"POST", url, headers, BytesBody(body))
+        response = await self._request(b"POST", url, headers, body)
         answer = BodyReader(response)
         if response.code != 200:
             answer.drop()
@@ -122,6 +125,8 @@ class BuilderHttp:
     async def _request(self, method: bytes, url: str, headers: Headers, body: IBodyProducer | None) -> IResponse:
         try:
             response: IResponse = await self._agent.request(method, url.encode(), headers, body)
+        except RequestGenerationFailed as error:  # The body was not written; its error says why.
+            raise error.reasons[0].value from error
         except _NETWORK_ERRORS as error:
             if _was_cancelled(error):  # By us: because the time was over, or the master ends.
                 raise CancelledError from error
@@ -162,11 +167,13 @@ def network_reason(error: BaseException | None) -> str:
 class BytesBody:
     """The body of a request that is in memory. (Twisted's FileBodyProducer works with the global reactor only.)"""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, allowed: Callable[[], None]) -> None:
         self._body = body
+        self._allowed = allowed
         self.length = len(body)
 
     def startProducing(self, consumer: Any) -> Deferred[None]:
+        self._allowed()
         consumer.write(self._body)
         return succeed(None)
 

@@ -69,6 +69,7 @@ class Vitals:
     cleanliness: Cleanliness
     failures: int
     version: str
+    master_id: int | None  # The master that holds it, if that one has a row still.
     job: Job | None
     # Why its last scan failed. Scans write it: that is nothing new to them.
     trouble: str = field(default="", compare=False)
@@ -211,6 +212,7 @@ _COLUMNS = (
     builder.c.failures,
     builder.c.version,
     builder.c.trouble,
+    builder.c.master_id,
     build.c.id.label("build_id"),
     build.c.state,
     build.c.failures.label("job_failures"),
@@ -239,6 +241,7 @@ def _vitals_of(row: builds.AnyRow) -> Vitals:
         failures=row.failures,
         version=row.version,
         trouble=row.trouble,
+        master_id=row.master_id,
         job=None if row.build_id is None else _job_of(row),
     )
 

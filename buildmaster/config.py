@@ -53,6 +53,8 @@ class MasterConfig:
     directory: Path = key("master", "directory", str(NEAR_DIRECTORY), parse_path)  # noqa: RUF009
     secrets: Path = key("master", "secrets", "secrets", parse_path)  # noqa: RUF009 - relative: to `directory`.
 
+    lease_s: float = key("masters", "lease", "5s", parse_duration)
+
     host: str = key("files", "host", "127.0.0.1", parse_host)
     port: int = key("files", "port", "8220", parse_port)  # 0: any free one.
     base_url: str = key("files", "base_url", "", parse_url)  # "": made of host and port.

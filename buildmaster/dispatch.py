@@ -15,6 +15,7 @@ from buildmaster.builder_client import BuilderClient, CutShort
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Cleanliness, Vitals
 from buildmaster.farm import Farm
+from buildmaster.leases import Tenure
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.orders import BUILD_TYPE, BuildOrder
 from buildmaster.store import StoredFile
@@ -29,9 +30,10 @@ class DispatchFailed(BuilderError):
 class Dispatcher:
     """Gives builds to builders."""
 
-    def __init__(self, farm: Farm, now: Callable[[], float], files_url: str) -> None:
+    def __init__(self, farm: Farm, tenure: Tenure, now: Callable[[], float], files_url: str) -> None:
         """:param files_url: where builders fetch the store's files, without a slash at the end."""
         self._farm = farm
+        self._tenure = tenure
         self._now = now
         self._files_url = files_url
 
@@ -42,7 +44,7 @@ class Dispatcher:
         """
         if not await self._farm.read(queue.candidates, vitals, self._now(), 1):
             return False  # Found without making others wait for a writing transaction.
-        order = await self._farm.transact(take, vitals, self._now())
+        order = await self._tenure.transact(vitals.id, take, vitals, self._now())
         if order is None:
             return False
         self._farm.log_path(order.build_id).unlink(missing_ok=True)  # That of an earlier attempt.
@@ -55,7 +57,7 @@ class Dispatcher:
         if begun:
             log.info("build {build}: began {title}", title=order.title, build=order.build_id)
         else:
-            await self._farm.transact(_take_back, order.build_id, vitals.name, self._now())
+            await self._tenure.transact(vitals.id, _take_back, order.build_id, vitals.name, self._now())
             log.info("build {build}: did not begin {title} after all", title=order.title, build=order.build_id)
         return True
 
@@ -99,4 +101,5 @@ def _take_back(connection: Connection, build_id: int, builder: str, now: float) 
 def _is_wanted(connection: Connection, build_id: int, builder_id: int) -> bool:
     """Whether a build that was claimed is still to be begun there."""
     vitals = builders.by_id(connection, builder_id)
-    return vitals is not None and vitals.enabled and builds.state(connection, build_id) is BuildState.BUILDING
+    job = vitals.job if vitals is not None and vitals.enabled else None
+    return job is not None and (job.build_id, job.state) == (build_id, BuildState.BUILDING)

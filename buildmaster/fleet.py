@@ -1,6 +1,7 @@
 """All builders of a farm, each scanned again and again, at a pace of its own."""
 
 import math
+from collections.abc import Collection
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import deferLater
@@ -10,6 +11,7 @@ from buildd.protocol import WAIT_MAX_S
 from buildmaster.builder_client import Status
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Vitals
+from buildmaster.masters import LeaseLost
 from buildmaster.pacing import Pace, Progress, pause_s, until_near_end_s
 from buildmaster.ports import IMasterReactor
 from buildmaster.scanner import Scanner, Work
@@ -18,34 +20,52 @@ _STEPS_AT_ONCE = 20  # A builder that always has something to do is one that tel
 
 
 class Fleet:
-    """The scans of all builders. Builders that are added or removed are noticed."""
+    """The scans of all builders that this master holds. Builders that come, go or change hands are noticed."""
 
     def __init__(self, work: Work, reactor: IMasterReactor, pace: Pace) -> None:
         self._work = work
         self._reactor = reactor
         self._pace = pace
         self._patrols: dict[int, Patrol] = {}
-        work.snapshot.on_builders = self._adjust
+        self._stopping = False
 
-    def start(self) -> None:
-        """Begin to scan the builders that the snapshot knows."""
-        self._adjust()
+    async def start(self) -> None:
+        """Begin to scan the builders that the snapshot knows, as they become ours."""
+        self._work.snapshot.on_builders = self._changed
+        await self._work.tenure.start(self)
 
-    def _adjust(self) -> None:
-        builders = self._work.snapshot.builders
-        for builder_id in builders.keys() - self._patrols.keys():
-            log = Logger(namespace=f"buildmaster.builders.{builders[builder_id].name}")
-            patrol = Patrol(Scanner(builder_id, self._work, log), self._work, self._reactor, self._pace)
-            self._patrols[builder_id] = patrol
-            patrol.start()
-        for builder_id in self._patrols.keys() - builders.keys():
+    def _changed(self) -> None:
+        self.adjust()
+        self._work.tenure.balance()
+
+    def adjust(self) -> None:
+        """Scan the builders that are ours, and no others."""
+        builders, tenure = self._work.snapshot.builders, self._work.tenure
+        ours = {each.id for each in builders.values() if tenure.holds(each)} if not self._stopping else set()
+        for builder_id in self._patrols.keys() - ours:
             self._patrols.pop(builder_id).stop()
+        for builder_id in ours - self._patrols.keys():
+            log = Logger(namespace=f"buildmaster.builders.{builders[builder_id].name}")
+            scanner = Scanner(builder_id, self._work, log, inherited=tenure.inherited(builder_id))
+            patrol = self._patrols[builder_id] = Patrol(scanner, self._work, self._reactor, self._pace)
+            patrol.start()
+
+    def resting(self, count: int) -> list[int]:
+        """So many builders, or fewer, whose scans are between two steps; those without a build first."""
+        resting = [builder_id for builder_id, patrol in self._patrols.items() if patrol.rests]
+        return sorted(resting, key=lambda builder_id: self._patrols[builder_id].has_job)[:count]
+
+    async def end(self, builder_ids: Collection[int]) -> None:
+        """End the scans of these builders."""
+        patrols = [self._patrols.pop(each) for each in builder_ids if each in self._patrols]
+        await DeferredList([patrol.stop() for patrol in patrols], consumeErrors=True)
 
     async def stop(self) -> None:
         """End all scans, wherever they are: the next master goes on from there."""
         self._work.snapshot.on_builders = lambda: None
-        patrols, self._patrols = self._patrols, {}
-        await DeferredList([patrol.stop() for patrol in patrols.values()], consumeErrors=True)
+        self._stopping = True
+        await self.end(list(self._patrols))
+        await self._work.tenure.stop()
 
 
 class Patrol:
@@ -60,6 +80,16 @@ class Patrol:
         self._sleep: Deferred[Status | None] | None = None
         self._woken = False
         self._stopping = False
+
+    @property
+    def rests(self) -> bool:
+        """Whether it is between two steps."""
+        return self._sleep is not None
+
+    @property
+    def has_job(self) -> bool:
+        """Whether its builder has a build, as far as the last scan saw."""
+        return self._scanner.vitals is not None and self._scanner.vitals.job is not None
 
     def start(self) -> None:
         self._work.snapshot.watch(self._scanner.id, self._wake)
@@ -116,6 +146,8 @@ class Patrol:
         except CancelledError:
             if not self._stopping:
                 raise
+        except LeaseLost as error:  # As soon as the picture shows that, this patrol ends.
+            self._scanner.log.warn("the scan ended: {error}", error=error)
         except Exception:
             self._scanner.log.failure("the scan ended by an error of the master's own")
         return Progress.FAILED
@@ -123,8 +155,7 @@ class Patrol:
     async def _rest(self, progress: Progress) -> Status | None:
         """Leave the builder alone, until the time is over, somebody wakes us, or it says by wait() that it is done."""
         vitals, status = self._scanner.vitals, self._scanner.status
-        has_job = vitals is not None and vitals.job is not None
-        seconds = pause_s(progress, self._scanner.quiet, self._to_end_s(vitals), self._pace, has_job=has_job)
+        seconds = pause_s(progress, self._scanner.quiet, self._to_end_s(vitals), self._pace, has_job=self.has_job)
         if self._woken or self._stopping:
             return None
         listens = progress in (Progress.RUNNING, Progress.STOPPING) and status is not None and vitals is not None

@@ -19,6 +19,7 @@ from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Job, Vitals
 from buildmaster.farm import Farm
 from buildmaster.fetching import Fetcher, TooLong
+from buildmaster.leases import Tenure
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.pacing import Allowance
 from buildmaster.ports import IMasterReactor
@@ -46,10 +47,18 @@ class Gatherer:
     """Takes builds that have ended from their builders."""
 
     def __init__(
-        self, farm: Farm, reactor: IMasterReactor, fetcher: Fetcher, limit_bytes: int, now: Callable[[], float]
+        self,
+        farm: Farm,
+        tenure: Tenure,
+        reactor: IMasterReactor,
+        fetcher: Fetcher,
+        *,
+        limit_bytes: int,
+        now: Callable[[], float],
     ) -> None:
         """:param limit_bytes: how long the results of a build may be together."""
         self._farm = farm
+        self._tenure = tenure
         self._reactor = reactor
         self._fetcher = fetcher
         self._limit_bytes = limit_bytes
@@ -77,7 +86,7 @@ class Gatherer:
                 reason = status.reason or _REASONS[other]
                 words = (reason, status.dependencies, status.cause, status.error)
                 ending = _Ending(vitals, job, _EVENTS[other], kept, *words)
-                state = await self._farm.transact(self._record, ending)
+                state = await self._tenure.transact(vitals.id, self._record, ending)
         self._farm.log_path(job.build_id).unlink(missing_ok=True)
         log.info(
             "build {build}: {title} ended: {status}, now {state}",
@@ -86,7 +95,7 @@ class Gatherer:
         return state
 
     async def _succeeded(self, vitals: Vitals, job: Job, status: Status, client: BuilderClient) -> BuildState:
-        state = await self._farm.transact(builds.record, job.build_id, Event.SUCCEEDED, self._now())
+        state = await self._tenure.transact(vitals.id, builds.record, job.build_id, Event.SUCCEEDED, self._now())
         if state is not BuildState.GATHERING:  # It was cancelled.
             return state
         event, reason = Event.GATHERED, ""
@@ -98,7 +107,7 @@ class Gatherer:
             event, reason = Event.RESULTS_REFUSED, str(error)
         kept = await self._fetcher.log_of(client, self._allowance(vitals, job, client))
         ending = _Ending(vitals, job, event, kept, reason=reason, results=files)
-        return await self._farm.transact(self._record, ending)
+        return await self._tenure.transact(vitals.id, self._record, ending)
 
     def _allowance(self, vitals: Vitals, job: Job, client: BuilderClient) -> Allowance:
         """How long this build's files may still take: what earlier scans took of it is gone."""
@@ -147,7 +156,8 @@ class Gatherer:
         """The builder says that it is broken, or stopped a build that nobody asked it to stop."""
         kept = await self._fetcher.log_of(client, self._allowance(vitals, job, client))
         reason = status.reason or f"the builder says {status.build_status}"
-        outcome = await self._farm.transact(
+        outcome = await self._tenure.transact(
+            vitals.id,
             recovery.punish_builder,
             vitals.id,
             job,

@@ -14,6 +14,7 @@ from buildmaster.builder_http import BuilderHttp
 from buildmaster.distro_series import DistroArchSeries
 from buildmaster.farm import Farm, only_master
 from buildmaster.file_server import file_site
+from buildmaster.leases import Unshared
 from buildmaster.scanner import Scanner
 from buildmaster.snapshot import Snapshot
 from buildmaster.workshop import WorkSettings, make_work
@@ -77,7 +78,8 @@ class BuilddMaster:
             snapshot = Snapshot(self._farm, reactor, poll_s=0.5)
             await snapshot.take()
             url = f"http://127.0.0.1:{port.getHost().port}"
-            work = make_work(self._farm, reactor, snapshot, http, files_url=url, settings=self._settings)
+            tenure = Unshared(self._farm)  # As long as we hold the farm's lock.
+            work = make_work(self._farm, reactor, snapshot, http, tenure, files_url=url, settings=self._settings)
             for builder_id, name in sorted(self._builders.items(), key=lambda item: item[1]):
                 await Scanner(builder_id, work, self._log(name)).scan()
         finally:

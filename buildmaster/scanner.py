@@ -20,6 +20,7 @@ from buildmaster.builders import Cleanliness, Job, Vitals
 from buildmaster.dispatch import Dispatcher, DispatchFailed
 from buildmaster.farm import Farm
 from buildmaster.gathering import Gatherer
+from buildmaster.leases import Tenure
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.pacing import Progress
 from buildmaster.resetting import ResetFailed, Resetter
@@ -35,6 +36,7 @@ class NeverClean(BuilderError):
     """A builder without a build does not become idle, however long it is told to."""
 
 
+_INHERITED_S = 600.0  # After so long, nothing that an earlier master sent arrives any more.
 _CLEAN_AT_ONCE = 3  # So often clean() is called without a pause; an honest builder is idle after the first.
 
 
@@ -44,6 +46,7 @@ class Work:
 
     farm: Farm
     snapshot: Snapshot
+    tenure: Tenure
     dispatcher: Dispatcher
     gatherer: Gatherer
     logs: RunningLogs
@@ -57,7 +60,8 @@ class Work:
 class Scanner:
     """Scans one builder."""
 
-    def __init__(self, builder_id: int, work: Work, log: Logger) -> None:
+    def __init__(self, builder_id: int, work: Work, log: Logger, *, inherited: bool = False) -> None:
+        """:param inherited: of a master that fell silent: something that it sent may still be under way."""
         self.id = builder_id
         self.log = log
         self.vitals: Vitals | None = None  # As the last scan saw it.
@@ -70,6 +74,7 @@ class Scanner:
         self._cancelling: tuple[int, float] | None = None  # A build that is to be stopped; since when we try.
         self._cleaning_since: float | None = None  # When we began to make it clean.
         self._cleanings = 0  # Calls of clean() in a row.
+        self._inherited_until = work.clock() + _INHERITED_S if inherited else 0.0  # By the work's clock.
         self._log_tail = b""
         self._log_troubles = False
 
@@ -165,7 +170,7 @@ class Scanner:
 
     async def _running(self, job: Job, status: Status, client: BuilderClient) -> Progress:
         if status.stage != job.stage:
-            await self._work.farm.transact(builds.set_stage, job.build_id, status.stage)
+            await self._work.tenure.transact(self.id, builds.set_stage, job.build_id, status.stage)
             self.quiet = -1
         if status.log_tail != self._log_tail or not status.log_tail:
             self._log_tail = status.log_tail
@@ -186,7 +191,9 @@ class Scanner:
     async def _forgotten(self, vitals: Vitals, job: Job) -> Progress:
         """The builder is out of service, or does not know its build: back into the queue, nobody is to blame."""
         reason = f"{vitals.name} forgot it" if vitals.enabled else f"{vitals.name} was taken out of service"
-        await self._work.farm.transact(builds.record, job.build_id, Event.REQUEUED, self._work.now(), reason=reason)
+        await self._work.tenure.transact(
+            vitals.id, builds.record, job.build_id, Event.REQUEUED, self._work.now(), reason=reason
+        )
         self.log.warn(
             "Builder {url} forgot about build {title} -- resetting buildqueue record",
             url=vitals.url, title=job.title, build=job.build_id,
@@ -200,7 +207,7 @@ class Scanner:
             builds.record(connection, job.build_id, Event.CANCEL_TIMED_OUT, now, reason="cancelled; it did not stop")
             recovery.punish(connection, vitals.id, reason, now, may_retry=False)
 
-        await self._work.farm.transact(give_up)
+        await self._work.tenure.transact(vitals.id, give_up)
         self.log.warn("build {build}: {title} did not stop in time", title=job.title, build=job.build_id)
         return Progress.CHANGED
 
@@ -208,10 +215,12 @@ class Scanner:
 
     async def _step_when_clean(self, vitals: Vitals, client: BuilderClient, status: Status) -> Progress:
         if status.builder_status is not BuilderStatus.IDLE:
+            if self._work.clock() < self._inherited_until:
+                return await self._clean_again(vitals, status)
             raise IsolationError(f"it is marked clean, and says {status.builder_status}")
         if status.version and status.version != vitals.version:
-            await self._work.farm.transact(
-                builders.set_cleanliness, vitals.id, Cleanliness.CLEAN, version=status.version
+            await self._work.tenure.transact(
+                vitals.id, builders.set_cleanliness, vitals.id, Cleanliness.CLEAN, version=status.version
             )
         if vitals.manual or not self._work.snapshot.may_have_work(vitals):
             return Progress.IDLE
@@ -220,9 +229,16 @@ class Scanner:
 
     async def _reset(self, vitals: Vitals, client: BuilderClient) -> Progress:
         """Make a virtualised builder clean, without a question of what it does."""
+        client.allowed()
         cleanliness = await self._work.resetter.reset(vitals, client, self.log)
-        await self._work.farm.transact(builders.was_reset, vitals.id, cleanliness, self._work.now())
+        await self._work.tenure.transact(vitals.id, builders.was_reset, vitals.id, cleanliness, self._work.now())
         return Progress.CHANGED if cleanliness is Cleanliness.CLEAN else Progress.IDLE
+
+    async def _clean_again(self, vitals: Vitals, status: Status) -> Progress:
+        """What the master sent that had it before, and hung or died, has arrived only now: nobody is to blame."""
+        await self._work.tenure.transact(vitals.id, builders.set_cleanliness, vitals.id, Cleanliness.DIRTY)
+        self.log.warn("marked clean, and says {status}: cleaned once more", status=status.builder_status)
+        return Progress.CHANGED
 
     async def _clean(self, vitals: Vitals, client: BuilderClient, status: Status) -> Progress:
         """One step of making a builder clean."""
@@ -237,7 +253,9 @@ class Scanner:
         match status.builder_status:
             case BuilderStatus.IDLE:
                 clean = Cleanliness.CLEAN
-                await self._work.farm.transact(builders.set_cleanliness, vitals.id, clean, version=status.version)
+                await self._work.tenure.transact(
+                    vitals.id, builders.set_cleanliness, vitals.id, clean, version=status.version
+                )
             case BuilderStatus.WAITING:
                 await client.clean()
                 self._cleanings += 1
@@ -269,7 +287,8 @@ class Scanner:
             return Progress.FAILED
         self._errors = 0
         reason = f"{vitals.name} was not heard of for {unheard.seconds:.0f} s: {error}" if lost else str(error)
-        outcome = await self._work.farm.transact(
+        outcome = await self._work.tenure.transact(
+            vitals.id,
             recovery.punish,
             vitals.id,
             reason,
@@ -283,10 +302,10 @@ class Scanner:
         return Progress.FAILED
 
     async def _remember(self, vitals: Vitals, error: BuilderError) -> None:
-        await self._work.farm.transact(builders.set_trouble, vitals.id, str(error), self._work.now())
+        await self._work.tenure.transact(vitals.id, builders.set_trouble, vitals.id, str(error), self._work.now())
 
     async def _went_well(self, vitals: Vitals) -> None:
-        await self._work.farm.transact(builders.set_trouble, vitals.id, "", self._work.now())
+        await self._work.tenure.transact(vitals.id, builders.set_trouble, vitals.id, "", self._work.now())
         self.log.info("scans go well again, which failed with: {trouble}", trouble=vitals.trouble)
 
 

@@ -1,5 +1,8 @@
 """The master as a service: puts its parts together on the global reactor, starts them, and ends them on a signal."""
 
+import os
+import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +20,7 @@ from buildmaster.farm import Farm, only_master
 from buildmaster.fetching import Limits
 from buildmaster.file_server import file_site
 from buildmaster.fleet import Fleet
+from buildmaster.leases import Leases
 from buildmaster.pacing import Pace
 from buildmaster.resetting import ResetSettings
 from buildmaster.running_log import RunningLogs
@@ -83,6 +87,11 @@ def _settings(config: MasterConfig) -> WorkSettings:
     )
 
 
+def _uptime_s() -> float:
+    """Seconds; unlike time.monotonic() it goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 @dataclass(frozen=True)
 class _Parts:
     """What runs while the master does."""
@@ -118,7 +127,7 @@ class Master:
         await parts.snapshot.start()
         running = frozenset(one.job.build_id for one in parts.snapshot.builders.values() if one.job is not None)
         RunningLogs(self._farm, self._reactor, self._config.log_limit_bytes).sweep(running)
-        parts.fleet.start()
+        await parts.fleet.start()
         address = f"{self._config.host}:{port.getHost().port}"
         log.info("the farm in {directory} runs; files at {address}", directory=self._farm.directory, address=address)
         self._systemd.ready()
@@ -137,7 +146,9 @@ class Master:
         http = BuilderHttp(reactor)
         snapshot = Snapshot(farm, reactor, config.database_poll_s)
         url = config.url_for_builders(port.getHost().port)
-        work = make_work(farm, reactor, snapshot, http, files_url=url, settings=_settings(config))
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        leases = Leases(farm, snapshot, reactor, _uptime_s, name=name, lease_s=config.lease_s, alone=True)
+        work = make_work(farm, reactor, snapshot, http, leases, files_url=url, settings=_settings(config))
         fleet = Fleet(work, reactor, Pace(config.poll_fastest_s, config.poll_slowest_s))
         return _Parts(snapshot, fleet, http, port)
 

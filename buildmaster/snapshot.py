@@ -46,7 +46,7 @@ class Snapshot:
         self.waiting: Mapping[Kind, float] = {}
         self.generation = 0  # Counts commits that we know of.
         self.taken = -1  # The generation that the picture shows.
-        self.on_builders: Callable[[], None] = lambda: None  # Called when builders came or went.
+        self.on_builders: Callable[[], None] = lambda: None  # Called when builders came, went, or changed hands.
 
     async def start(self) -> None:
         """Take the first picture, and follow the commits."""
@@ -115,7 +115,7 @@ class Snapshot:
             now = self.builders.get(builder_id)
             if now != before.get(builder_id) or (now is not None and self._has_new_work(now, waited)):
                 waker()
-        if before.keys() != self.builders.keys():
+        if _holders(before) != _holders(self.builders):
             self.on_builders()
 
     def _has_new_work(self, vitals: Vitals, waited: Mapping[Kind, float]) -> bool:
@@ -138,6 +138,10 @@ class Snapshot:
         if self.taken >= since:
             return self.builders.get(builder_id)
         return await self._farm.read(builders.by_id, builder_id)
+
+
+def _holders(builders: Mapping[int, Vitals]) -> dict[int, int | None]:
+    return {each.id: each.master_id for each in builders.values()}
 
 
 def _read(connection: Connection) -> tuple[dict[int, Vitals], dict[Kind, float]]:

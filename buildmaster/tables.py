@@ -154,6 +154,18 @@ source_file = Table(
     UniqueConstraint("source_id", "name"),
 )
 
+master = Table(
+    "master",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(255), nullable=False),  # HOST:PID, for people.
+    Column("lease_s", Double, nullable=False),  # Unheard for so long, it has lost its builders.
+    Column("beats", BigInteger, nullable=False),  # Counted up again and again while it lives; see leasing.py.
+    Column("since", Double, nullable=False),  # By the database's clock, as
+    Column("heard_at", Double, nullable=False),  # this; both are for people.
+    sqlite_autoincrement=True,  # Ids are never used again.
+)
+
 builder = Table(
     "builder",
     metadata,
@@ -175,6 +187,8 @@ builder = Table(
     Column("trouble", Text, nullable=False, server_default=""),  # Why its last scan failed; "": it did not.
     Column("trouble_since", Double),  # When the first of the scans failed that did so in a row. None: the last did not.
     Column("created_at", Double, nullable=False),
+    # The master that holds it, if that one has a row still: see masters.py. No foreign key, for this reason.
+    Column("master_id", Integer, index=True),
 )
 
 build = Table(

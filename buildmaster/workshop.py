@@ -10,6 +10,7 @@ from buildmaster.dispatch import Dispatcher
 from buildmaster.farm import Farm
 from buildmaster.fetching import Fetcher, Limits
 from buildmaster.gathering import Gatherer
+from buildmaster.leases import Tenure
 from buildmaster.ports import IMasterReactor
 from buildmaster.resetting import ResetSettings, Resetter
 from buildmaster.running_log import RunningLogs
@@ -32,6 +33,7 @@ def make_work(
     reactor: IMasterReactor,
     snapshot: Snapshot,
     http: BuilderHttp,
+    tenure: Tenure,
     *,
     files_url: str,
     settings: WorkSettings,
@@ -48,11 +50,12 @@ def make_work(
     return Work(
         farm=farm,
         snapshot=snapshot,
-        dispatcher=Dispatcher(farm, now, files_url),
-        gatherer=Gatherer(farm, reactor, fetcher, settings.limits.file_bytes, now),
+        tenure=tenure,
+        dispatcher=Dispatcher(farm, tenure, now, files_url),
+        gatherer=Gatherer(farm, tenure, reactor, fetcher, limit_bytes=settings.limits.file_bytes, now=now),
         logs=RunningLogs(farm, reactor, settings.limits.log_bytes),
         resetter=Resetter(reactor, settings.resets),
-        client=lambda url: BuilderClient(url, http, settings.timeouts),
+        client=lambda url: BuilderClient(url, http, settings.timeouts, tenure.allowed(), tenure.acts),
         now=now,
         clock=clock,
         cancel_timeout_s=settings.cancel_timeout_s,

@@ -17,6 +17,7 @@ from buildmaster.builder_http import BuilderHttp
 from buildmaster.builders import Cleanliness, Vitals
 from buildmaster.fetching import Limits
 from buildmaster.file_server import file_site
+from buildmaster.leases import Unshared
 from buildmaster.lifecycle import BuildState
 from buildmaster.scanner import Scanner
 from buildmaster.snapshot import Snapshot
@@ -51,8 +52,9 @@ class FarmCase(TestCase):
         import dataclasses  # noqa: PLC0415
 
         url = f"http://127.0.0.1:{self.files.getHost().port}"  # type: ignore[attr-defined]
+        tenure = Unshared(self.farm)
         work = make_work(
-            self.farm, reactor, self.snapshot, self.http, files_url=url, settings=self.settings  # type: ignore[arg-type]
+            self.farm, reactor, self.snapshot, self.http, tenure, files_url=url, settings=self.settings  # type: ignore
         )  # fmt: skip
         work.dispatcher._now = work.gatherer._now = lambda: self.now
         return dataclasses.replace(work, now=lambda: self.now, clock=lambda: self.now)

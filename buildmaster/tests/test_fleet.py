@@ -32,7 +32,7 @@ class FleetCase(FarmCase):
     async def run_fleet(self) -> None:
         await self.snapshot.start()
         self.fleet = Fleet(self.work, self.fake.reactor, self.pace)
-        self.fleet.start()
+        await self.fleet.start()
 
     async def tearDown(self) -> None:  # type: ignore[override]
         if self.fleet is not None:
@@ -238,7 +238,7 @@ class TestWoken(FleetCase):
         await self.sleep(0.1)
         assert len(self.fake.calls) == calls and self.state(build_id) is S.BUILDING
         self.fleet = Fleet(self.work, self.fake.reactor, self.pace)
-        self.fleet.start()
+        await self.fleet.start()
         await self.until(build_id, S.BUILT)
         assert self.fake.started == [builds.cookie(build_id)]
 

@@ -11,15 +11,18 @@ import buildd
 import buildmaster
 
 LAYERS = {
-    "core": {"sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets", "dependencies"},
+    "core": {"sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets", "dependencies",
+             "leasing"},
     "state": {
         "tables", "migrations", "database", "files", "builds", "shares", "queue", "builders", "orders", "packages",
         "superseding",
-        "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets",
+        "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets", "masters",
+        "clocks",
     },
     "work": {
         "ports", "builder_http", "builder_client", "fetching", "snapshot", "dispatch", "results", "gathering",
         "recovery", "external", "resetting", "running_log", "scanner", "fleet", "workshop", "file_server", "master",
+        "acts", "leases",
     },
     "edges": {"config", "service", "cli"},
 }  # fmt: skip
@@ -106,6 +109,17 @@ def test_the_store_stands_alone(path: Path) -> None:
     """The store imports nothing of ours but itself and the protocol."""
     ours = {name for name in imports(path) if name.startswith(("buildmaster", "buildd."))}
     assert all(name.startswith(("buildmaster.store", "buildd.protocol")) for name in ours)
+
+
+SCANS = {"scanner", "dispatch", "gathering"}
+
+
+@pytest.mark.parametrize("path", [each for each in ALL if part_of(each.values[0]) in SCANS])  # type: ignore
+def test_scans_write_by_their_lease_only(path: Path) -> None:
+    """What a scan writes goes through the tenure, which refuses it when another master has the builder by then."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and node.attr in ("transact", "transaction"):
+            assert isinstance(node.value, ast.Attribute) and node.value.attr in ("tenure", "_tenure"), node.lineno
 
 
 @pytest.mark.parametrize("path", ALL)

@@ -71,7 +71,7 @@ class TestPolled(FarmCase):
             connection.exec_driver_sql("UPDATE builder SET manual = 1 WHERE name = 'x86'")
         build_id = make_build(self.farm)
         await self.snapshot.start()
-        self.fleet.start()
+        await self.fleet.start()
         await self.until(build_id, S.BUILDING)
         await self.sleep(0.3)
         return build_id

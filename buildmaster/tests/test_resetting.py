@@ -125,7 +125,7 @@ class TestSynchronous(ResetCase):
         self.use(f'sleep 0.7; echo done >>"{self.directory}/calls"')
         fleet = Fleet(self.work, self.fake.reactor, Pace(0.05, 0.2))
         await self.snapshot.start()
-        fleet.start()
+        await fleet.start()
         await self.sleep(0.3)
         await fleet.stop()
         await self.sleep(0.8)

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from buildmaster.farm import Farm
 from buildmaster.fleet import Fleet
+from buildmaster.leases import Unshared
 from buildmaster.pacing import Pace
 from buildmaster.snapshot import Snapshot
 from buildmaster.tests.simulation.clock import MasterReactor
@@ -41,14 +42,14 @@ class SimMaster:
         self.snapshot = Snapshot(self.farm, some_reactor, poll_s=0.5)
         http = SimHttp(reactor, machines)
         work = make_work(
-            self.farm, some_reactor, self.snapshot, http, files_url="http://master", settings=WorkSettings(),
-            now=lambda: EPOCH + reactor.seconds(), clock=reactor.seconds,
+            self.farm, some_reactor, self.snapshot, http, Unshared(self.farm), files_url="http://master",
+            settings=WorkSettings(), now=lambda: EPOCH + reactor.seconds(), clock=reactor.seconds,
         )  # fmt: skip
         self.fleet = Fleet(work, some_reactor, Pace())
 
     async def start(self) -> None:
         await self.snapshot.start()
-        self.fleet.start()
+        await self.fleet.start()
 
     def begin(self) -> None:
         Deferred.fromCoroutine(self.start())

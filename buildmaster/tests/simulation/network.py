@@ -25,7 +25,10 @@ class SimHttp(BuilderHttp):
         self._sim = reactor
         self._machines = machines
 
-    async def post(self, url: str, body: bytes, limit_bytes: int, timeout_s: float) -> bytes:
+    async def post(
+        self, url: str, body: bytes, limit_bytes: int, timeout_s: float, allowed: Callable[[], None] = lambda: None
+    ) -> bytes:
+        allowed()
         arguments, method = xmlrpc.client.loads(body)
         machine = self._machine(url)
         where = f"{method} of {machine.name}"

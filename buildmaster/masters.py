@@ -1,0 +1,95 @@
+"""The masters of a farm, as queries: join, beat, take builders and leave them, bury who has fallen silent.
+
+A builder is held by the master whose id it has, as long as that master has a row; ids are never used again. So who
+takes the row of a silent master away frees its builders by that, and waits for none of its locks.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, delete, exists, or_, select, update
+
+from buildmaster.clocks import database_now
+from buildmaster.leasing import Beat
+from buildmaster.tables import builder, master
+
+
+class LeaseLost(Exception):
+    """This master does not hold the builder any more: nothing may be written or done for it."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A builder that a master has taken."""
+
+    builder_id: int
+    inherited: bool  # From a master that was not heard any more, so that something may still be under way to it.
+
+
+def join(connection: Connection, name: str, lease_s: float, *, alone: bool = False) -> int:
+    """Add a master. Returns its id.
+
+    :param alone: no other can be running: what rows there are, are those of dead ones.
+    """
+    if alone:
+        connection.execute(delete(master))
+    values = {"name": name, "lease_s": lease_s, "beats": 0}
+    times = {"since": database_now(), "heard_at": database_now()}
+    return int(connection.execute(master.insert().values(**values, **times).returning(master.c.id)).scalar_one())
+
+
+def beat(connection: Connection, me: int) -> list[Beat]:
+    """Let a master be heard. Returns all that have a row.
+
+    :raises LeaseLost: it was buried.
+    """
+    values = {"beats": master.c.beats + 1, "heard_at": database_now()}
+    if connection.execute(update(master).where(master.c.id == me).values(**values)).rowcount != 1:
+        raise LeaseLost("this master was not heard for too long: others have taken its builders")
+    return [Beat(*row) for row in connection.execute(select(master.c.id, master.c.beats, master.c.lease_s))]
+
+
+def bury(connection: Connection, silent: Beat) -> bool:
+    """Take a master's row away, unless it was heard again meanwhile. Says whether it was there to be taken."""
+    same = (master.c.id == silent.master_id, master.c.beats == silent.beats)
+    return connection.execute(delete(master).where(*same)).rowcount == 1
+
+
+def take(connection: Connection, me: int, limit: int) -> list[Taken]:
+    """Give a master builders that nobody holds, up to so many.
+
+    One whose row is locked is left for the next time: a master that hangs in the middle of a transaction has it locked.
+    """
+    query = select(builder.c.id, builder.c.master_id).where(_free()).order_by(builder.c.id).limit(limit)
+    rows = connection.execute(query.with_for_update(skip_locked=True, of=builder)).all()
+    taken = [Taken(row.id, row.master_id is not None) for row in rows]
+    if taken:
+        mine = builder.c.id.in_([each.builder_id for each in taken])
+        connection.execute(update(builder).where(mine).values(master_id=me))
+    return taken
+
+
+def _free() -> ColumnElement[bool]:
+    return or_(builder.c.master_id.is_(None), ~exists().where(master.c.id == builder.c.master_id))
+
+
+def release(connection: Connection, me: int, builder_ids: Collection[int]) -> None:
+    """Let others have some of a master's builders."""
+    mine = (builder.c.id.in_(list(builder_ids)), builder.c.master_id == me)
+    connection.execute(update(builder).where(*mine).values(master_id=None))
+
+
+def leave(connection: Connection, me: int) -> None:
+    """Take a master's own row away, and let others have all of its builders."""
+    connection.execute(update(builder).where(builder.c.master_id == me).values(master_id=None))
+    connection.execute(delete(master).where(master.c.id == me))
+
+
+def confirm(connection: Connection, me: int, builder_id: int) -> None:
+    """See to it that nobody takes a builder from this master before the transaction ends.
+
+    :raises LeaseLost: somebody has.
+    """
+    query = select(builder.c.master_id).where(builder.c.id == builder_id).with_for_update()
+    if connection.execute(query).scalar() != me:
+        raise LeaseLost("another master has this builder now")

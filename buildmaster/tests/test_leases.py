@@ -1,0 +1,292 @@
+"""Several masters on one farm, in one process: they share its builders, and none acts for what is another's."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from buildd.protocol import BuilderStatus
+from buildmaster import builds, masters
+from buildmaster.builders import Cleanliness
+from buildmaster.farm import Farm
+from buildmaster.fleet import Fleet
+from buildmaster.leases import Leases
+from buildmaster.lifecycle import BuildState, Event
+from buildmaster.masters import LeaseLost
+from buildmaster.pacing import Pace, Progress
+from buildmaster.scanner import Scanner
+from buildmaster.snapshot import Snapshot
+from buildmaster.tests.factories import make_build, make_builder
+from buildmaster.tests.fakes import FakeBuilder
+from buildmaster.tests.farm_case import FarmCase
+from buildmaster.workshop import make_work
+
+S = BuildState
+LEASE_S = 1.0
+
+
+class OneOfMany:
+    """A master among others: what service.py puts together, on the reactor of the test."""
+
+    def __init__(self, case: "ManyCase", name: str) -> None:
+        self.reactor: Any = case.fake.reactor
+        self.farm = Farm.open(case.farm.directory)
+        self.farm.start(self.reactor)
+        self.snapshot = Snapshot(self.farm, self.reactor, 0.02)
+        self.late_s = 0.0  # What the clock of its leases is ahead: as if it had stood still for so long.
+        self.leases = Leases(self.farm, self.snapshot, self.reactor, self.clock, name=name, lease_s=LEASE_S)
+        url = f"http://127.0.0.1:{case.files.getHost().port}"  # type: ignore[attr-defined]
+        self.work = make_work(
+            self.farm, self.reactor, self.snapshot, case.http, self.leases, files_url=url, settings=case.settings
+        )
+        self.fleet = Fleet(self.work, self.reactor, Pace(0.02, 0.1))
+
+    def clock(self) -> float:
+        return float(self.reactor.seconds()) + self.late_s
+
+    async def start(self) -> None:
+        await self.snapshot.start()
+        await self.fleet.start()
+
+    @property
+    def scanned(self) -> set[int]:
+        """The builders that it scans."""
+        return set(self.fleet._patrols)
+
+    async def hang(self) -> Callable[[], None]:
+        """Let nothing of it go on in the database, until what is returned is called."""
+        resumed: list[Deferred[None]] = []
+        real = self.farm.database.transact
+
+        async def transact(*arguments: Any, **more: Any) -> Any:
+            pause: Deferred[None] = Deferred()
+            resumed.append(pause)
+            await pause
+            return await real(*arguments, **more)
+
+        self.farm.database.transact = transact  # type: ignore[method-assign]
+
+        def go_on() -> None:
+            self.farm.database.transact = real  # type: ignore[method-assign]
+            for pause in resumed:
+                pause.callback(None)
+
+        return go_on
+
+    async def stop(self) -> None:
+        self.snapshot.stop()
+        await self.fleet.stop()
+        self.farm.close()
+
+
+class ManyCase(FarmCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.fakes: list[FakeBuilder] = [self.fake]
+        self.masters: list[OneOfMany] = []
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        for master in self.masters:
+            await master.stop()
+        for fake in self.fakes[1:]:
+            await fake.stop()
+        await super().tearDown()
+
+    def add_builders(self, count: int) -> None:
+        for number in range(count):
+            fake = self.make_fake(self.fake.reactor)
+            make_builder(self.farm, f"other{number}", fake.listen())
+            self.fakes.append(fake)
+
+    async def master(self, name: str = "one:1") -> OneOfMany:
+        master = OneOfMany(self, name)
+        await master.start()
+        self.masters.append(master)
+        return master
+
+    async def until(self, true: Callable[[], bool], seconds: float = 10.0) -> float:
+        began = self.fake.reactor.seconds()
+        while not true():
+            assert self.fake.reactor.seconds() - began < seconds, [len(each.scanned) for each in self.masters]
+            await self.sleep(0.01)
+        return float(self.fake.reactor.seconds() - began)
+
+    def shares(self) -> list[int]:
+        """How many builders each scans; nothing while one is scanned by two, as when a master goes on that hung."""
+        scanned = [each for master in self.masters for each in master.scanned]
+        return [len(master.scanned) for master in self.masters] if len(scanned) == len(set(scanned)) else []
+
+
+class TestSharing(ManyCase):
+    async def test_a_fair_share(self) -> None:
+        """A master that comes gets its share within seconds; what one leaves behind that ends, others have at once."""
+        self.add_builders(7)
+        first = await self.master()
+        await self.until(lambda: self.shares() == [8])
+        await self.master("two:2")
+        await self.until(lambda: self.shares() == [4, 4])
+        await self.master("three:3")
+        await self.until(lambda: self.shares() == [3, 3, 2])
+        self.masters.remove(first)
+        await first.stop()
+        assert await self.until(lambda: self.shares() == [4, 4], 1.0) < LEASE_S / 2
+
+    async def test_builds_while_they_come_and_go(self) -> None:
+        """Every build is done, and begun once, whichever masters its builder had meanwhile."""
+        self.add_builders(4)
+        for fake in self.fakes:
+            fake.duration_s = 0.3
+        ids = [make_build(self.farm, f"source{number}") for number in range(25)]
+        await self.master()
+        for name in ("two:2", "three:3"):
+            await self.sleep(0.4)
+            await self.master(name)
+        await self.sleep(0.4)
+        await self.masters.pop(0).stop()
+        await self.until(lambda: all(self.state(each) is S.BUILT for each in ids), 15.0)
+        started = [each for fake in self.fakes for each in fake.started]
+        assert sorted(started) == sorted(builds.cookie(each) for each in ids)
+
+    async def test_one_that_hangs(self) -> None:
+        """A master that is not heard any more loses its builders when its lease is over; when it goes on it writes
+        nothing for them, and is one of the masters again."""
+        self.add_builders(3)
+        for fake in self.fakes:
+            fake.duration_s = None
+        one, _ = await self.master(), await self.master("two:2")
+        await self.until(lambda: self.shares() == [2, 2])
+        ids = [make_build(self.farm, f"source{number}") for number in range(4)]
+        await self.until(lambda: all(fake.started for fake in self.fakes))
+        go_on = await one.hang()
+        number = one.leases.me
+        for fake in self.fakes:
+            fake.end()
+        await self.until(lambda: all(self.state(each) is S.BUILT for each in ids), 3 * LEASE_S + 5.0)
+        go_on()
+        await self.until(lambda: self.shares() == [2, 2])
+        assert one.leases.me != number
+        assert [len(fake.started) for fake in self.fakes] == [1] * 4
+        assert all(self.build(each).failures == 0 for each in ids)
+
+    async def test_two_that_hang_at_once(self) -> None:
+        """Whoever is left has all."""
+        self.add_builders(2)
+        one, two, _ = await self.master(), await self.master("two:2"), await self.master("three:3")
+        await self.until(lambda: self.shares() == [1, 1, 1])
+        resumed = [await one.hang(), await two.hang()]
+        await self.until(lambda: len(self.masters[2].scanned) == 3)
+        for go_on in resumed:
+            go_on()
+        await self.until(lambda: self.shares() == [1, 1, 1])
+
+
+class TestFencing(ManyCase):
+    """What a master does that has lost a builder, and does not know it yet."""
+
+    async def lose(self) -> OneOfMany:
+        """A master that has lost its builder to another just now."""
+        master = await self.master()
+        await self.until(lambda: self.shares() == [1])
+        await master.fleet.end([self.builder_id])  # The scans below are our own.
+        with self.farm.transaction() as connection:
+            other = masters.join(connection, "other:9", 60.0)
+            masters.release(connection, master.leases.me or 0, [self.builder_id])
+            assert masters.take(connection, other, 1)
+        return master
+
+    async def test_nothing_is_written(self) -> None:
+        """A transaction for a builder that is another's is refused whole."""
+        master = await self.lose()
+        build_id = make_build(self.farm)
+
+        def write(connection: Connection) -> None:
+            builds.record(connection, build_id, Event.CANCEL, 1.0)
+
+        await self.assertFailure(Deferred.fromCoroutine(master.leases.transact(self.builder_id, write)), LeaseLost)
+        assert self.state(build_id) is S.NEEDS_BUILD
+
+    async def test_nothing_is_claimed(self) -> None:
+        """Its scan gives the builder no build."""
+        master = await self.lose()
+        build_id = make_build(self.farm)
+        scanner = Scanner(self.builder_id, master.work, Logger(namespace="test"))
+        await self.assertFailure(Deferred.fromCoroutine(scanner.scan()), LeaseLost)
+        assert self.state(build_id) is S.NEEDS_BUILD and self.fake.started == []
+
+    async def test_nothing_is_called_late(self) -> None:
+        """A master that has stood still for longer than its lease calls nothing that has an effect."""
+        master = await self.master()
+        client = master.work.client(self.fake.url)
+        await client.status()
+        master.late_s = LEASE_S
+        for call in (client.abort, client.clean):
+            await self.assertFailure(Deferred.fromCoroutine(call()), LeaseLost)
+        await client.status()
+        assert not {"abort", "clean"} & set(self.fake.calls)
+
+    async def test_nothing_is_sent_late(self) -> None:
+        """Nor does it send the call that was under way to a builder when it stood still."""
+        master = await self.master()
+        asked: list[bool] = []
+        client = master.work.client(self.fake.url)
+        allowed = client.allowed
+
+        def first_yes_then_as_it_is() -> None:
+            if asked:
+                master.late_s = LEASE_S
+                allowed()
+            asked.append(True)
+
+        client.allowed = first_yes_then_as_it_is
+        await self.assertFailure(Deferred.fromCoroutine(client.clean()), LeaseLost)
+        await self.sleep(0.05)
+        assert asked and "clean" not in self.fake.calls
+
+    async def test_what_was_sent_earlier(self) -> None:
+        """What a dead master had sent, and arrives late, is cleaned away; nobody is taken out of service for it."""
+        scanner = Scanner(self.builder_id, self.work, Logger(namespace="test"), inherited=True)
+        self.fake.status, self.fake.build_id = BuilderStatus.BUILDING, "PACKAGEBUILD-7"
+        assert await self.scan(scanner) is Progress.CHANGED
+        assert self.vitals().cleanliness is Cleanliness.DIRTY and self.vitals().enabled
+        for _ in range(50):
+            await self.scan(scanner)
+            await self.sleep(0.01)
+        assert self.vitals().cleanliness is Cleanliness.CLEAN and self.fake.status is BuilderStatus.IDLE
+
+    async def test_long_after(self) -> None:
+        """Long after that, it is as with any other builder."""
+        scanner = Scanner(self.builder_id, self.work, Logger(namespace="test"), inherited=True)
+        self.fake.status, self.fake.build_id = BuilderStatus.BUILDING, "PACKAGEBUILD-7"
+        self.now += 3600
+        await self.scan(scanner)
+        assert not self.vitals().enabled
+
+    async def test_it_ends_with_a_call_under_way(self) -> None:
+        """A master that ends lets a call that it has made arrive, before another can have the builder."""
+        answered: list[bool] = []
+        real = self.fake.begin
+
+        def slow(*arguments: Any) -> Any:
+            wait: Deferred[Any] = Deferred()
+
+            def answer() -> None:
+                answered.append(True)
+                wait.callback(real(*arguments))
+
+            self.fake.reactor.callLater(0.3, answer)
+            return wait
+
+        self.fake.begin = slow  # type: ignore
+        self.fake.duration_s = None
+        build_id = make_build(self.farm)
+        master = await self.master()
+        await self.until(lambda: "build" in self.fake.calls)
+        await self.masters.pop().stop()
+        assert answered and master.leases.me is None
+        await self.master("two:2")
+        await self.sleep(0.2)
+        self.fake.end()
+        await self.until(lambda: self.state(build_id) is S.BUILT)
+        assert len(self.fake.started) == 1
