@@ -1,23 +1,192 @@
-"""The rows of files in the store. The file is put into the store first, then its row is written."""
+"""The rows of files in the store: which are there, and who refers to them.
 
-from sqlalchemy import Connection, select
+The file is put into the store first, then its row is written. What nobody refers to is deleted the other way round:
+its row first, by :func:`give_up`, then the file, once :func:`may_delete` says so. Whoever calls :func:`keep` for the
+same file meanwhile wins, or is refused and does it again; a file is never deleted from under a row.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, delete, exists, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
 from buildd.protocol import Sha1
 from buildmaster.store import Sha256, StoredFile
-from buildmaster.tables import stored_file
+from buildmaster.tables import (
+    build,
+    build_file,
+    deleted_file,
+    metadata,
+    pocket_chroot,
+    series,
+    series_architecture,
+    source,
+    source_file,
+    stored_file,
+)
+
+_DELETED_WITHIN_S = 5.0  # A file is deleted so soon after its row was, or not at all.
+_DOUBT_S = 60.0  # Who stored a file less than this after its deletion began may have seen it just before.
+_REMEMBERED_S = 7 * 86400.0  # Nobody stores a file, and says so longer after than this.
+
+
+class DeletedMeanwhile(OSError):
+    """A file was deleted from the store, since nobody referred to it, between being stored there and being recorded:
+    once more, a minute later, it will do."""
+
+    def __init__(self, sha256: Sha256) -> None:
+        super().__init__(
+            f"file {sha256} was just deleted from the store, as nobody referred to it: do the same again in a minute"
+        )
+        self.sha256 = sha256
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A file as its row has it."""
+
+    id: int
+    file: StoredFile
+    created_at: float
+    referenced: bool
 
 
 def keep(connection: Connection, stored: StoredFile, now: float) -> int:
-    """The id of a stored file's row, which is written if there is none."""
-    known = select(stored_file.c.id).where(stored_file.c.sha256 == stored.sha256)
-    row_id = connection.execute(known).scalar()
+    """The id of a stored file's row, which is written if there is none.
+
+    :raises DeletedMeanwhile: the file is not there any more.
+    """
+    row_id = _locked(connection, stored.sha256)
+    if row_id is not None:
+        return row_id
+    row_id = _insert(connection, stored, now)
+    if row_id is None:  # Another master was quicker.
+        row_id = _locked(connection, stored.sha256)
     if row_id is None:
-        values = {"sha256": stored.sha256, "sha1": stored.sha1, "size": stored.size, "created_at": now}
-        row_id = connection.execute(stored_file.insert().values(**values).returning(stored_file.c.id)).scalar_one()
-    return int(row_id)
+        raise DeletedMeanwhile(stored.sha256)
+    # After the insert, which waits for give_up() of the same file; and no deletion begins before this transaction ends.
+    said = select(deleted_file.c.deleted_at).where(deleted_file.c.sha256 == stored.sha256)
+    gone = connection.execute(said.with_for_update(read=True)).scalar()
+    if gone is not None and stored.stored_at <= gone + _DOUBT_S:
+        raise DeletedMeanwhile(stored.sha256)
+    return row_id
 
 
 def find(connection: Connection, file_id: int) -> StoredFile:
     """The stored file of a row."""
-    row = connection.execute(select(stored_file).where(stored_file.c.id == file_id)).one()
-    return StoredFile(Sha256(row.sha256), Sha1(row.sha1), row.size)
+    return _file(connection.execute(select(stored_file).where(stored_file.c.id == file_id)).one())
+
+
+def recorded(connection: Connection, prefix: str) -> Iterator[Recorded]:
+    """The rows of the files whose SHA-256 begins so."""
+    query = select(stored_file, _is_referenced().label("referenced"))
+    if prefix:
+        query = query.where(stored_file.c.sha256 >= prefix, stored_file.c.sha256 < prefix + "g")
+    for row in connection.execute(query):
+        yield Recorded(row.id, _file(row), row.created_at, bool(row.referenced))
+
+
+def is_recorded(connection: Connection, sha256: Sha256) -> bool:
+    """Whether a file has a row."""
+    return connection.execute(select(stored_file.c.id).where(stored_file.c.sha256 == sha256)).scalar() is not None
+
+
+def users(connection: Connection, file_id: int) -> list[str]:
+    """What refers to a file, in words."""
+    sources = source_file.join(source, source.c.id == source_file.c.source_id)
+    a_source = select(source.c.name, source.c.version, source_file.c.name.label("file")).select_from(sources)
+    a_source = a_source.where(source_file.c.stored_file_id == file_id)
+    a_result = select(build_file.c.build_id, build_file.c.name).where(build_file.c.stored_file_id == file_id)
+    a_log = select(build.c.id).where(build.c.log_file_id == file_id)
+    in_series = series_architecture.join(series, series.c.id == series_architecture.c.series_id)
+    pockets = select(pocket_chroot.c.series_architecture_id).where(pocket_chroot.c.chroot_file_id == file_id)
+    a_chroot = select(series.c.name, series_architecture.c.architecture).select_from(in_series)
+    a_chroot = a_chroot.where((series_architecture.c.chroot_file_id == file_id) | series_architecture.c.id.in_(pockets))
+    return [
+        *(f"source {row.name} {row.version}: {row.file}" for row in connection.execute(a_source)),
+        *(f"build {row.build_id}: {row.name}" for row in connection.execute(a_result)),
+        *(f"the log of build {row.id}" for row in connection.execute(a_log)),
+        *(f"a chroot of {row.name} {row.architecture}" for row in connection.execute(a_chroot)),
+    ]
+
+
+def give_up(connection: Connection, sha256: Sha256, now: float, older_than: float) -> bool:
+    """Remove the row of a file, if there is one, and leave word that the file will be deleted, once this is committed.
+
+    :param older_than: rows that are not from before this moment are left alone.
+    :returns: False when somebody refers to it, or its row is too young: it must stay.
+    """
+    row = connection.execute(
+        select(stored_file.c.id, stored_file.c.created_at).where(stored_file.c.sha256 == sha256).with_for_update()
+    ).one_or_none()
+    if row is None:
+        # Who writes a row for it at this very moment has to wait for us, or we for him.
+        row_id = _insert(connection, StoredFile(sha256, Sha1("0" * 40), 0), now)
+    else:
+        row_id = row.id if row.created_at < older_than else None
+    if row_id is None or not _delete_row(connection, row_id):
+        return False
+    _leave_word(connection, sha256, now)
+    return True
+
+
+def may_delete(connection: Connection, sha256: Sha256, now: float) -> bool:
+    """Whether a file may be deleted from the store, before this transaction ends: give_up() was a moment ago, and
+    nobody has recorded the file since. Nobody will meanwhile."""
+    said = select(deleted_file.c.deleted_at).where(deleted_file.c.sha256 == sha256).with_for_update()
+    at = connection.execute(said).scalar()
+    return at is not None and 0 <= now - at <= _DELETED_WITHIN_S and not is_recorded(connection, sha256)
+
+
+def gave_up(connection: Connection, sha256: Sha256, now: float) -> None:
+    """Leave word that the file was deleted just now; and forget what was said long ago."""
+    _leave_word(connection, sha256, now)
+    connection.execute(delete(deleted_file).where(deleted_file.c.deleted_at < now - _REMEMBERED_S))
+
+
+def _leave_word(connection: Connection, sha256: Sha256, now: float) -> None:
+    said = update(deleted_file).where(deleted_file.c.sha256 == sha256).values(deleted_at=now)
+    if not connection.execute(said).rowcount:
+        connection.execute(deleted_file.insert().values(sha256=sha256, deleted_at=now))
+
+
+def _locked(connection: Connection, sha256: Sha256) -> int | None:
+    """The id of a file's row, which nobody deletes before this transaction ends."""
+    query = select(stored_file.c.id).where(stored_file.c.sha256 == sha256)
+    row_id = connection.execute(query.with_for_update(read=True, key_share=True)).scalar()
+    return None if row_id is None else int(row_id)
+
+
+def _insert(connection: Connection, stored: StoredFile, now: float) -> int | None:
+    """The id of a new row; None: another transaction has just written one."""
+    values = {"sha256": stored.sha256, "sha1": stored.sha1, "size": stored.size, "created_at": now}
+    insert = stored_file.insert().values(**values).returning(stored_file.c.id)
+    try:
+        with connection.begin_nested():
+            return int(connection.execute(insert).scalar_one())
+    except IntegrityError:
+        return None
+
+
+def _delete_row(connection: Connection, row_id: int) -> bool:
+    """Delete a row that nobody refers to. False: somebody does."""
+    wanted = (stored_file.c.id == row_id) & ~_is_referenced()
+    try:
+        with connection.begin_nested():
+            return connection.execute(delete(stored_file).where(wanted)).rowcount == 1
+    except IntegrityError:  # Since this moment.
+        return False
+
+
+def _is_referenced() -> ColumnElement[bool]:
+    """Whether any row of any table refers to a stored_file."""
+    columns = [key.parent for table in metadata.sorted_tables for key in table.foreign_keys
+               if key.column is stored_file.c.id]  # fmt: skip
+    return or_(*(exists().where(column == stored_file.c.id).correlate(stored_file) for column in columns))
+
+
+def _file(row: Any) -> StoredFile:
+    """As it was when its row was written: see keep()."""
+    return StoredFile(Sha256(row.sha256), Sha1(row.sha1), row.size, stored_at=row.created_at)

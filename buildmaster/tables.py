@@ -49,6 +49,14 @@ stored_file = Table(
     Column("created_at", Double, nullable=False),
 )
 
+# Files that were deleted from the store, or are about to be; see files.py.
+deleted_file = Table(
+    "deleted_file",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("deleted_at", Double, nullable=False),
+)
+
 distribution = Table(
     "distribution",
     metadata,
@@ -209,7 +217,7 @@ build = Table(
     Column("created_at", Double, nullable=False),
     Column("started_at", Double),  # When it was last claimed.
     Column("finished_at", Double),  # When it ended; None unless the state is an ended one.
-    Column("log_file_id", ForeignKey("stored_file.id")),  # The log of the last attempt that ended, gzipped.
+    Column("log_file_id", ForeignKey("stored_file.id"), index=True),  # The log of the last attempt that ended, gzipped.
     Column("log_name", String(512), nullable=False, server_default=""),
     Index(None, "series_architecture_id", "state"),
     Index(None, "state", "id"),

@@ -35,6 +35,7 @@ COMMANDS = {
     "builder-cleaned": ("buildmaster.cli.builders", "Say that the reset of a builder is over."),
     "enable-builder": ("buildmaster.cli.builders", "Let a builder have builds again."),
     "disable-builder": ("buildmaster.cli.builders", "Give a builder no more builds."),
+    "store": ("buildmaster.cli.store", "Look after the farm's files."),
 }
 
 

@@ -18,6 +18,7 @@ LAYERS = {
         "superseding",
         "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets", "masters",
         "clocks",
+        "inventory",
     },
     "work": {
         "ports", "builder_http", "builder_client", "fetching", "snapshot", "dispatch", "results", "gathering",
