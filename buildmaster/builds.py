@@ -28,6 +28,7 @@ from buildmaster.tables import (
     stored_file,
 )
 from buildmaster.tags import union
+from buildmaster.wishes import NONE, Wishes
 
 if TYPE_CHECKING:
     AnyRow: TypeAlias = Row[*tuple[Any, ...]]  # SQLAlchemy 2.0 has one parameter here, 2.1 one for each column.
@@ -123,14 +124,22 @@ def add(
     *,
     arch_indep: bool = False,
     needs: str = "",
+    wishes: Wishes = NONE,
 ) -> int:
     """Add a build of a source and put it into the queue; where there is no chroot it is CHROOT_WAIT. Returns its id.
 
     :param needs: the resource tags that it needs of a builder, beside those that its archive's builds do.
+    :param wishes: how it is to be done.
     :raises TagsRefused: they are too many together.
     """
     values: dict[str, object] = {"source_id": source_id, "series_architecture_id": series_architecture_id}
-    values |= {"arch_indep": arch_indep, "tags": needs, "state": BuildState.NEEDS_BUILD, "created_at": now}
+    values |= {
+        "arch_indep": arch_indep,
+        "tags": needs,
+        "wishes": wishes.to_text(),
+        "state": BuildState.NEEDS_BUILD,
+        "created_at": now,
+    }
     build_id = int(connection.execute(build.insert().values(**values).returning(build.c.id)).scalar_one())
     _enqueue(connection, build_id, now)
     _wait_for_chroot(connection, build_id, now)

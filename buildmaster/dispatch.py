@@ -71,7 +71,7 @@ class Dispatcher:
         if not await self._farm.read(_is_wanted, order.build_id, vitals.id):
             return False
         filemap = {name: file.sha1 for name, file in order.files.items()}
-        await client.build(order.cookie, BUILD_TYPE, order.chroot.sha1, filemap, order.arguments.to_wire())
+        await client.build(order.cookie, BUILD_TYPE, order.chroot.sha1, filemap, order.wire_arguments())
         return True
 
     def url(self, file: StoredFile, name: str) -> str:

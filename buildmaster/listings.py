@@ -28,6 +28,7 @@ from buildmaster.tables import (
     stored_file,
 )
 from buildmaster.tags import can_take
+from buildmaster.wishes import Wishes
 
 # The reason says no more than that the package does not build.
 _TOLD_BY_LOG = frozenset(
@@ -67,6 +68,7 @@ class Build:
     score: int | None  # None: not in the queue.
     failures: int
     tags: str  # What it needs of a builder, beside what its archive's builds do; see tags.py.
+    wishes: Wishes  # How it is to be done.
     created_at: float
     queued_at: float | None
     started_at: float | None
@@ -284,6 +286,7 @@ def _build(row: Row[Any]) -> Build:
         score=row.score,
         failures=row.failures,
         tags=row.tags,
+        wishes=Wishes.from_text(row.wishes),
         created_at=row.created_at,
         queued_at=row.queued_at,
         started_at=row.started_at,

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from buildd.protocol import BinaryPackageArguments, BuildId, FileName, Sha1
+from buildd.protocol import BinaryPackageArguments, BuildId, FileName, PackageBuilderName, Sha1
 from buildmaster import builds, chroots, files
 from buildmaster.scoring import Pocket
 from buildmaster.store import Sha256, StoredFile
 from buildmaster.tables import archive, build, source, source_file, stored_file
 from buildmaster.tags import union
+from buildmaster.wishes import Wishes
 
 BUILD_TYPE = "binarypackage"
 
@@ -26,6 +27,12 @@ class BuildOrder:
     chroot_name: str
     files: Mapping[FileName, StoredFile]  # The .dsc and what it names.
     arguments: BinaryPackageArguments
+    limits: Mapping[str, int]  # What it may use, of the things that docs/limits.md has.
+
+    def wire_arguments(self) -> dict[str, object]:
+        """The struct of arguments that build() takes. XML-RPC's integers are too small for a limit: its digits."""
+        limits = {name: str(value) for name, value in self.limits.items()}
+        return self.arguments.to_wire() | ({"limits": limits} if limits else {})
 
 
 def find(connection: Connection, build_id: int) -> BuildOrder:
@@ -37,6 +44,7 @@ def find(connection: Connection, build_id: int) -> BuildOrder:
     if row is None:
         raise builds.NoSuchBuild(build_id)
     chroot = chroots.find(connection, row.series_architecture_id, Pocket(row.pocket))
+    wishes = Wishes.from_text(row.wishes)
     return BuildOrder(
         build_id=build_id,
         cookie=builds.cookie(build_id),
@@ -44,7 +52,8 @@ def find(connection: Connection, build_id: int) -> BuildOrder:
         chroot=None if chroot is None else files.find(connection, chroot.file_id),
         chroot_name="" if chroot is None else chroot.name,
         files=_source_files(connection, row.source_id),
-        arguments=_arguments(row),
+        arguments=_arguments(row, wishes),
+        limits=wishes.limits,
     )
 
 
@@ -52,6 +61,7 @@ _QUERY = select(
     build.c.source_id,
     build.c.arch_indep,
     build.c.tags,
+    build.c.wishes,
     archive.c.tags.label("archive_tags"),
     build.c.series_architecture_id,
     archive.c.purpose,
@@ -70,7 +80,7 @@ def _source_files(connection: Connection, source_id: int) -> dict[FileName, Stor
     return {FileName(row.name): StoredFile(Sha256(row.sha256), Sha1(row.sha1), row.size) for row in rows}
 
 
-def _arguments(row: builds.AnyRow) -> BinaryPackageArguments:
+def _arguments(row: builds.AnyRow, wishes: Wishes) -> BinaryPackageArguments:
     release = Pocket(row.pocket) is Pocket.RELEASE
     return BinaryPackageArguments(
         arch_tag=row.architecture,
@@ -83,5 +93,8 @@ def _arguments(row: builds.AnyRow) -> BinaryPackageArguments:
         archive_purpose=row.purpose,
         ogrecomponent=row.component,
         builder_constraints=tuple(union(row.tags, row.archive_tags).split()),
+        package_builder=PackageBuilderName(wishes.package_builder) if wishes.package_builder else None,
+        build_profiles=wishes.profiles,
+        build_options=wishes.options,
         build_debug_symbols=True,  # As sbuild alone does it.
     )

@@ -16,6 +16,7 @@ from buildmaster.scoring import Pocket
 from buildmaster.store import Sha256, Store, StoredFile
 from buildmaster.superseding import Superseded
 from buildmaster.tables import series, series_architecture, source, source_file, stored_file
+from buildmaster.wishes import NONE, Wishes
 
 _CHUNK = 1 << 20
 
@@ -58,6 +59,7 @@ def accept(
     only: frozenset[str] | None = None,
     rebuild: bool = False,
     needs: str = "",
+    wishes: Wishes = NONE,
 ) -> Accepted:
     """Store a source package, and put one build for each architecture that it needs into the queue. Blocks.
 
@@ -66,6 +68,7 @@ def accept(
     :param dsc_path: the .dsc; the files that it names are beside it.
     :param only: build on these architectures only; None: on all that it needs.
     :param needs: the resource tags that its builds need, as tags.parse() gives them.
+    :param wishes: how these are to be done.
     :param rebuild: when this very source is here already, build it once more instead of refusing it.
     :raises SourceRefused: the .dsc or a file of it is bad or missing, another source of this name and version is there,
         or nothing here can build it.
@@ -88,7 +91,7 @@ def accept(
             source_id = _record(connection, archive_id, series_id, stored, now, **words)
             superseded = superseding.take_place(connection, source_id, now)
         build_ids = tuple(
-            builds.add(connection, source_id, place, now, arch_indep=arch_indep, needs=needs)
+            builds.add(connection, source_id, place, now, arch_indep=arch_indep, needs=needs, wishes=wishes)
             for place, arch_indep in needed
         )
     return Accepted(source_id, stored.dsc.source, stored.dsc.version, build_ids, superseded)

@@ -69,6 +69,7 @@ def _facts(build: Build, why: str, log: Path | None) -> list[tuple[str, str]]:
         ("Builder", build.builder or ""),
         ("Score", "" if build.score is None else str(build.score)),
         ("Needs", build.tags),
+        *build.wishes.in_words(),
         ("Failures", str(build.failures) if build.failures else ""),
         ("Created", moment(build.created_at)),
         ("Started", moment(build.started_at) if build.started_at else ""),

@@ -6,8 +6,8 @@ from textwrap import indent
 
 import click
 
-from buildd.protocol import error_heading
-from buildmaster import listings, packages, tags
+from buildd.protocol import PackageBuilderName, error_heading
+from buildmaster import listings, packages, tags, wishes
 from buildmaster.cli.documents import build_document, file_document
 from buildmaster.cli.farms import choose_series, farm_of
 from buildmaster.cli.follow import follow, view_for
@@ -20,6 +20,7 @@ from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
 from buildmaster.listings import Build
 from buildmaster.scoring import Pocket
+from buildmaster.wishes import LIMITS
 
 
 @click.command()
@@ -30,6 +31,20 @@ from buildmaster.scoring import Pocket
 @click.option("--architecture", "architectures", metavar="ARCH", multiple=True, help="Build on these only.")
 @pocket_option("Pocket of the series to build for.")
 @click.option("--needs", metavar="TAG", multiple=True, help="Build on builders that have this resource tag.")
+@click.option(
+    "--package-builder",
+    type=click.Choice([each.value for each in PackageBuilderName]),
+    help="What runs dpkg-buildpackage, where not the daemon's own choice.",
+)
+@click.option("--profiles", metavar="WORDS", default="", help="Build profiles, such as nocheck,nodoc.")
+@click.option("--build-options", metavar="WORDS", default="", help="DEB_BUILD_OPTIONS, such as 'nocheck parallel=4'.")
+@click.option(
+    "--limit",
+    "limits",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help=f"What a build may use, as memory=2G or timeout=90m: {', '.join(LIMITS)}.",
+)
 @click.option("--rebuild", is_flag=True, help="Build it once more when this very source is here already.")
 @click.option("--wait", is_flag=True, help="Follow the builds to their end; exit status 1 unless all are built.")
 @json_option
@@ -43,6 +58,10 @@ def submit(
     architectures: tuple[str, ...],
     pocket: Pocket,
     needs: tuple[str, ...],
+    package_builder: str | None,
+    profiles: str,
+    build_options: str,
+    limits: tuple[str, ...],
     rebuild: bool,
     wait: bool,
 ) -> int:
@@ -55,6 +74,7 @@ def submit(
     Example:
       buildmaster submit --wait hello_2.10-3.dsc
     """
+    said = wishes.parse(package_builder or "", profiles.replace(",", " ").split(), build_options.split(), limits)
     with farm_of(session) as farm:
         with farm.reading() as connection:
             distribution, series_name = choose_series(connection, series)
@@ -68,6 +88,7 @@ def submit(
             rebuild=rebuild,
             pocket=pocket,
             needs=tags.parse(needs),
+            wishes=said,
         )
         with farm.reading() as connection:
             builds = listings.builds(connection, ids=accepted.build_ids)

@@ -22,6 +22,7 @@ from buildmaster.builders import Cleanliness
 from buildmaster.farm import Farm
 from buildmaster.scoring import Pocket
 from buildmaster.store import StoredFile
+from buildmaster.wishes import NONE, Wishes
 
 BOGUS_CHROOT = b"This is no chroot.\n"
 
@@ -90,11 +91,12 @@ def make_build(
     *,
     needs: str = "",
     pocket: Pocket = Pocket.RELEASE,
+    wishes: Wishes = NONE,
 ) -> int:
     """A source package in a series that exists, and one build of it. Returns the build's id."""
     dsc = write_source(farm.directory / "sources", name, version, architectures)
     accepted = packages.accept(
-        farm, dsc, time.time(), distribution=place[0], series_name=place[1], needs=needs, pocket=pocket
+        farm, dsc, time.time(), distribution=place[0], series_name=place[1], needs=needs, pocket=pocket, wishes=wishes
     )
     return accepted.build_ids[0]
 

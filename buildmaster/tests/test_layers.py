@@ -11,8 +11,10 @@ import buildd
 import buildmaster
 
 LAYERS = {
-    "core": {"sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets", "dependencies",
-             "leasing"},
+    "core": {
+        "sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets", "dependencies",
+        "leasing", "wishes",
+    },
     "state": {
         "tables", "migrations", "database", "files", "builds", "shares", "queue", "builders", "orders", "packages",
         "superseding",

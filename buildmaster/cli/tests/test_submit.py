@@ -160,3 +160,20 @@ def test_lines_say_what_keeps_a_build_now(ready: Cli, farm: Farm, dsc: Path) -> 
     said: list[str] = []
     follow(farm, [1], Lines(said.append), sleep=meanwhile)
     assert "needs-build: every builder for amd64 is disabled" in said[1]
+
+
+def test_how_it_is_to_be_built(ready: Cli, tmp_path: Path) -> None:
+    """What is said of a build is shown with it; what no daemon would take is refused, and nothing is stored."""
+    dsc = make_source(tmp_path, "hello")
+    refused = ready("submit", dsc, "--limit", "memory=much", status=1)
+    assert "limit memory: 'much' is not a size" in refused.err
+    words = ("--package-builder", "direct", "--profiles", "nocheck,nodoc", "--build-options", "parallel=2 noddebs")
+    ready("submit", dsc, *words, "--limit", "memory=2G", "--limit", "timeout=1h")
+    document = ready("show", 1, "--json").json
+    assert (document["package_builder"], document["profiles"]) == ("direct", ["nocheck", "nodoc"])
+    assert (document["build_options"], document["limits"]) == (
+        ["parallel=2", "noddebs"],
+        {"memory": 2 << 30, "timeout": 3600},
+    )
+    shown = ready("show", 1).out
+    assert "nocheck nodoc" in shown and "parallel=2 noddebs" in shown and "timeout 3600" in shown

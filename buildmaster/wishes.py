@@ -1,0 +1,91 @@
+"""How builds are to be done, as far as whoever submitted them has said so: checked once, kept as JSON. Pure.
+
+Our own daemon goes by all of it; a stock one ignores what it does not know (docs/protocol.md).
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from buildd.protocol import ProtocolError, parse_binarypackage_arguments
+from buildd.settings import parse_count, parse_duration, parse_limit
+
+
+class WishesRefused(ValueError):
+    """A build cannot be done so; the message says why."""
+
+
+def _seconds(text: str) -> int:
+    return math.ceil(parse_duration(text))
+
+
+# What a build may use, by the names that the daemon knows (docs/limits.md): how a person writes it.
+LIMITS: dict[str, Callable[[str], int]] = {
+    "memory": parse_limit,
+    "disk": parse_limit,
+    "log_size": parse_limit,
+    "processes": parse_count,
+    "open_files": parse_count,
+    "timeout": _seconds,
+    "silence": _seconds,
+}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What was said of a build."""
+
+    package_builder: str = ""  # A protocol.PackageBuilderName; "": the daemon's own choice.
+    profiles: tuple[str, ...] = ()  # Build profiles.
+    options: tuple[str, ...] = ()  # Words of DEB_BUILD_OPTIONS.
+    limits: Mapping[str, int] = field(default_factory=dict)  # By LIMITS; bytes, seconds.
+
+    def to_text(self) -> str:
+        """As it is kept; "" when nothing was said."""
+        said = {name: value for name, value in vars(self).items() if value}
+        return json.dumps(said, sort_keys=True) if said else ""
+
+    @classmethod
+    def from_text(cls, text: str) -> "Wishes":
+        """What to_text() gave."""
+        said = json.loads(text) if text else {}
+        words = {name: tuple(said[name]) for name in ("profiles", "options") if name in said}
+        return cls(**said | words)
+
+    def in_words(self) -> list[tuple[str, str]]:
+        """Name and value of each thing that was said."""
+        limits = ", ".join(f"{name} {value}" for name, value in self.limits.items())
+        facts = [("Built by", self.package_builder), ("Profiles", " ".join(self.profiles))]
+        facts += [("Options", " ".join(self.options)), ("Limits", limits)]
+        return [(name, value) for name, value in facts if value]
+
+
+NONE = Wishes()
+
+
+def parse(
+    package_builder: str = "", profiles: Iterable[str] = (), options: Iterable[str] = (), limits: Iterable[str] = ()
+) -> Wishes:
+    """Take what a person says.
+
+    :param limits: each NAME=VALUE, as memory=2G or timeout=90m.
+    :raises WishesRefused: one of them is not what a daemon takes.
+    """
+    wire = {"series": "x", "suite": "x", "package_builder": package_builder}
+    wire_words = {"build_profiles": list(profiles), "build_options": list(options)}
+    try:
+        known = parse_binarypackage_arguments(wire | wire_words, "any")
+    except ProtocolError as error:
+        raise WishesRefused(str(error)) from error
+    return Wishes(package_builder, known.build_profiles, known.build_options, dict(map(_limit, limits)))
+
+
+def _limit(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    if name not in LIMITS:
+        raise WishesRefused(f"there is no limit {name!r}; there are {', '.join(LIMITS)}")
+    try:
+        return name, LIMITS[name](value)
+    except ValueError as error:
+        raise WishesRefused(f"limit {name}: {value!r} {error}") from error
