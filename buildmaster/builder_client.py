@@ -117,7 +117,7 @@ class BuilderClient:
         self._waits = True  # Until it says that it knows no wait().
         self._heard_at = self.now()  # When anything last came from the builder.
         self._tries = 0  # Requests since that failed for that nothing did.
-        self._transfer: Deferred[Any] | None = None  # That goes on.
+        self._transfers: set[Deferred[Any]] = set()  # That go on.
         self._is_cut = False
 
     @property
@@ -186,8 +186,8 @@ class BuilderClient:
     def cut(self) -> None:
         """Let no transfer go on, nor begin, until go_on(): it raises CutShort."""
         self._is_cut = True
-        if self._transfer is not None:
-            self._transfer.cancel()
+        for transfer in tuple(self._transfers):
+            transfer.cancel()
 
     def go_on(self) -> None:
         """Let transfers be made again."""
@@ -283,7 +283,8 @@ class BuilderClient:
         if self._is_cut:
             coroutine.close()
             raise CutShort
-        self._transfer = transfer = Deferred.fromCoroutine(coroutine)
+        transfer = Deferred.fromCoroutine(coroutine)
+        self._transfers.add(transfer)
         try:
             return await transfer
         except CancelledError:
@@ -291,7 +292,7 @@ class BuilderClient:
                 raise CutShort from None
             raise
         finally:
-            self._transfer = None
+            self._transfers.discard(transfer)
 
     async def _hear(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Await what a builder answers, and remember whether it did; an answer that is wrong is one, too."""

@@ -4,10 +4,12 @@ The claim, and that the builder is DIRTY from now on, are committed before anyth
 that, the next scan finds a builder that does not know the build, and queues it again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 
 from buildmaster import builders, builds, orders, queue
@@ -64,10 +66,8 @@ class Dispatcher:
     async def _send(self, order: BuildOrder, vitals: Vitals, client: BuilderClient) -> bool:
         """Send the files and begin the build. False: it was cancelled, or its builder disabled, meanwhile."""
         assert order.chroot is not None  # take() saw to it.
-        for name, file in ((order.chroot_name, order.chroot), *order.files.items()):
-            if not await self._farm.read(_is_wanted, order.build_id, vitals.id):
-                return False  # Each may take minutes: that must not be known only after the last.
-            await client.ensure_present(file.sha1, self.url(file, name))
+        files = ((order.chroot_name, order.chroot), *order.files.items())
+        await together(client.ensure_present(file.sha1, self.url(file, name)) for name, file in files)
         if not await self._farm.read(_is_wanted, order.build_id, vitals.id):
             return False
         filemap = {name: file.sha1 for name, file in order.files.items()}
@@ -77,6 +77,18 @@ class Dispatcher:
     def url(self, file: StoredFile, name: str) -> str:
         """Where a builder fetches a file of the store."""
         return f"{self._files_url}/files/{file.sha256}/{quote(name)}"
+
+
+async def together(calls: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Make calls at the same time; what the first says that fails is raised, and the others are ended."""
+    running = [Deferred.fromCoroutine(call) for call in calls]
+    try:
+        await gatherResults(running, consumeErrors=True)
+    except FirstError as error:
+        error.subFailure.raiseException()
+    finally:
+        for one in running:
+            one.cancel()
 
 
 def take(connection: Connection, vitals: Vitals, now: float) -> BuildOrder | None:
