@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 _ACTS_END_S = 3.0  # So long a master that ends waits for calls that are under way.
 _AGAIN_S = 0.5  # After a turn that failed.
-_ALONE_S = 15.0  # Between two beats of a master that nobody waits for.
+_ALONE_LEASE_S = 60.0  # Of a master that nobody waits for.
 
 
 class Patrols(Protocol):
@@ -133,7 +133,7 @@ class Leases:
         self._reactor = reactor
         self._clock = clock
         self._name = name
-        self._lease_s = lease_s
+        self._lease_s = max(_ALONE_LEASE_S, lease_s) if alone else lease_s
         self._alone = alone
         self._acts_until = 0.0  # By the clock.
         self._others: frozenset[int] = frozenset()
@@ -238,8 +238,7 @@ class Leases:
 
     def _heard(self, asked: float) -> None:
         self._acts_until = leasing.acts_until(asked, self._lease_s)
-        every_s = leasing.beat_every_s(self._lease_s)
-        self._beat_due = asked + (max(_ALONE_S, every_s) if self._alone else every_s)
+        self._beat_due = asked + leasing.beat_every_s(self._lease_s)
 
     async def _beat(self) -> None:
         asked, me = self._clock(), self.me

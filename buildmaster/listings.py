@@ -21,6 +21,7 @@ from buildmaster.tables import (
     build_queue,
     builder,
     distribution,
+    master,
     series,
     series_architecture,
     source,
@@ -127,6 +128,7 @@ class Builder:
     failures: int
     trouble: str  # Why its last scan failed; "": it did not.
     trouble_since: float | None
+    master: str  # That holds it; "": none.
 
 
 @dataclass(frozen=True)
@@ -200,8 +202,12 @@ def source_files(connection: Connection, source_id: int) -> list[File]:
 def builders(connection: Connection) -> list[Builder]:
     """Every builder, by name, with what it does."""
     query = (
-        select(builder, build_queue.c.build_id, build_queue.c.stage)
-        .select_from(builder.outerjoin(build_queue, build_queue.c.builder_id == builder.c.id))
+        select(builder, build_queue.c.build_id, build_queue.c.stage, master.c.name.label("master"))
+        .select_from(
+            builder.outerjoin(build_queue, build_queue.c.builder_id == builder.c.id).outerjoin(
+                master, master.c.id == builder.c.master_id
+            )
+        )
         .order_by(builder.c.name)
     )
     rows = connection.execute(query).all()
@@ -331,6 +337,7 @@ def _builder(row: Row[Any], titles: dict[int, str]) -> Builder:
         failures=row.failures,
         trouble=row.trouble,
         trouble_since=row.trouble_since,
+        master=row.master or "",
     )
 
 

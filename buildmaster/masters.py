@@ -7,7 +7,7 @@ takes the row of a silent master away frees its builders by that, and waits for 
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, select, update
 
 from buildmaster.clocks import database_now
 from buildmaster.leasing import Beat
@@ -24,6 +24,37 @@ class Taken:
 
     builder_id: int
     inherited: bool  # From a master that was not heard any more, so that something may still be under way to it.
+
+
+@dataclass(frozen=True)
+class Master:
+    """A master, as people ask for it."""
+
+    id: int
+    name: str  # HOST:PID.
+    since: float
+    heard_at: float
+    unheard_s: float  # Since then, by the database's clock.
+    lease_s: float
+    builders: int  # So many it holds.
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it was not heard for longer than its lease."""
+        return self.unheard_s > self.lease_s
+
+
+def everyone(connection: Connection) -> list[Master]:
+    """All masters that have a row, the oldest first."""
+    held = select(func.count()).where(builder.c.master_id == master.c.id).scalar_subquery()
+    unheard = database_now() - master.c.heard_at
+    columns = (master.c.id, master.c.name, master.c.since, master.c.heard_at, unheard, master.c.lease_s, held)
+    return [Master(*row) for row in connection.execute(select(*columns).order_by(master.c.id))]
+
+
+def is_anyone_heard(connection: Connection) -> bool:
+    """Whether a master runs, on whichever machine, as far as the database knows."""
+    return any(not each.is_silent for each in everyone(connection))
 
 
 def join(connection: Connection, name: str, lease_s: float, *, alone: bool = False) -> int:

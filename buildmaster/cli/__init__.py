@@ -26,6 +26,7 @@ COMMANDS = {
     "queue": ("buildmaster.cli.lists", "What waits, in order, and for what."),
     "builds": ("buildmaster.cli.lists", "Builds, newest first."),
     "builders": ("buildmaster.cli.lists", "Builders, and what they do."),
+    "masters": ("buildmaster.cli.masters", "Who runs the farm, and how many builders each has."),
     "show": ("buildmaster.cli.show", "All about one build."),
     "log": ("buildmaster.cli.log", "A build's log, as it grows."),
     "fetch": ("buildmaster.cli.fetch", "Copy what a build made."),

@@ -3,6 +3,7 @@
 from buildmaster.chroots import Set
 from buildmaster.cli.text import stamp
 from buildmaster.listings import Build, Builder, File, Place, Waiting
+from buildmaster.masters import Master
 
 
 def build_document(build: Build) -> dict[str, object]:
@@ -61,8 +62,21 @@ def builder_document(builder: Builder) -> dict[str, object]:
         "stage": builder.stage,
         "version": builder.version,
         "failures": builder.failures,
+        "master": builder.master,
         "trouble": builder.trouble,
         "trouble_since": stamp(builder.trouble_since),
+    }
+
+
+def master_document(master: Master) -> dict[str, object]:
+    """A master."""
+    return {
+        "id": master.id,
+        "name": master.name,
+        "state": "silent" if master.is_silent else "runs",
+        "since": stamp(master.since),
+        "heard": stamp(master.heard_at),
+        "builders": master.builders,
     }
 
 

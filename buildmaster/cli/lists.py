@@ -9,7 +9,7 @@ from buildmaster.cli.documents import build_document, builder_document, waiting_
 from buildmaster.cli.farms import farm_of
 from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.output import Column
-from buildmaster.cli.presence import tell_absence
+from buildmaster.cli.presence import somebody_runs, tell_absence
 from buildmaster.cli.text import command_on, count, elapsed
 from buildmaster.lifecycle import BuildState
 from buildmaster.listings import Build, Builder
@@ -32,7 +32,7 @@ def queue(session: Session, /) -> None:
     now = time.time()
     with farm_of(session) as farm, farm.reading() as connection:
         waiting = listings.queue(connection, now)
-        directory = farm.directory
+        directory, runs = farm.directory, somebody_runs(farm.directory, connection)
     if session.output.as_json:
         session.output.document({"queue": [waiting_document(each) for each in waiting]})
         return
@@ -60,7 +60,7 @@ def queue(session: Session, /) -> None:
         for each in waiting
     ]
     session.output.table(columns, rows, "Nothing waits. Add a source package with: buildmaster submit FILE.dsc")
-    if any(each.position for each in waiting):
+    if any(each.position for each in waiting) and not runs:
         tell_absence(session, directory)
 
 

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from sqlalchemy import Connection
+
+from buildmaster import masters
 from buildmaster.cli.group import Session
 from buildmaster.cli.text import command_on
 
@@ -23,7 +26,11 @@ def master_runs(directory: Path) -> bool:
     return any(words[1] == "FLOCK" and words[5].endswith(f":{inode}") for words in map(str.split, lines))
 
 
+def somebody_runs(directory: Path, connection: Connection) -> bool:
+    """Whether a master runs on a farm, here or on another machine."""
+    return master_runs(directory) or masters.is_anyone_heard(connection)
+
+
 def tell_absence(session: Session, directory: Path) -> None:
-    """Give a hint when no master runs, since nothing will happen until one does."""
-    if not master_runs(directory):
-        session.output.hint(f"No master runs on this farm: start one with {command_on(directory, 'run')}")
+    """Give a hint that no master runs: nothing will happen until one does."""
+    session.output.hint(f"No master runs on this farm: start one with {command_on(directory, 'run')}")

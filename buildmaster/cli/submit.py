@@ -14,7 +14,7 @@ from buildmaster.cli.follow import follow, view_for
 from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.numbers import pocket_option
 from buildmaster.cli.places import log_place, took
-from buildmaster.cli.presence import tell_absence
+from buildmaster.cli.presence import somebody_runs, tell_absence
 from buildmaster.cli.text import command_on, count
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
@@ -92,12 +92,14 @@ def submit(
         )
         with farm.reading() as connection:
             builds = listings.builds(connection, ids=accepted.build_ids)
+            runs = somebody_runs(farm.directory, connection)
         builds.sort(key=lambda build: build.id)
         for build in builds:
             session.output.say(f"build {build.id}: {build.title}, {build.state}")
         if accepted.superseded.versions:
             session.output.say(_superseded(accepted))
-        tell_absence(session, farm.directory)
+        if not runs:
+            tell_absence(session, farm.directory)
         if wait:
             builds = follow(farm, accepted.build_ids, view_for(session.output))
             _report(session, farm, builds)

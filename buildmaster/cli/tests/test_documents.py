@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from buildmaster import masters
 from buildmaster.cli import COMMANDS
 from buildmaster.cli.tests.conftest import Cli, end, start
 from buildmaster.farm import Farm
@@ -26,7 +27,13 @@ def test_every_key_is_documented(ready: Cli, farm: Farm, dsc: Path, tmp_path: Pa
         ready("add-chroot", "bookworm", "amd64", "chroot.tar.gz", "--json").json,
     ]
     start(farm, 1)
-    documents += [ready("builders", "--json").json, ready("cancel", 1, 9, "--json", status=1).json]
+    with farm.transaction() as connection:
+        masters.join(connection, "east:4711", 5.0)
+    documents += [
+        ready("builders", "--json").json,
+        ready("masters", "--json").json,
+        ready("cancel", 1, 9, "--json", status=1).json,
+    ]
     end(farm, 1, Event.ABORTED)
     ready("retry", 1)
     start(farm, 1)
