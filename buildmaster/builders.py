@@ -1,7 +1,7 @@
 """Builders, as queries: add, change, count their failures, and what a scan needs to know of each."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -184,9 +184,13 @@ def job_of(connection: Connection, builder_id: int) -> Job | None:
     return None if found is None else found.job
 
 
-def vitals(connection: Connection) -> dict[int, Vitals]:
-    """Every builder by its id: one query, for the master's snapshot."""
-    return {row.id: row for row in _vitals(connection)}
+def vitals(connection: Connection, only: Collection[int] | None = None) -> dict[int, Vitals]:
+    """Builders by their ids, for the master's snapshot: one query.
+
+    :param only: the ids of those that are wanted; None: all.
+    """
+    conditions = () if only is None else (builder.c.id.in_(only),)
+    return {row.id: row for row in _vitals(connection, *conditions)}
 
 
 def _vitals(connection: Connection, *conditions: ColumnElement[bool]) -> list[Vitals]:

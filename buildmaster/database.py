@@ -35,7 +35,8 @@ class Database:
         """:param url: as SQLAlchemy takes it."""
         self.url = url
         self.engine = _sqlite_engine(url) if url.startswith("sqlite") else sqlalchemy.create_engine(url)
-        self.on_commit: Callable[[], None] = lambda: None  # Called in the reactor's thread after each transact().
+        # Called in the reactor's thread after each transact(); with the builder that it was about, if one alone.
+        self.on_commit: Callable[[int | None], None] = lambda _: None
         self._reactor: IReactorFromThreads | None = None
 
     def migrate(self) -> None:
@@ -80,13 +81,21 @@ class Database:
         self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run function(connection, ...) in a writing transaction, in the writer's thread; start() came before."""
+        return await self._transact(None, lambda connection: function(connection, *args, **kwargs))
 
+    async def transact_about(
+        self, builder_id: int, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The same, for a transaction that concerns no other builder than this; beside the queue."""
+        return await self._transact(builder_id, lambda connection: function(connection, *args, **kwargs))
+
+    async def _transact(self, about: int | None, function: Callable[[Connection], T]) -> T:
         def run() -> T:
             with self.transaction() as connection:
-                return function(connection, *args, **kwargs)
+                return function(connection)
 
         result = await self._in_thread(run)
-        self.on_commit()
+        self.on_commit(about)
         return result
 
     async def read(self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs) -> T:

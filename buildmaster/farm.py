@@ -110,6 +110,12 @@ class Farm:
         """Run function(connection, ...) in a writing transaction, in the writer's thread; after start()."""
         return await self.database.transact(function, *args, **kwargs)
 
+    async def transact_about(
+        self, builder_id: int, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The same, for a transaction that concerns no other builder than this, beside the queue."""
+        return await self.database.transact_about(builder_id, function, *args, **kwargs)
+
     async def read(self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs) -> T:
         """Run function(connection, ...), which only reads, in the writer's thread; after start()."""
         return await self.database.read(function, *args, **kwargs)

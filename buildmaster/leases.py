@@ -93,7 +93,7 @@ class Unshared:
     async def transact(
         self, builder_id: int, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        return await self._farm.transact(function, *args, **kwargs)
+        return await self._farm.transact_about(builder_id, function, *args, **kwargs)
 
     def balance(self) -> None:
         """There is nobody to share with."""
@@ -179,7 +179,7 @@ class Leases:
             masters.confirm(connection, me, builder_id)
             return function(connection, *args, **kwargs)
 
-        return await self._farm.transact(confirmed)
+        return await self._farm.transact_about(builder_id, confirmed)
 
     # Coming, going and being heard
 

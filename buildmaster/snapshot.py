@@ -7,11 +7,11 @@ it is taken anew in any case.
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Connection
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -41,6 +41,8 @@ class Snapshot:
         self._asked = 0.0  # When the last picture was asked for, by the clock.
         self._follows = False  # Between start() and stop().
         self._blind = False  # The last look for commits failed.
+        self._turn = DeferredLock()  # What was read last is what is shown last.
+        self._changed: set[int] | None = None  # Builders that the next picture is of; None: all.
         self._wakers: dict[int, Callable[[], None]] = {}
         self.builders: Mapping[int, Vitals] = {}
         self.waiting: Mapping[Kind, float] = {}
@@ -74,21 +76,29 @@ class Snapshot:
         if seen:
             self.stale()
         elif self._clock.seconds() - self._asked >= _RETAKE_S:
+            self._changed = None
             self._take_in(0)
 
     def stop(self) -> None:
         """Follow no longer."""
         self._follows = False
-        self._farm.database.on_commit = lambda: None
+        self._farm.database.on_commit = lambda _: None
         if self._poll is not None and self._poll.running:
             self._poll.stop()
         if self._taking is not None:
             self._taking.cancel()
             self._taking = None
 
-    def stale(self) -> None:
-        """Something was committed."""
+    def stale(self, builder_id: int | None = None) -> None:
+        """Something was committed.
+
+        :param builder_id: the only builder that it concerns, beside the queue; None: nobody knows.
+        """
         self.generation += 1
+        if builder_id is None:
+            self._changed = None
+        elif self._changed is not None:
+            self._changed.add(builder_id)
         self._take_in(_SETTLE_S)
 
     def _take_in(self, seconds: float) -> None:
@@ -103,17 +113,30 @@ class Snapshot:
                 self.log.failure("cannot read the database; trying again", failure)
                 self._take_in(self._poll_s)
 
-        Deferred.fromCoroutine(self.take()).addErrback(failed)
+        self._turn.run(lambda: Deferred.fromCoroutine(self._retake())).addErrback(failed)
 
     async def take(self) -> None:
-        """Take the picture now, and wake whom it concerns."""
-        generation, self._asked = self.generation, self._clock.seconds()
-        before, waited = self.builders, self.waiting
-        self.builders, self.waiting = await self._farm.read(_read)
+        """Take the whole picture now, and wake whom it concerns."""
+        self._changed = None
+        await self._turn.run(lambda: Deferred.fromCoroutine(self._retake()))
+
+    async def _retake(self) -> None:
+        """Bring the picture up to date, and wake whom it concerns."""
+        generation, before, waited = self.generation, self.builders, self.waiting
+        changed, self._changed = self._changed, set()
+        if changed is None:
+            self._asked = self._clock.seconds()
+        try:
+            read, self.waiting = await self._farm.read(_read, changed)
+        except BaseException:
+            self._changed = None
+            raise
+        kept = {} if changed is None else {id: each for id, each in before.items() if id not in changed}
+        self.builders = kept | read
         self.taken = generation
         for builder_id, waker in list(self._wakers.items()):
-            now = self.builders.get(builder_id)
-            if now != before.get(builder_id) or (now is not None and self._has_new_work(now, waited)):
+            was, now = before.get(builder_id), self.builders.get(builder_id)
+            if (now is not was and now != was) or (now is not None and self._has_new_work(now, waited)):
                 waker()
         if _holders(before) != _holders(self.builders):
             self.on_builders()
@@ -144,5 +167,5 @@ def _holders(builders: Mapping[int, Vitals]) -> dict[int, int | None]:
     return {each.id: each.master_id for each in builders.values()}
 
 
-def _read(connection: Connection) -> tuple[dict[int, Vitals], dict[Kind, float]]:
-    return builders.vitals(connection), queue.waiting(connection)
+def _read(connection: Connection, only: Collection[int] | None) -> tuple[dict[int, Vitals], dict[Kind, float]]:
+    return builders.vitals(connection, only), queue.waiting(connection)

@@ -58,7 +58,7 @@ class OneOfMany:
     async def hang(self) -> Callable[[], None]:
         """Let nothing of it go on in the database, until what is returned is called."""
         resumed: list[Deferred[None]] = []
-        real = self.farm.database.transact
+        real = self.farm.database._transact
 
         async def transact(*arguments: Any, **more: Any) -> Any:
             pause: Deferred[None] = Deferred()
@@ -66,10 +66,10 @@ class OneOfMany:
             await pause
             return await real(*arguments, **more)
 
-        self.farm.database.transact = transact  # type: ignore[method-assign]
+        self.farm.database._transact = transact  # type: ignore[method-assign]
 
         def go_on() -> None:
-            self.farm.database.transact = real  # type: ignore[method-assign]
+            self.farm.database._transact = real  # type: ignore[method-assign]
             for pause in resumed:
                 pause.callback(None)
 

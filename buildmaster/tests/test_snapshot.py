@@ -2,12 +2,16 @@
 
 import sqlite3
 from typing import Any
+from unittest.mock import Mock
 
+from sqlalchemy import delete
 from twisted.internet.task import Clock
 
 from buildmaster import builders
 from buildmaster.farm import Farm
 from buildmaster.snapshot import Snapshot
+from buildmaster.tables import builder
+from buildmaster.tests.factories import make_builder
 from buildmaster.tests.farm_case import FarmCase
 
 
@@ -101,3 +105,42 @@ class TestFollowing(FarmCase):
         self.snapshot._take_now()
         assert self.snapshot._taking is None
         del self.farm.read
+
+    async def test_what_is_about_one_builder(self) -> None:
+        """After a commit that concerns one builder only that is looked at; the next one by others shows all."""
+        second = make_builder(self.farm, "second", "http://localhost:8222/")
+        await self.snapshot.start()
+        self.blind(lambda: False)
+        self.rename("unseen")
+        clean = builders.Cleanliness.CLEAN
+        await self.farm.transact_about(second, builders.set_cleanliness, second, clean, version="new")
+        self.clock.pump([0.1])
+        await self.settle()
+        assert (self.shown(), self.snapshot.builders[second].version) == ("", "new")
+        await self.farm.transact(builders.set_cleanliness, second, clean, version="newer")
+        self.clock.pump([0.1])
+        await self.settle()
+        assert (self.shown(), self.snapshot.builders[second].version) == ("unseen", "newer")
+
+    async def test_a_builder_that_goes(self) -> None:
+        """One that a look at it alone does not find is no longer in the picture."""
+        await self.snapshot.start()
+        await self.farm.transact_about(self.builder_id, lambda connection: connection.execute(delete(builder)))
+        self.clock.pump([0.1])
+        await self.settle()
+        assert self.snapshot.builders == {}
+
+    async def test_a_picture_that_fails(self) -> None:
+        """What changed before it shows after the next."""
+        await self.snapshot.start()
+        real = self.farm.read
+        self.farm.read = Mock(side_effect=OSError("the disk is broken"))  # type: ignore[method-assign]
+        clean = builders.Cleanliness.CLEAN
+        await self.farm.transact_about(self.builder_id, builders.set_cleanliness, self.builder_id, clean, version="new")
+        self.clock.pump([0.1])
+        await self.sleep(0)
+        self.farm.read = real  # type: ignore[method-assign]
+        self.clock.pump([0.6])
+        await self.settle()
+        assert self.shown() == "new"
+        assert len(self.flushLoggedErrors(OSError)) == 1  # type: ignore[no-untyped-call]

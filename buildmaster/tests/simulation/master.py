@@ -63,22 +63,25 @@ class SimMaster:
         then in which others come first, as threads have it."""
         database: Any = self.farm.database
 
-        async def transact(function: Callable[..., Any], *args: Any, **more: Any) -> Any:
+        async def transact_about(about: int | None, function: Callable[..., Any], *args: Any, **more: Any) -> Any:
             name = getattr(function, "__name__", "commit")
             await self._moment(f"before {name}")
             with database.transaction() as connection:
                 result = function(connection, *args, **more)
             self._on_commit(name)
             await self._moment(f"after {name}")
-            database.on_commit()
+            database.on_commit(about)
             return result
+
+        async def transact(function: Callable[..., Any], *args: Any, **more: Any) -> Any:
+            return await transact_about(None, function, *args, **more)
 
         async def read(function: Callable[[Connection], Any], *args: Any, **more: Any) -> Any:
             await self._moment("before a look")
             with database.reading() as connection:
                 return function(connection, *args, **more)
 
-        database.transact, database.read = transact, read
+        database.transact, database.transact_about, database.read = transact, transact_about, read
 
     async def _moment(self, where: str) -> None:
         await self.reactor.point(where)
