@@ -11,9 +11,7 @@ from sqlalchemy import Connection, Row, Select, select
 
 from buildd.protocol import Cause
 from buildmaster.builders import Cleanliness
-from buildmaster.chroots import IS_THERE
 from buildmaster.lifecycle import ENDED, BuildState
-from buildmaster.shares import LONGEST_PAUSE_S
 from buildmaster.tables import (
     archive,
     build,
@@ -28,7 +26,6 @@ from buildmaster.tables import (
     source_file,
     stored_file,
 )
-from buildmaster.tags import can_take
 from buildmaster.wishes import Wishes
 
 # The reason says no more than that the package does not build.
@@ -98,15 +95,6 @@ class Build:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A build that no builder has yet, and what keeps it."""
-
-    build: Build
-    position: int | None  # From 1, among those for its architecture; None: it is held, and has no place in the queue.
-    why: str
-
-
-@dataclass(frozen=True)
 class Builder:
     """One builder."""
 
@@ -165,20 +153,21 @@ def builds(
     source_name: str = "",
     ids: Iterable[int] | None = None,
     limit: int | None = None,
+    offset: int = 0,
 ) -> list[Build]:
     """Builds, the newest first.
 
     :param states: only these; none: all.
     :param ids: only these, as far as they exist; None: all.
     """
-    query = _builds().order_by(build.c.id.desc()).limit(limit)
+    query = builds_query().order_by(build.c.id.desc()).limit(limit).offset(offset)
     if wanted := [str(state) for state in states]:
         query = query.where(build.c.state.in_(wanted))
     if source_name:
         query = query.where(source.c.name == source_name)
     if ids is not None:
         query = query.where(build.c.id.in_(list(ids)))
-    return [_build(row) for row in connection.execute(query)]
+    return [build_of(row) for row in connection.execute(query)]
 
 
 def one_build(connection: Connection, build_id: int) -> Build | None:
@@ -216,36 +205,8 @@ def builders(connection: Connection) -> list[Builder]:
     return [_builder(row, titles) for row in rows]
 
 
-def queue(connection: Connection, now: float) -> list[Waiting]:
-    """Every build that waits: the queue in its order, then what is held for a chroot or for build-dependencies.
-
-    :param now: the time, in the database's sense.
-    """
-    able = builders(connection)
-    ahead: dict[tuple[str, bool], int] = {}
-    waiting = []
-    for row in connection.execute(_queued().order_by(build_queue.c.score.desc(), build_queue.c.id)):
-        group = (row.architecture, bool(row.virtualised))
-        ahead[group] = ahead.get(group, 0) + 1
-        waiting.append(Waiting(_build(row), ahead[group], _why(row, able, now)))
-    held = builds(connection, states=[BuildState.CHROOT_WAIT, BuildState.DEP_WAIT])
-    return waiting + [Waiting(each, None, _why_held(each)) for each in held]
-
-
-def why_not_running(connection: Connection, build_id: int, now: float) -> str:
-    """What keeps a build that is in the queue; "" when nothing does, or it is not there."""
-    row = connection.execute(_queued().where(build.c.id == build_id)).first()
-    return _why(row, builders(connection), now) if row is not None else ""
-
-
-def _queued() -> Select[Any]:
-    extra: tuple[Any, ...] = (build_queue.c.virtualised, build_queue.c.not_before, build_queue.c.lost_by_id)
-    extra += (IS_THERE.label("has_chroot"), build_queue.c.tags.label("queue_tags"))
-    waits = (build.c.state == BuildState.NEEDS_BUILD, build_queue.c.builder_id.is_(None))
-    return _builds().add_columns(*extra).where(*waits)
-
-
-def _builds() -> Select[Any]:
+def builds_query() -> Select[Any]:
+    """Builds, with the columns that build_of() takes."""
     tables = (
         build.join(source, source.c.id == build.c.source_id)
         .join(archive, archive.c.id == source.c.archive_id)
@@ -272,7 +233,8 @@ def _builds() -> Select[Any]:
     ).select_from(tables)
 
 
-def _build(row: Row[Any]) -> Build:
+def build_of(row: Row[Any]) -> Build:
+    """A row of builds_query()."""
     return Build(
         id=row.id,
         source=row.source,
@@ -339,43 +301,3 @@ def _builder(row: Row[Any], titles: dict[int, str]) -> Builder:
         trouble_since=row.trouble_since,
         master=row.master or "",
     )
-
-
-def _why(row: Row[Any], everyone: list[Builder], now: float) -> str:
-    """What keeps a queued build; the first that applies, since nothing else matters before that is mended."""
-    same = [b for b in everyone if b.architecture == row.architecture and b.virtualised == bool(row.virtualised)]
-    able = [b for b in same if can_take(row.queue_tags, b.tags, b.restricted_tags)]
-    usable = [b for b in able if b.state != "disabled"]
-    kind = f"virtualised {row.architecture}" if row.virtualised else row.architecture
-    kind += f" that has {row.queue_tags.replace(' ', ', ')}" if row.queue_tags and same else ""
-    ready = [b for b in usable if not b.manual]
-    idle = [b for b in ready if b.state == "idle"]
-    loser = next((b.name for b in idle if b.id == row.lost_by_id), "")
-    others = [b for b in idle if b.id != row.lost_by_id and not b.failures]  # As queue.candidates() has it.
-    pause_s = row.not_before - now
-    reasons = (
-        (not row.has_chroot, f"no chroot for {row.series} on {row.architecture}"),
-        (
-            bool(same) and not able and not row.queue_tags,
-            f"every builder for {kind} is kept for builds that need its tags",
-        ),
-        (not able, f"no builder for {kind}"),
-        (not usable, f"every builder for {kind} is disabled"),
-        (not ready, f"every builder for {kind} is in manual mode"),
-        (0 < pause_s <= LONGEST_PAUSE_S, f"given back; tried again in {max(1, round(pause_s))} s"),
-        (bool(loser and others), f"lost by {loser}; left to other builders"),
-        (bool(idle), "starts at the master's next look"),
-        (all(b.state == "cleaning" for b in ready), f"every builder for {kind} is being cleaned"),
-        (all(b.state == "failing" for b in ready), f"no builder for {kind} answers as it should: see `builders`"),
-        (
-            any(b.state == "failing" for b in ready),
-            f"every builder for {kind} is busy, or does not answer as it should",
-        ),
-    )
-    return next((why for applies, why in reasons if applies), f"every builder for {kind} is busy")
-
-
-def _why_held(held: Build) -> str:
-    if held.state == BuildState.DEP_WAIT and held.dependencies:
-        return f"build-dependencies: {held.dependencies}"
-    return held.reason or str(held.state)

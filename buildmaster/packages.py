@@ -1,6 +1,7 @@
 """Source packages: accepted from a .dsc, whole or not at all, with the builds that they need."""
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from buildmaster.farm import Farm
 from buildmaster.scoring import Pocket
 from buildmaster.store import Sha256, Store, StoredFile
 from buildmaster.superseding import Superseded
-from buildmaster.tables import series, series_architecture, source, source_file, stored_file
+from buildmaster.tables import series, series_architecture, source, source_binary, source_file, stored_file
 from buildmaster.wishes import NONE, Wishes
 
 _CHUNK = 1 << 20
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,254}", re.ASCII)
 
 
 class SourceRefused(Exception):
@@ -189,6 +191,10 @@ def _record(connection: Connection, archive_id: int, series_id: int, stored: _So
     values |= {"name": stored.dsc.source, "version": stored.dsc.version, **words}
     values |= {"architectures": " ".join(stored.dsc.architectures)}
     source_id = int(connection.execute(source.insert().values(**values).returning(source.c.id)).scalar_one())
+    names = dict.fromkeys(name for name in stored.dsc.binaries if _PACKAGE.fullmatch(name))
+    binaries = [{"source_id": source_id, "name": name} for name in names]
+    if binaries:
+        connection.execute(source_binary.insert(), binaries)
     for name, file in stored.files.items():
         row = {"source_id": source_id, "name": name, "stored_file_id": files.keep(connection, file, now)}
         connection.execute(source_file.insert().values(**row))

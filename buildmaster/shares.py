@@ -34,6 +34,7 @@ from buildmaster.tables import archive, archive_account, build_queue
 LONGEST_PAUSE_S = 900.0  # A build that is to wait longer does so by a clock that was set back since: it waits no more.
 NOBODY = -1  # No builder.
 EVER = float(2**53)  # Later than any pause.
+_ALL = 2**31 - 1
 _AT_ONCE = 100  # Rows of one archive that are read at once.
 
 
@@ -171,6 +172,15 @@ def _next() -> Select[Any]:
 
 
 _ARCHIVES, _NEXT = _archives(), _next()
+
+
+def accounts(connection: Connection, lane: Lane, band: int) -> dict[int, Account]:
+    """The accounts of all archives that have something waiting in a band."""
+    return {
+        row.archive_id: Account(row.used_s or 0.0, row.level_s or 0.0, row.weight)
+        for each in lane.ranges
+        for row in connection.execute(_ARCHIVES, _values(lane, each, band) | {"limit": _ALL})
+    }
 
 
 def level(connection: Connection, architecture: str, virtualised: bool, band: int) -> float:

@@ -152,6 +152,15 @@ source = Table(
     UniqueConstraint("archive_id", "series_id", "name", "version"),
 )
 
+source_binary = Table(
+    "source_binary",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("source_id", ForeignKey("source.id"), nullable=False),
+    Column("name", String(255), nullable=False, index=True),  # A binary package that it builds.
+    UniqueConstraint("source_id", "name"),
+)
+
 source_file = Table(
     "source_file",
     metadata,

@@ -24,6 +24,7 @@ COMMANDS = {
     "chroots": ("buildmaster.cli.chroots", "The chroots, those of pockets as well."),
     "submit": ("buildmaster.cli.submit", "Add a source package, and build it."),
     "queue": ("buildmaster.cli.lists", "What waits, in order, and for what."),
+    "why": ("buildmaster.cli.why", "What keeps a build from running."),
     "builds": ("buildmaster.cli.lists", "Builds, newest first."),
     "builders": ("buildmaster.cli.lists", "Builders, and what they do."),
     "masters": ("buildmaster.cli.masters", "Who runs the farm, and how many builders each has."),

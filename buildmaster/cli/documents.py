@@ -2,8 +2,9 @@
 
 from buildmaster.chroots import Set
 from buildmaster.cli.text import stamp
-from buildmaster.listings import Build, Builder, File, Place, Waiting
+from buildmaster.listings import Build, Builder, File, Place
 from buildmaster.masters import Master
+from buildmaster.waiting import Waiting
 
 
 def build_document(build: Build) -> dict[str, object]:

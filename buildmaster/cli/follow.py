@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from buildmaster import listings
+from buildmaster import listings, waiting
 from buildmaster.cli.growing import tail
 from buildmaster.cli.output import STATE_STYLES, Output
 from buildmaster.cli.text import HarmlessDecoder, elapsed, one_line
@@ -66,7 +66,7 @@ def follow(
                 found = {each.id: each for each in listings.builds(connection, ids=build_ids)}
                 builds = [found[build_id] for build_id in build_ids]
                 whys = {
-                    each.id: listings.why_not_running(connection, each.id, now)
+                    each.id: waiting.why_not_running(connection, each.id, now)
                     for each in builds
                     if each.state == BuildState.NEEDS_BUILD
                 }

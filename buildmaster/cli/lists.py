@@ -4,7 +4,7 @@ import time
 
 import click
 
-from buildmaster import listings
+from buildmaster import listings, waiting
 from buildmaster.cli.documents import build_document, builder_document, waiting_document
 from buildmaster.cli.farms import farm_of
 from buildmaster.cli.group import Session, json_option, pass_session
@@ -18,23 +18,30 @@ LIMIT_MAX = 10**9  # More builds than anybody has.
 
 
 @click.command()
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, LIMIT_MAX), default=50, show_default=True, help="At most so many."
+)
+@click.option("--after", type=click.IntRange(0, LIMIT_MAX), default=0, metavar="COUNT", help="Leave out so many first.")
 @json_option
 @pass_session
-def queue(session: Session, /) -> None:
+def queue(session: Session, /, *, limit: int, after: int) -> None:
     """List what waits for a builder, in order, and what keeps it.
 
     Builds that are held for a chroot or for build-dependencies come last, without a position.
 
     \b
-    Example:
+    Examples:
       buildmaster queue
+      buildmaster queue --after 50
     """
     now = time.time()
     with farm_of(session) as farm, farm.reading() as connection:
-        waiting = listings.queue(connection, now)
+        page = waiting.page(connection, now, limit, after)
         directory, runs = farm.directory, somebody_runs(farm.directory, connection)
+    end = after + len(page.waiting)
     if session.output.as_json:
-        session.output.document({"queue": [waiting_document(each) for each in waiting]})
+        listed = [waiting_document(each) for each in page.waiting]
+        session.output.document({"queue": listed, "total": page.total, "more": end < page.total})
         return
     columns = [
         Column("pos", right=True),
@@ -57,10 +64,15 @@ def queue(session: Session, /) -> None:
             elapsed(now - (each.build.queued_at or each.build.finished_at or each.build.created_at)),
             each.why,
         )
-        for each in waiting
+        for each in page.waiting
     ]
-    session.output.table(columns, rows, "Nothing waits. Add a source package with: buildmaster submit FILE.dsc")
-    if any(each.position for each in waiting) and not runs:
+    nothing = "Nothing waits. Add a source package with: buildmaster submit FILE.dsc"
+    if page.total:
+        nothing = f"No more than {page.total} wait."
+    session.output.table(columns, rows, nothing)
+    if page.waiting and end < page.total:
+        session.output.hint(f"{page.total - end} more wait; --after {end} shows the next.")
+    if any(each.position for each in page.waiting) and not runs:
         tell_absence(session, directory)
 
 

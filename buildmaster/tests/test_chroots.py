@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from buildmaster import builds, chroots, distributions, listings, orders
+from buildmaster import builds, chroots, distributions, orders, waiting
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.scoring import Pocket
@@ -57,7 +57,7 @@ def test_a_pocket_alone_has_one(farm: Farm) -> None:
     proposed = make_build(farm, "of-proposed", pocket=Pocket.PROPOSED)
     assert (state(farm, release), state(farm, proposed)) == (BuildState.CHROOT_WAIT, BuildState.NEEDS_BUILD)
     with farm.reading() as connection:
-        assert listings.why_not_running(connection, proposed, 0.0) == "no builder for amd64"
+        assert waiting.why_not_running(connection, proposed, 0.0) == "no builder for amd64"
 
 
 def test_only_what_would_use_it_is_released(farm: Farm) -> None:

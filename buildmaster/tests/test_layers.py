@@ -13,13 +13,14 @@ import buildmaster
 LAYERS = {
     "core": {
         "sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets", "dependencies",
-        "leasing", "wishes",
+        "leasing", "wishes", "reasons",
     },
     "state": {
         "tables", "migrations", "database", "files", "builds", "shares", "queue", "builders", "orders", "packages",
         "superseding",
         "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets", "masters",
         "clocks",
+        "waiting", "supplies",
         "inventory",
     },
     "work": {

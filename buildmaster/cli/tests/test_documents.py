@@ -24,6 +24,7 @@ def test_every_key_is_documented(ready: Cli, farm: Farm, dsc: Path, tmp_path: Pa
     documents = [ready("init", "--json").json, ready("submit", dsc, "--json").json]
     documents += [
         ready("queue", "--json").json,
+        ready("why", 1, "--json").json,
         ready("add-chroot", "bookworm", "amd64", "chroot.tar.gz", "--json").json,
     ]
     start(farm, 1)

@@ -1,5 +1,6 @@
 """The command line's frame: what it imports, how it ends, and how errors are told."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -68,7 +69,7 @@ def test_directory_from_the_environment(ready: Cli, monkeypatch: pytest.MonkeyPa
     done = subprocess.run(
         [*BUILDMASTER, "queue", "--json"], env=environment, capture_output=True, check=True, timeout=30
     )
-    assert done.stdout == b'{\n  "queue": []\n}\n'
+    assert json.loads(done.stdout) == {"queue": [], "total": 0, "more": False}
 
 
 def test_damaged_database(ready: Cli) -> None:
@@ -102,7 +103,7 @@ def test_debug(ready: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def break_down(*_: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("buildmaster.listings.queue", break_down)
+    monkeypatch.setattr("buildmaster.waiting.page", break_down)
     err = ready("queue", status=1).err
     assert "unexpected ZeroDivisionError: division by zero" in err
     assert "--debug" in err

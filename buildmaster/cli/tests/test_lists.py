@@ -12,7 +12,7 @@ from buildmaster.lifecycle import Event
 
 def test_nothing_there(ready: Cli) -> None:
     """An empty list is an empty document, or a hint on stderr and nothing on stdout."""
-    assert ready("queue", "--json").json == {"queue": []}
+    assert ready("queue", "--json").json == {"queue": [], "total": 0, "more": False}
     ended = ready("queue")
     assert ended.out == ""
     assert "submit FILE.dsc" in ended.err
