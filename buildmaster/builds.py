@@ -199,31 +199,54 @@ def record(
 
 
 def _enqueue(connection: Connection, build_id: int, now: float) -> None:
-    columns = (archive.c.id.label("archive_id"), archive.c.private, archive.c.purpose, archive.c.relative_score)
-    needs = (archive.c.virtualised, build.c.tags, archive.c.tags.label("archive_tags"))
-    query = select(*columns, *needs, source.c.urgency, source.c.component, *DESCRIPTION).select_from(DESCRIBED)
-    row = connection.execute(query.where(build.c.id == build_id)).one()
-    urgency = Urgency(
-        private=row.private,
-        purpose=ArchivePurpose(row.purpose),
-        relative_score=row.relative_score,
-        urgency=row.urgency,
-        pocket=Pocket(row.pocket),
-        component=row.component,
-    )
-    values = {"build_id": build_id, "architecture": row.architecture, "virtualised": row.virtualised}
-    values |= {"tags": union(row.tags, row.archive_tags), "archive_id": row.archive_id, "queued_at": now}
-    values |= {**_place(score(urgency)), "entered_at": now, "expected_s": expected_s(connection, build_id)}
+    row = connection.execute(_QUEUED_AS.where(build.c.id == build_id)).one()
+    manual = row.manual_score is not None
+    values = {"build_id": build_id, "architecture": row.architecture, "archive_id": row.archive_id}
+    values |= {**_needs(row), **_place(row.manual_score if manual else _points(row)), "manual_score": manual}
+    values |= {"queued_at": now, "entered_at": now, "expected_s": expected_s(connection, build_id)}
     connection.execute(build_queue.insert().values(**values))
 
 
-def _requeue(connection: Connection, build_id: int, now: float, pause_s: float) -> None:
-    """Take a queue row from its builder. It keeps its score and place."""
-    values = {"lost_by_id": build_queue.c.builder_id, "builder_id": None, "not_before": now + pause_s, "stage": ""}
-    values["entered_at"] = now
-    connection.execute(
-        update(build_queue).where(build_queue.c.build_id == build_id).values(**values, cancelled_at=None)
+_QUEUED_AS = select(
+    archive.c.id.label("archive_id"),
+    archive.c.private,
+    archive.c.purpose,
+    archive.c.relative_score,
+    archive.c.virtualised,
+    archive.c.tags.label("archive_tags"),
+    build.c.tags,
+    build.c.manual_score,
+    source.c.urgency,
+    source.c.component,
+    *DESCRIPTION,
+).select_from(DESCRIBED)
+
+
+def _points(row: AnyRow) -> int:
+    """How urgent the build of a row of _QUEUED_AS is."""
+    return score(
+        Urgency(
+            private=row.private,
+            purpose=ArchivePurpose(row.purpose),
+            relative_score=row.relative_score,
+            urgency=row.urgency,
+            pocket=Pocket(row.pocket),
+            component=row.component,
+        )
     )
+
+
+def _needs(row: AnyRow) -> dict[str, object]:
+    """What the build of a row of _QUEUED_AS needs of a builder beside its architecture."""
+    return {"virtualised": row.virtualised, "tags": union(row.tags, row.archive_tags)}
+
+
+def _requeue(connection: Connection, build_id: int, now: float, pause_s: float) -> None:
+    """Take a queue row from its builder. It keeps its score and place; its archive may have changed meanwhile."""
+    values = {"lost_by_id": build_queue.c.builder_id, "builder_id": None, "not_before": now + pause_s, "stage": ""}
+    values |= {"entered_at": now, "cancelled_at": None}
+    needs = _needs(connection.execute(_QUEUED_AS.where(build.c.id == build_id)).one())
+    connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(**values, **needs))
 
 
 def _wait_for_chroot(connection: Connection, build_id: int, now: float) -> None:
@@ -308,14 +331,17 @@ def _release(connection: Connection, build_id: int, now: float) -> bool:
     return True
 
 
-def set_score(connection: Connection, build_id: int, points: int) -> None:
-    """Give a queued build a score by hand, which sticks until the build ends.
+def set_score(connection: Connection, build_id: int, points: int | None) -> None:
+    """Give a build a score by hand, which it keeps whatever becomes of it; None: that of scoring.py again.
 
-    :raises NoSuchBuild: no such build is in the queue.
+    :raises NoSuchBuild: there is none.
     """
-    row = update(build_queue).where(build_queue.c.build_id == build_id)
-    if not connection.execute(row.values(**_place(points), manual_score=True)).rowcount:
+    this = build.c.id == build_id
+    if not connection.execute(update(build).where(this).values(manual_score=points)).rowcount:
         raise NoSuchBuild(build_id)
+    found = _points(connection.execute(_QUEUED_AS.where(this)).one()) if points is None else points
+    place = _place(found) | {"manual_score": points is not None}
+    connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(**place))
 
 
 def _place(points: int) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """How urgent a build is: a number, the higher the sooner; among equals the older one goes first. Pure.
 
 The figures are Launchpad's, so that people who know it find the order that they know; Debian's components beside them.
+There are builds of packages only here. Launchpad gives every other type of build 2510, and CI builds 2600.
 """
 
 from dataclasses import dataclass
@@ -73,18 +74,24 @@ class Urgency:
 def score(job: Urgency) -> int:
     """How urgent a package build is."""
     return (
-        (PRIVATE_ARCHIVE if job.private else 0)
-        + (COPY_ARCHIVE if job.purpose is ArchivePurpose.COPY else 0)
-        + job.relative_score
+        archive_points(job.private, job.purpose, job.relative_score)
         + URGENCY.get(job.urgency.lower(), 0)
         + POCKET[job.pocket]
         + COMPONENT.get(job.component, 0)
     )
 
 
-_BANDS = ((PRIVATE_ARCHIVE, Band.FIRST), (POCKET[Pocket.SECURITY], Band.URGENT), (0, Band.USUAL))
+def archive_points(private: bool, purpose: ArchivePurpose, relative_score: int) -> int:
+    """What a score has of its archive."""
+    return (
+        (PRIVATE_ARCHIVE if private else 0) + (COPY_ARCHIVE if purpose is ArchivePurpose.COPY else 0) + relative_score
+    )
+
+
+# From which score on; what is below all of them is SPARE.
+BANDS = ((PRIVATE_ARCHIVE, Band.FIRST), (POCKET[Pocket.SECURITY], Band.URGENT), (0, Band.USUAL))
 
 
 def band(score: int) -> Band:
     """The band that a score is in."""
-    return next((found for least, found in _BANDS if score >= least), Band.SPARE)
+    return next((found for least, found in BANDS if score >= least), Band.SPARE)

@@ -215,6 +215,7 @@ build = Table(
     Column("source_id", ForeignKey("source.id"), nullable=False, index=True),
     Column("series_architecture_id", ForeignKey("series_architecture.id"), nullable=False),
     Column("arch_indep", Boolean, nullable=False, server_default=false()),  # Builds arch:all packages as well.
+    Column("manual_score", Integer),  # That a person gave it; None: it has that of scoring.py.
     Column("wishes", Text, nullable=False, server_default=""),  # How it is to be done; see wishes.py.
     tags_column(),  # What it needs of a builder, beside what all builds of its archive do.
     Column("state", String(16), nullable=False),  # lifecycle.BuildState.

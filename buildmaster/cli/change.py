@@ -1,7 +1,8 @@
-"""The commands that change builds: retry, cancel."""
+"""The commands that change builds: retry, cancel, score."""
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
 from sqlalchemy import Connection
@@ -16,6 +17,8 @@ from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState, ImpossibleTransition
 from buildmaster.listings import Build
 
+SCORE_MAX = 10_000_000
+AUTO = "auto"
 BUILDS = click.argument("build_ids", metavar="BUILD...", type=build_number, nargs=-1, required=True)
 
 # What a state that a build cannot leave so means to a person.
@@ -67,6 +70,42 @@ def cancel(session: Session, /, *, build_ids: tuple[int, ...]) -> int:
 
     with farm_of(session) as farm:
         return _change(session, farm, build_ids, farm_builds.cancel, no)
+
+
+class _Points(click.ParamType):
+    """A score, or `auto`: click takes None for a word that is missing."""
+
+    name = "points"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value == AUTO:
+            return AUTO
+        return int(click.IntRange(-SCORE_MAX, SCORE_MAX).convert(value, param, ctx))
+
+
+# A score may begin with a minus, and is no option then.
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("build_id", metavar="BUILD", type=build_number)
+@click.argument("points", metavar="POINTS|auto", type=_Points())
+@json_option
+@pass_session
+def score(session: Session, /, *, build_id: int, points: int | str) -> None:
+    """Give a build a score by hand: the higher, the sooner. It keeps that whatever becomes of it.
+
+    `auto` gives it the score of its archive, pocket, component and urgency again.
+
+    \b
+    Example:
+      buildmaster score 4 20000
+    """
+    with farm_of(session) as farm, farm.transaction() as connection:
+        farm_builds.set_score(connection, build_id, points if isinstance(points, int) else None)
+        found = listings.one_build(connection, build_id)
+    assert found is not None
+    place = "not in the queue" if found.score is None else f"{found.state}, score {found.score}"
+    session.output.say(f"build {found.id}: {found.title}: {place}")
+    if session.output.as_json:
+        session.output.document(build_document(found))
 
 
 def _change(

@@ -7,7 +7,7 @@ from textwrap import indent
 import click
 
 from buildd.protocol import PackageBuilderName, error_heading
-from buildmaster import listings, packages, tags, wishes
+from buildmaster import distributions, listings, packages, tags, wishes
 from buildmaster.cli.documents import build_document, file_document
 from buildmaster.cli.farms import choose_series, farm_of
 from buildmaster.cli.follow import follow, view_for
@@ -19,7 +19,7 @@ from buildmaster.cli.text import command_on, count
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
 from buildmaster.listings import Build
-from buildmaster.scoring import Pocket
+from buildmaster.scoring import COMPONENT, URGENCY, Pocket
 from buildmaster.wishes import LIMITS
 
 
@@ -29,6 +29,9 @@ from buildmaster.wishes import LIMITS
     "--series", metavar="SERIES", help="Series to build for, or DISTRIBUTION/SERIES; needed when there are several."
 )
 @click.option("--architecture", "architectures", metavar="ARCH", multiple=True, help="Build on these only.")
+@click.option("--archive", default=distributions.PRIMARY, show_default=True, help="Archive of the distribution.")
+@click.option("--component", type=click.Choice(sorted(COMPONENT)), default="main", show_default=True)
+@click.option("--urgency", type=click.Choice(list(URGENCY)), default="medium", show_default=True)
 @pocket_option("Pocket of the series to build for.")
 @click.option("--needs", metavar="TAG", multiple=True, help="Build on builders that have this resource tag.")
 @click.option(
@@ -56,6 +59,9 @@ def submit(
     dsc: Path,
     series: str | None,
     architectures: tuple[str, ...],
+    archive: str,
+    component: str,
+    urgency: str,
     pocket: Pocket,
     needs: tuple[str, ...],
     package_builder: str | None,
@@ -86,6 +92,9 @@ def submit(
             series_name=series_name,
             only=frozenset(architectures) or None,
             rebuild=rebuild,
+            archive_name=archive,
+            component=component,
+            urgency=urgency,
             pocket=pocket,
             needs=tags.parse(needs),
             wishes=said,

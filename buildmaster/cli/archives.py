@@ -1,0 +1,185 @@
+"""The commands about archives: add-archive, change-archive, archives."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+from sqlalchemy import Connection
+
+from buildmaster import archives as farm_archives
+from buildmaster import distributions, listings, tags
+from buildmaster.archives import Archive, Changes
+from buildmaster.cli.farms import farm_of
+from buildmaster.cli.group import Refusal, Session, json_option, pass_session
+from buildmaster.cli.output import Column
+from buildmaster.cli.setup import parse_apt_line
+from buildmaster.farm import Farm
+from buildmaster.scoring import ArchivePurpose
+
+_SCORE_MAX = 1_000_000
+_WEIGHTS = click.FloatRange(0.001, 1000)
+_PURPOSES = [each.lower() for each in ArchivePurpose if each is not ArchivePurpose.PRIMARY]
+
+
+def archive_options(command: Any) -> Any:
+    """Add to a command what may be said of an archive."""
+    options: list[Callable[[Any], Any]] = [
+        click.option("--private/--public", default=None, help="Its builds come first."),
+        click.option(
+            "--relative-score",
+            type=click.IntRange(-_SCORE_MAX, _SCORE_MAX),
+            help="Added to the score of each of its builds.",
+        ),
+        click.option("--weight", type=_WEIGHTS, help="Of its share of the builders; 1 at first."),
+        click.option("--virtualised/--any-builder", default=None, help="Build on virtualised builders only."),
+        click.option("--needs", metavar="TAG", multiple=True, help="Build on builders that have this resource tag."),
+        click.option("--no-needs", is_flag=True, help="Its builds need no resource tags, but for their own."),
+        click.option("--archive-line", "lines", metavar="LINE", multiple=True, help="As for `init`."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("name", metavar="[DISTRIBUTION/]NAME")
+@click.option("--purpose", type=click.Choice(_PURPOSES), default="ppa", show_default=True, help="What it is for.")
+@archive_options
+@json_option
+@pass_session
+def add_archive(session: Session, /, *, name: str, purpose: str, **said: Any) -> None:
+    """Add an archive, beside the primary one that each distribution has.
+
+    \b
+    Example:
+      buildmaster add-archive debian/rebuild --purpose copy --relative-score -50
+    """
+    with farm_of(session) as farm:
+        with farm.transaction() as connection:
+            distribution, own = _names(connection, name)
+            archive_id = farm_archives.add(connection, distribution, own, ArchivePurpose(purpose.upper()))
+            _change(connection, archive_id, distribution, own, **said)
+        _show(session, farm, archive_id)
+
+
+@click.command()
+@click.argument("name", metavar="[DISTRIBUTION/]NAME")
+@archive_options
+@json_option
+@pass_session
+def change_archive(session: Session, /, *, name: str, **said: Any) -> None:
+    """Change an archive, and with it what its builds that wait need, and how urgent they are.
+
+    A score that was given by hand stays. What a builder has is built to its end first.
+
+    \b
+    Example:
+      buildmaster change-archive debian/embargoed --private --relative-score 500
+    """
+    with farm_of(session) as farm:
+        with farm.transaction() as connection:
+            distribution, own = _names(connection, name)
+            archive_id = distributions.find_archive(connection, distribution, own)
+            _change(connection, archive_id, distribution, own, **said)
+        _show(session, farm, archive_id)
+
+
+@click.command()
+@json_option
+@pass_session
+def archives(session: Session, /) -> None:
+    """List the archives, and how many builds of each wait.
+
+    \b
+    Example:
+      buildmaster archives
+    """
+    with farm_of(session) as farm, farm.reading() as connection:
+        every = farm_archives.every(connection)
+    if session.output.as_json:
+        session.output.document({"archives": [_document(each) for each in every]})
+        return
+    columns = [Column("archive"), Column("purpose"), Column("score", right=True), Column("weight", right=True)]
+    columns += [Column("waiting", right=True), Column("what", wide=True)]
+    rows = [
+        (
+            f"{each.distribution}/{each.name}",
+            each.purpose.lower(),
+            f"{each.relative_score:+}",
+            f"{each.weight:g}",
+            str(each.waiting),
+            _kind(each) or "-",
+        )
+        for each in every
+    ]
+    session.output.table(columns, rows, "No archives. Each distribution has one: buildmaster init --distribution NAME")
+
+
+def _names(connection: Connection, name: str) -> tuple[str, str]:
+    """The distribution and archive meant.
+
+    :raises Refusal: it does not say which distribution, and there are several, or none.
+    """
+    if "/" in name:
+        distribution, _, own = name.partition("/")
+        return distribution, own
+    known = listings.distributions(connection)
+    if len(known) != 1:
+        there = f"there are {', '.join(known)}" if known else "there is none: `buildmaster init --distribution NAME`"
+        raise Refusal(f"say of which distribution, as in {(known or ['debian'])[0]}/{name}; {there}")
+    return known[0], name
+
+
+def _change(
+    connection: Connection,
+    archive_id: int,
+    distribution: str,
+    own: str,
+    *,
+    needs: tuple[str, ...],
+    no_needs: bool,
+    lines: tuple[str, ...],
+    **said: Any,
+) -> None:
+    if needs and no_needs:
+        raise click.UsageError("--no-needs does not go together with --needs")
+    wanted = tags.parse(needs) if needs or no_needs else None
+    farm_archives.change(connection, archive_id, Changes(tags=wanted, **said), time.time())
+    if lines:
+        apt_lines = "\n".join(parse_apt_line(line, None) for line in lines)
+        distributions.set_apt_lines(connection, distribution, own, apt_lines)
+
+
+def _show(session: Session, farm: Farm, archive_id: int) -> None:
+    with farm.reading() as connection:
+        found = next(each for each in farm_archives.every(connection) if each.id == archive_id)
+    kind = _kind(found)
+    session.output.say(
+        f"archive {found.distribution}/{found.name}: {found.purpose.lower()}, score {found.relative_score:+}, "
+        f"weight {found.weight:g}" + (f", {kind}" if kind else "")
+    )
+    if session.output.as_json:
+        session.output.document(_document(found))
+
+
+def _kind(archive: Archive) -> str:
+    words = ["private"] if archive.private else []
+    words += ["virtualised builders"] if archive.virtualised else []
+    words += [f"needs {archive.tags.replace(' ', ', ')}"] if archive.tags else []
+    return ", ".join(words)
+
+
+def _document(archive: Archive) -> dict[str, object]:
+    return {
+        "distribution": archive.distribution,
+        "name": archive.name,
+        "purpose": archive.purpose.lower(),
+        "private": archive.private,
+        "relative_score": archive.relative_score,
+        "weight": archive.weight,
+        "virtualised": archive.virtualised,
+        "needs": archive.tags.split(),
+        "archive_lines": archive.apt_lines.splitlines(),
+        "waiting": archive.waiting,
+    }

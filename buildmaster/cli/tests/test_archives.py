@@ -1,0 +1,47 @@
+"""What add-archive, change-archive, archives and score do."""
+
+from pathlib import Path
+
+from buildmaster.cli.tests.conftest import Cli, make_source
+
+
+def test_an_archive(ready: Cli, tmp_path: Path) -> None:
+    """It is added, changed and listed; what is built for it has its score."""
+    said = ready("add-archive", "embargoed", "--private", "--needs", "large").out
+    assert said == "archive debian/embargoed: ppa, score +0, weight 1, private, needs large\n"
+    words = ("--archive", "embargoed", "--component", "contrib", "--urgency", "high")
+    build = ready("submit", make_source(tmp_path, "fix"), *words, "--json").json["builds"][0]
+    assert (build["archive"], build["score"]) == ("embargoed", 10000 + 1500 + 250 + 15)
+    line = "deb http://deb.example/debian bookworm main"
+    changed = ready(
+        "change-archive", "debian/embargoed", "--public", "--relative-score", "-5", "--no-needs", "--weight", "2",
+        "--archive-line", line, "--json",
+    ).json  # fmt: skip
+    assert (changed["private"], changed["relative_score"], changed["needs"]) == (False, -5, [])
+    assert (changed["waiting"], changed["weight"], changed["archive_lines"]) == (1, 2.0, [line])
+    assert ready("show", 1, "--json").json["score"] == 1500 + 250 + 15 - 5
+    listed = ready("archives").out.splitlines()
+    assert [line.split()[0] for line in listed] == ["ARCHIVE", "debian/embargoed", "debian/primary"]
+
+
+def test_what_cannot_be(ready: Cli, tmp_path: Path) -> None:
+    """Errors name what is wrong, and nothing is added."""
+    assert "no archive 'ppa' in 'debian'" in ready("change-archive", "ppa", "--private", status=1).err
+    assert "no distribution 'ubuntu'" in ready("add-archive", "ubuntu/ppa", status=1).err
+    ready("add-archive", "ppa", "--needs", "a", "--no-needs", status=2)
+    ready("add-archive", "ppa", "--purpose", "primary", status=2)
+    assert "no line of sources.list" in ready("add-archive", "ppa", "--archive-line", "x", status=1).err
+    assert [each["name"] for each in ready("archives", "--json").json["archives"]] == ["primary"]
+    wrong = ready("submit", make_source(tmp_path, "x"), "--archive", "ppa", status=1)
+    assert "no archive 'ppa' in 'debian'" in wrong.err
+
+
+def test_score(ready: Cli, tmp_path: Path) -> None:
+    """By hand, below 0 too, until that is taken back."""
+    ready("submit", make_source(tmp_path, "hello"))
+    assert "needs-build, score 20000" in ready("score", 1, 20000).out
+    assert ready("score", 1, -5, "--json").json["score"] == -5
+    assert "score 2510" in ready("score", 1, "auto").out
+    assert "there is no build 9" in ready("score", 9, 1, status=1).err
+    for word in ("many", "--5", "1.5", 10**9):
+        ready("score", 1, word, status=2)
