@@ -66,6 +66,7 @@ class Vitals:
     cleaning_since: float | None  # While it is CLEANING.
     enabled: bool
     manual: bool
+    given: int | None  # The build that a person gave it; see giving.py.
     cleanliness: Cleanliness
     failures: int
     version: str
@@ -212,6 +213,7 @@ _COLUMNS = (
     builder.c.cleaning_since,
     builder.c.enabled,
     builder.c.manual,
+    builder.c.given_build_id,
     builder.c.cleanliness,
     builder.c.failures,
     builder.c.version,
@@ -241,6 +243,7 @@ def _vitals_of(row: builds.AnyRow) -> Vitals:
         cleaning_since=row.cleaning_since,
         enabled=row.enabled,
         manual=row.manual,
+        given=row.given_build_id,
         cleanliness=Cleanliness(row.cleanliness),
         failures=row.failures,
         version=row.version,

@@ -4,7 +4,7 @@ The claim, and that the builder is DIRTY from now on, are committed before anyth
 that, the next scan finds a builder that does not know the build, and queues it again.
 """
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 
-from buildmaster import builders, builds, orders, queue
+from buildmaster import builders, builds, giving, orders, queue
 from buildmaster.builder_client import BuilderClient, CutShort
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Cleanliness, Vitals
@@ -44,7 +44,7 @@ class Dispatcher:
 
         :raises DispatchFailed: a build was claimed, and the builder did not take it.
         """
-        if not await self._farm.read(queue.candidates, vitals, self._now(), 1):
+        if vitals.given is None and not await self._farm.read(queue.candidates, vitals, self._now(), 1):
             return False  # Found without making others wait for a writing transaction.
         order = await self._tenure.transact(vitals.id, take, vitals, self._now())
         if order is None:
@@ -93,7 +93,7 @@ async def together(calls: Iterable[Coroutine[Any, Any, None]]) -> None:
 
 def take(connection: Connection, vitals: Vitals, now: float) -> BuildOrder | None:
     """Claim the most urgent build that a builder can be given, and mark the builder DIRTY. None: there is none."""
-    for build_id in queue.candidates(connection, vitals, now, _LOOK_AT):
+    for build_id in _choices(connection, vitals, now):
         order = orders.find(connection, build_id)
         if order.chroot is None:
             builds.record(connection, build_id, Event.CHROOT_UNUSABLE, now, reason=f"no chroot for {order.title}")
@@ -101,6 +101,15 @@ def take(connection: Connection, vitals: Vitals, now: float) -> BuildOrder | Non
             builders.set_cleanliness(connection, vitals.id, Cleanliness.DIRTY)
             return order
     return None
+
+
+def _choices(connection: Connection, vitals: Vitals, now: float) -> Iterator[int]:
+    """What a builder may have, in order: what a person gave it, then what is its turn unless it is in manual mode."""
+    given = giving.take(connection, vitals)
+    if given is not None:
+        yield given
+    if not vitals.manual:
+        yield from queue.candidates(connection, vitals, now, _LOOK_AT)
 
 
 def _take_back(connection: Connection, build_id: int, builder: str, now: float) -> None:

@@ -65,7 +65,11 @@ def _ensure_archive(connection: Connection, distribution_id: int, name: str, pur
 
 
 def set_nominated(connection: Connection, series_id: int, architecture: str) -> None:
-    """Let another architecture build a series' arch:all packages."""
+    """Let another architecture build a series' arch:all packages, of sources that come from now on.
+
+    :raises NoSuchSeries: the series has no such architecture.
+    """
+    find_architecture(connection, series_id, architecture)
     connection.execute(update(series).where(series.c.id == series_id).values(nominated_architecture=architecture))
 
 

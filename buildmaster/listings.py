@@ -105,6 +105,7 @@ class Builder:
     state: str  # building, idle, cleaning, failing (its scans do) or disabled.
     reason: str  # Why it is disabled.
     manual: bool
+    given: int | None  # The build that a person gave it, and that it will take next.
     virtualised: bool
     tags: str  # What it has for builds that ask for it; see tags.py.
     restricted_tags: str  # What it is kept for.
@@ -127,6 +128,7 @@ class Place:
     series: str
     architecture: str
     chroot_sha256: str | None  # None: nothing can be built there yet.
+    nominated: bool  # Builds the packages for all architectures.
 
 
 def places(connection: Connection) -> list[Place]:
@@ -137,8 +139,8 @@ def places(connection: Connection) -> list[Place]:
         .join(distribution, distribution.c.id == series.c.distribution_id)
         .outerjoin(stored_file, stored_file.c.id == series_architecture.c.chroot_file_id)
     )
-    query = select(*columns).select_from(tables).order_by(*columns[:3])
-    return [Place(*row) for row in connection.execute(query)]
+    query = select(*columns, series.c.nominated_architecture).select_from(tables).order_by(*columns[:3])
+    return [Place(*row[:4], nominated=row[2] == row[4]) for row in connection.execute(query)]
 
 
 def distributions(connection: Connection) -> list[str]:
@@ -288,6 +290,7 @@ def _builder(row: Row[Any], titles: dict[int, str]) -> Builder:
         state=state,
         reason="" if row.enabled else row.disabled_reason,
         manual=row.manual,
+        given=row.given_build_id,
         virtualised=row.virtualised,
         tags=row.tags,
         restricted_tags=row.restricted_tags,

@@ -158,6 +158,11 @@ def _needed(
         wants = " ".join(stored.dsc.architectures) or "nothing"
         has = " ".join(sorted(available if only is None else only & available.keys())) or "none"
         raise SourceRefused(f"{stored.dsc_name} builds on {wants}, but the architectures of {place} are: {has}")
+    if only is None and "all" in stored.dsc.architectures and not any(one.arch_indep for one in needed):
+        raise SourceRefused(
+            f"{stored.dsc_name} wants its packages for all architectures built on {indep}, which {place} has not: "
+            "choose with --architecture what is to be built without them"
+        )
     return [(available[one.architecture], one.arch_indep) for one in needed]
 
 

@@ -222,7 +222,7 @@ class Scanner:
             await self._work.tenure.transact(
                 vitals.id, builders.set_cleanliness, vitals.id, Cleanliness.CLEAN, version=status.version
             )
-        if vitals.manual or not self._work.snapshot.may_have_work(vitals):
+        if vitals.given is None and (vitals.manual or not self._work.snapshot.may_have_work(vitals)):
             return Progress.IDLE
         begun = await self._work.dispatcher.dispatch(vitals, client, self.log)
         return Progress.CHANGED if begun else Progress.IDLE

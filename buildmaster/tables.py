@@ -193,7 +193,8 @@ builder = Table(
     Column("virtualised", Boolean, nullable=False, server_default=false()),
     Column("enabled", Boolean, nullable=False, server_default=true()),
     Column("disabled_reason", Text, nullable=False, server_default=""),
-    Column("manual", Boolean, nullable=False, server_default=false()),  # Scanned, but given no builds.
+    Column("manual", Boolean, nullable=False, server_default=false()),  # Scanned, but given no builds but by hand.
+    Column("given_build_id", Integer),  # The build that a person gave it to build next; see giving.py.
     Column("cleanliness", String(16), nullable=False),  # builders.Cleanliness.
     tags_column(),  # What it has for builds that ask for it.
     tags_column("restricted_tags"),  # What it has for those alone that ask for all of it.

@@ -1,12 +1,13 @@
-"""The commands that change builders: change-builder, builder-cleaned, enable-builder, disable-builder."""
+"""The commands that change builders: change-builder, give, builder-cleaned, enable-builder, disable-builder."""
 
 import click
 
 from buildmaster import builders as farm_builders
-from buildmaster import listings
+from buildmaster import giving, listings
 from buildmaster.cli.documents import builder_document
 from buildmaster.cli.farms import farm_of
 from buildmaster.cli.group import Session, json_option, pass_session
+from buildmaster.cli.numbers import build_number
 from buildmaster.farm import Farm
 from buildmaster.listings import Builder
 
@@ -40,7 +41,7 @@ def change_builder(
     """Change which builds a builder may have. Tags that are given take the place of those that it had.
 
     A build goes to a builder that has every tag it needs (`submit --needs`), and needs every restricted tag that the
-    builder has. In manual mode a builder is looked after, and has no builds but those that it is given by name.
+    builder has. In manual mode a builder is looked after, and has no builds but those that it is given by `give`.
 
     \b
     Example:
@@ -58,6 +59,27 @@ def change_builder(
             if manual is not None:
                 farm_builders.set_manual(connection, name, manual)
         _show_builder(session, farm, name)
+
+
+@click.command()
+@click.argument("build_id", metavar="BUILD", type=build_number)
+@click.argument("name", metavar="BUILDER")
+@json_option
+@pass_session
+def give(session: Session, /, *, build_id: int, name: str) -> None:
+    """Give a builder a build that waits, as its next one, in manual mode too.
+
+    The builder must be of the architecture; its resource tags and the order of the queue do not matter. Until it is
+    idle another builder may take the build in its turn.
+
+    \b
+    Example:
+      buildmaster give 4 local
+    """
+    with farm_of(session) as farm:
+        with farm.transaction() as connection:
+            giving.give(connection, build_id, name)
+        _show_builder(session, farm, name, f"builder {name} will build {build_id} next")
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""The commands about chroots: add-chroot, remove-chroot, chroots."""
+"""The commands about series and their chroots: change-series, add-chroot, remove-chroot, chroots."""
 
 from pathlib import Path
 
@@ -147,3 +147,27 @@ def chroots(session: Session, /) -> None:
     ]
     add = command_on(farm.directory, "add-chroot SERIES ARCH FILE.tar.gz")
     session.output.table(columns, rows, f"No chroots. Add one with: {add}", whole_lines=True)
+
+
+@click.command()
+@click.argument("series", metavar="[DISTRIBUTION/]SERIES")
+@click.option("--nominated", metavar="ARCH", required=True, help="Builds the packages for all architectures.")
+@json_option
+@pass_session
+def change_series(session: Session, /, *, series: str, nominated: str) -> None:
+    """Let another architecture build the packages for all architectures (arch:all), of sources that come from now on.
+
+    A source may say otherwise by Build-Indep-Architecture.
+
+    \b
+    Example:
+      buildmaster change-series bookworm --nominated arm64
+    """
+    with farm_of(session) as farm, farm.transaction() as connection:
+        distribution, name = choose_series(connection, series)
+        series_id = distributions.find_series(connection, distribution, name)
+        distributions.set_nominated(connection, series_id, nominated)
+        place = _place(connection, distribution, name, nominated)
+    session.output.say(f"{distribution} {name}: arch:all is built on {nominated}")
+    if session.output.as_json:
+        session.output.document(place_document(place))

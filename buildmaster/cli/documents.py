@@ -55,6 +55,7 @@ def builder_document(builder: Builder) -> dict[str, object]:
         "state": builder.state,
         "reason": builder.reason,
         "manual": builder.manual,
+        "given": builder.given,
         "virtualised": builder.virtualised,
         "tags": builder.tags.split(),
         "restricted_tags": builder.restricted_tags.split(),
@@ -107,4 +108,5 @@ def place_document(place: Place) -> dict[str, object]:
         "series": place.series,
         "architecture": place.architecture,
         "chroot_sha256": place.chroot_sha256,
+        "nominated": place.nominated,
     }

@@ -192,4 +192,6 @@ def _doing(builder: Builder, now: float) -> str:
 def _at(builder: Builder) -> str:
     if builder.build_id:
         return f"{builder.build_id}: {builder.build_title}" + (f", {builder.stage}" if builder.stage else "")
-    return builder.reason or ("manual mode" if builder.manual else "-")
+    return builder.reason or (
+        f"given build {builder.given}" if builder.given else "manual mode" if builder.manual else "-"
+    )

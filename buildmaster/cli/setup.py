@@ -86,7 +86,8 @@ def init(
     session.output.say(f"the farm in {directory} is ready")
     for place in places:
         chroot = "has a chroot" if place.chroot_sha256 else "has no chroot yet"
-        session.output.say(f"  {place.distribution} {place.series} {place.architecture} {chroot}")
+        also = ", builds arch:all" if place.nominated else ""
+        session.output.say(f"  {place.distribution} {place.series} {place.architecture} {chroot}{also}")
     for step in _next_steps(directory, places, everyone):
         session.output.hint(step)
     if session.output.as_json:

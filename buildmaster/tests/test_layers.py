@@ -17,7 +17,7 @@ LAYERS = {
     },
     "state": {
         "tables", "migrations", "database", "files", "builds", "shares", "queue", "builders", "orders", "packages",
-        "superseding", "archives",
+        "superseding", "archives", "giving",
         "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets", "masters",
         "clocks",
         "waiting", "supplies",

@@ -150,3 +150,12 @@ def test_a_dsc_that_is_no_regular_file(place: Farm, tmp_path: Path, make: Callab
     make(tmp_path / "hello_1.0.dsc")
     with pytest.raises(SourceRefused, match=r"hello_1\.0\.dsc is not a regular file"):
         accept(place, tmp_path / "hello_1.0.dsc")
+
+
+def test_no_architecture_for_all(place: Farm, tmp_path: Path) -> None:
+    """A source whose arch:all packages would be built nowhere is refused, unless a person chooses what is built."""
+    dsc = write_source(tmp_path, architectures="any all")
+    dsc.write_text(dsc.read_text() + "Build-Indep-Architecture: s390x\n")
+    with pytest.raises(SourceRefused, match="all architectures built on s390x"):
+        accept(place, dsc)
+    accept(place, dsc, only=frozenset({"amd64"}))

@@ -49,3 +49,13 @@ def test_a_virtualised_builder(ready: Cli) -> None:
     assert ready("change-builder", "vm", "--vm-host", "other").out == "builder vm: virtualised amd64; on other\n"
     assert "'-x' is no name of a host" in ready("change-builder", "vm", "--vm-host", "-x", status=1).err
     assert "builder 'vm' is not being reset: it is dirty" in ready("builder-cleaned", "vm", status=1).err
+
+
+def test_give(with_builder: Cli, tmp_path: Path) -> None:
+    """A build is given by its number and the builder's name, and shown there until it is taken."""
+    with_builder("submit", make_source(tmp_path, "hello"))
+    with_builder("change-builder", "local", "--manual")
+    assert with_builder("give", 1, "local").out == "builder local will build 1 next\n"
+    assert with_builder("builders", "--json").json["builders"][0]["given"] == 1
+    assert "given build 1" in with_builder("builders").out
+    assert "build 7 is not waiting for a builder" in with_builder("give", 7, "local", status=1).err

@@ -37,3 +37,15 @@ def test_the_same_source_in_another_pocket(ready: Cli, tmp_path: Path) -> None:
     refused = ready("submit", dsc, "--pocket", "updates", "--rebuild", status=1)
     assert "is here already, in security" in refused.err
     assert ready("show", 2, status=1)
+
+
+def test_another_nominated_architecture(ready: Cli, tmp_path: Path) -> None:
+    """Sources that come from now on have their arch:all packages built there; it must be one of the series."""
+    ready("init", "--distribution", "debian", "--series", "bookworm", "--architecture", "i386")
+    ready("submit", make_source(tmp_path, "before"))
+    assert ready("change-series", "bookworm", "--nominated", "i386", "--json").json["nominated"]
+    assert "no architecture 's390x'; it has: amd64, i386" in (
+        ready("change-series", "bookworm", "--nominated", "s390x", status=1).err
+    )
+    said = ready("init").out.splitlines()
+    assert [line.endswith("builds arch:all") for line in said[1:]] == [False, True]
