@@ -11,7 +11,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from sqlalchemy import Connection
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
 
 from buildmaster import leasing, masters
 from buildmaster.acts import Acts, Allowed
@@ -143,6 +145,7 @@ class Leases:
         self._patrols: Patrols | None = None
         self._sleep: Deferred[None] | None = None
         self._running: Deferred[None] | None = None
+        self._thread = ThreadPool(0, 1, name="leases")
         self._ending = False
         self._beat_due = 0.0  # By the clock.
         self._since = 0  # The generation of the snapshot that knows of what we took or handed over last.
@@ -185,6 +188,7 @@ class Leases:
 
     async def start(self, patrols: Patrols) -> None:
         self._patrols = patrols
+        self._thread.start()
         await self._join()
         self._running = Deferred.fromCoroutine(self._run())
 
@@ -196,7 +200,19 @@ class Leases:
         await self.acts.ended(self._reactor, _ACTS_END_S)
         me, self.me = self.me, None
         if me is not None:
-            await self._farm.transact(masters.leave, me)
+            await self._write(masters.leave, me)
+        self._thread.stop()
+
+    async def _write(self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run function(connection, ...) in a writing transaction, in a thread for this alone: all others may be waiting
+        for what a master that hangs has locked, and this master must be heard nevertheless."""
+
+        def run() -> T:
+            with self._farm.transaction() as connection:
+                return function(connection, *args, **kwargs)
+
+        result: T = await deferToThreadPool(self._reactor, self._thread, run)
+        return result
 
     def balance(self) -> None:
         if self._sleep is not None:
@@ -232,7 +248,7 @@ class Leases:
 
     async def _join(self) -> None:
         asked = self._clock()
-        self.me = await self._farm.transact(masters.join, self._name, self._lease_s, alone=self._alone)
+        self.me = await self._write(masters.join, self._name, self._lease_s, self._alone)
         self._heard(asked)
         self.log.info("{name} is master {me} of this farm", name=self._name, me=self.me)
 
@@ -244,14 +260,14 @@ class Leases:
         asked, me = self._clock(), self.me
         assert me is not None
         try:
-            beats = await self._farm.transact(masters.beat, me)
+            beats = await self._write(masters.beat, me)
         except LeaseLost as error:
             self._lose(str(error))
             return
         self._heard(asked)
         others = [each for each in beats if each.master_id != me]
         for silent in self._watch.silent(others, self._clock()):
-            if await self._farm.transact(masters.bury, silent):
+            if await self._write(masters.bury, silent):
                 self.log.warn("master {other} was not heard any more: its builders are free", other=silent.master_id)
                 others.remove(silent)
         self._others = frozenset(each.master_id for each in others)
@@ -281,7 +297,8 @@ class Leases:
             await self._hand_over(me, -missing)
 
     async def _take(self, me: int, count: int) -> None:
-        taken = await self._farm.transact(masters.take, me, count)
+        taken = await self._write(masters.take, me, count)
+        self._snapshot.stale()
         self._since = self._snapshot.generation
         if taken:
             self._inherited |= {each.builder_id for each in taken if each.inherited}
@@ -295,11 +312,12 @@ class Leases:
         self._leaving |= set(chosen)
         await self._patrols.end(chosen)
         try:
-            await self._farm.transact(masters.release, me, chosen)
+            await self._write(masters.release, me, chosen)
         except BaseException:
             self._leaving -= set(chosen)
             self._patrols.adjust()
             raise
+        self._snapshot.stale()
         self._since = self._snapshot.generation
         self._inherited -= set(chosen)
         self.log.info("handed over {count} builders", count=len(chosen))

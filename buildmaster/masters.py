@@ -57,7 +57,7 @@ def is_anyone_heard(connection: Connection) -> bool:
     return any(not each.is_silent for each in everyone(connection))
 
 
-def join(connection: Connection, name: str, lease_s: float, *, alone: bool = False) -> int:
+def join(connection: Connection, name: str, lease_s: float, alone: bool = False) -> int:
     """Add a master. Returns its id.
 
     :param alone: no other can be running: what rows there are, are those of dead ones.
@@ -81,9 +81,15 @@ def beat(connection: Connection, me: int) -> list[Beat]:
 
 
 def bury(connection: Connection, silent: Beat) -> bool:
-    """Take a master's row away, unless it was heard again meanwhile. Says whether it was there to be taken."""
+    """Take a master's row away, unless it was heard again meanwhile. Says whether it did.
+
+    One that hangs while it is about to be heard has its row locked: nobody waits for that, since all would wait.
+    """
     same = (master.c.id == silent.master_id, master.c.beats == silent.beats)
-    return connection.execute(delete(master).where(*same)).rowcount == 1
+    if connection.execute(select(master.c.id).where(*same).with_for_update(skip_locked=True)).first() is None:
+        return False
+    connection.execute(delete(master).where(master.c.id == silent.master_id))
+    return True
 
 
 def take(connection: Connection, me: int, limit: int) -> list[Taken]:

@@ -55,21 +55,27 @@ class OneOfMany:
         """The builders that it scans."""
         return set(self.fleet._patrols)
 
-    async def hang(self) -> Callable[[], None]:
+    def hang(self) -> Callable[[], None]:
         """Let nothing of it go on in the database, until what is returned is called."""
         resumed: list[Deferred[None]] = []
-        real = self.farm.database._transact
+        ways: tuple[tuple[Any, str], ...] = ((self.farm.database, "_transact"), (self.leases, "_write"))
+        real = [getattr(*way) for way in ways]
 
-        async def transact(*arguments: Any, **more: Any) -> Any:
-            pause: Deferred[None] = Deferred()
-            resumed.append(pause)
-            await pause
-            return await real(*arguments, **more)
+        def paused(write: Any) -> Any:
+            async def wait(*arguments: Any, **more: Any) -> Any:
+                pause: Deferred[None] = Deferred()
+                resumed.append(pause)
+                await pause
+                return await write(*arguments, **more)
 
-        self.farm.database._transact = transact  # type: ignore[method-assign]
+            return wait
+
+        for (place, name), write in zip(ways, real, strict=True):
+            setattr(place, name, paused(write))
 
         def go_on() -> None:
-            self.farm.database._transact = real  # type: ignore[method-assign]
+            for (place, name), write in zip(ways, real, strict=True):
+                setattr(place, name, write)
             for pause in resumed:
                 pause.callback(None)
 
@@ -159,7 +165,7 @@ class TestSharing(ManyCase):
         await self.until(lambda: self.shares() == [2, 2])
         ids = [make_build(self.farm, f"source{number}") for number in range(4)]
         await self.until(lambda: all(fake.started for fake in self.fakes))
-        go_on = await one.hang()
+        go_on = one.hang()
         number = one.leases.me
         for fake in self.fakes:
             fake.end()
@@ -175,7 +181,7 @@ class TestSharing(ManyCase):
         self.add_builders(2)
         one, two, _ = await self.master(), await self.master("two:2"), await self.master("three:3")
         await self.until(lambda: self.shares() == [1, 1, 1])
-        resumed = [await one.hang(), await two.hang()]
+        resumed = [one.hang(), two.hang()]
         await self.until(lambda: len(self.masters[2].scanned) == 3)
         for go_on in resumed:
             go_on()
