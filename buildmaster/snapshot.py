@@ -106,19 +106,28 @@ class Snapshot:
             self._taking = self._clock.callLater(seconds, self._take_now)
 
     def _take_now(self) -> None:
+        """Take it, unless that goes on already: where commits come faster than pictures, these must not queue up."""
         self._taking = None
+        if self._turn.locked:
+            return
 
         def failed(failure: Any) -> None:
             if self._follows:
                 self.log.failure("cannot read the database; trying again", failure)
                 self._take_in(self._poll_s)
 
-        self._turn.run(lambda: Deferred.fromCoroutine(self._retake())).addErrback(failed)
+        def taken(_: None) -> None:
+            if self.taken < self.generation:
+                self._take_in(_SETTLE_S)
+
+        self._turn.run(lambda: Deferred.fromCoroutine(self._retake())).addCallbacks(taken, failed)
 
     async def take(self) -> None:
         """Take the whole picture now, and wake whom it concerns."""
         self._changed = None
         await self._turn.run(lambda: Deferred.fromCoroutine(self._retake()))
+        if self.taken < self.generation:
+            self._take_in(_SETTLE_S)
 
     async def _retake(self) -> None:
         """Bring the picture up to date, and wake whom it concerns."""

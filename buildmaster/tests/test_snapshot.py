@@ -5,6 +5,7 @@ from typing import Any
 from unittest.mock import Mock
 
 from sqlalchemy import delete
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from buildmaster import builders
@@ -144,3 +145,26 @@ class TestFollowing(FarmCase):
         await self.settle()
         assert self.shown() == "new"
         assert len(self.flushLoggedErrors(OSError)) == 1  # type: ignore[no-untyped-call]
+
+    async def test_more_commits_than_pictures(self) -> None:
+        """While a picture is taken no other is asked for; the next one shows all that was committed meanwhile."""
+        await self.snapshot.start()
+        real, reads, held = self.farm.read, Mock(), Deferred[None]()
+
+        async def read(function: Any, *arguments: Any) -> Any:
+            reads()
+            await held
+            return await real(function, *arguments)
+
+        self.farm.read = read  # type: ignore[method-assign, assignment]
+        for number in range(10):
+            me, clean = self.builder_id, builders.Cleanliness.CLEAN
+            await self.farm.transact_about(me, builders.set_cleanliness, me, clean, version=str(number))
+            self.clock.pump([0.1])
+        assert reads.call_count == 1
+        held.callback(None)
+        self.farm.read = real  # type: ignore[method-assign]
+        await self.settle()
+        self.clock.pump([0.1])
+        await self.settle()
+        assert self.shown() == "9"
