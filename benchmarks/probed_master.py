@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("config", type=Path)
     arguments = parser.parse_args(argv)
     config = load(arguments.config, arguments.directory)
-    farm = Farm.open(config.directory)
+    farm = Farm.open(config.places)
     master, prober = Master(config, farm, reactor), Prober()
     signal.signal(signal.SIGUSR1, prober.begin)
     reactor.callWhenRunning(lambda: Deferred.fromCoroutine(master.start()))

@@ -23,6 +23,9 @@ from buildd.settings import (
     parse_url,
     read,
 )
+from buildmaster import engines
+from buildmaster.farm import Places
+from buildmaster.secrets import is_secret_name
 
 __all__ = ["ConfigError", "MasterConfig", "load"]
 
@@ -59,6 +62,10 @@ class MasterConfig:
     port: int = key("files", "port", "8220", parse_port)  # 0: any free one.
     base_url: str = key("files", "base_url", "", parse_url)  # "": made of host and port.
 
+    # Neither is quoted by a mistake: somebody may have put the password there. "": SQLite, in the directory.
+    database_url: str = key("database", "url", "", str)
+    database_secret: str = key("database", "password_secret", "", str)
+
     poll_fastest_s: float = key("polling", "fastest", "1s", parse_duration)
     poll_slowest_s: float = key("polling", "slowest", "15s", parse_duration)
     database_poll_s: float = key("polling", "database", "500ms", parse_duration)
@@ -81,6 +88,11 @@ class MasterConfig:
     def secrets_directory(self) -> Path:
         """Where the files with secrets are."""
         return self.directory / self.secrets
+
+    @property
+    def places(self) -> Places:
+        """Where the farm is."""
+        return Places(self.directory, self.database_url, self.database_secret, self.secrets)
 
     def url_for_builders(self, port: int) -> str:
         """Where builders reach the file server, without a slash at the end.
@@ -125,6 +137,13 @@ def _directory(config: MasterConfig) -> Path:
 def _contradictions(config: MasterConfig) -> list[str]:
     """What is wrong between keys that are each well formed."""
     mistakes = []
+    if config.database_url:
+        try:
+            engines.parse_url(config.database_url)
+        except engines.BadUrl as error:
+            mistakes.append(f"[database] url: it {error}")
+    if config.database_secret and not is_secret_name(config.database_secret):
+        mistakes.append("[database] password_secret: it is not the name of a file in the secrets directory")
     if config.host in ANY_ADDRESS and not config.base_url:
         mistakes.append(f"[files] base_url: must be given, since builders cannot fetch from {config.host!r}")
     if config.poll_fastest_s > config.poll_slowest_s:

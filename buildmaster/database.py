@@ -1,46 +1,78 @@
-"""The farm's database: connections, transactions, migrations.
+"""The farm's database: transactions, migrations, and the threads that they run in.
 
-SQLite as it must be used by several processes at once: WAL, every writing transaction begun with BEGIN IMMEDIATE (with
-the default BEGIN, three processes recorded 1,641 claims for 1,500 jobs), a busy timeout, foreign keys on. Inside the
-master all writing goes through one thread, so that the reactor never waits for a disk and writers never wait for each
-other's locks.
+On SQLite all writing of a master goes through one thread, so that the reactor never waits for a disk and writers never
+wait for each other's locks. On PostgreSQL there are several.
 """
 
-import sqlite3
+import random
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import URL, Connection, text
+from sqlalchemy.exc import DBAPIError
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 import buildmaster.migrations
-
-BUSY_TIMEOUT_S = 30.0  # How long to wait for another process' transaction.
+from buildmaster import commits, engines
+from buildmaster.commits import Commits, PostgresqlCommits, SqliteCommits
 
 _MIGRATIONS = Path(buildmaster.migrations.__file__).parent
+_MIGRATIONS_TURN = 0x6D6967  # The advisory lock of who migrates, on PostgreSQL.
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class DatabaseLost(Exception):
+    """The farm's database cannot be reached, and nothing was committed; the message says why."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the farm's database cannot be reached: {why}")
+
+
+class CommitUncertain(DatabaseLost):
+    """The connection to the farm's database was lost during a commit: nobody knows whether all of it was done, or
+    nothing."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"lost while it committed, so look whether that was done: {why}")
+
+
 class Database:
     """One farm's database. Blocking until start() is called, after which transact() may be awaited as well."""
 
-    def __init__(self, url: str) -> None:
-        """:param url: as SQLAlchemy takes it."""
+    log = Logger()
+
+    def __init__(self, url: URL, password: Callable[[], str] | None = None) -> None:
+        """:param url: of engines.parse_url(), as is
+        :param password: for engines.make_engine().
+        """
         self.url = url
-        self.engine = _sqlite_engine(url) if url.startswith("sqlite") else sqlalchemy.create_engine(url)
+        self.engine = engines.make_engine(url, password)
         # Called in the reactor's thread after each transact(); with the builder that it was about, if one alone.
         self.on_commit: Callable[[int | None], None] = lambda _: None
+        self._on_server = url.get_backend_name() == engines.POSTGRESQL
+        self._own = uuid.uuid4().hex  # What notifications of our own transact() say.
         self._reactor: IReactorFromThreads | None = None
+        self._lost = False  # The last time that we used it.
+
+    def is_made(self) -> bool:
+        """Whether a farm was ever made in it."""
+        return self._revision() is not None
 
     def migrate(self) -> None:
-        """Bring the tables up to date, all or nothing. Harmless, and quick, when they are."""
+        """Bring the tables up to date, all or nothing. Harmless, and quick, when they are.
+
+        Of several processes that want to, one does it, and the others wait for it.
+        """
         if self._revision() == _newest_revision():
             return
         import alembic.command  # noqa: PLC0415 - takes longer to import than most commands take to run.
@@ -49,6 +81,8 @@ class Database:
         config = alembic.config.Config()
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         with self.transaction() as connection:
+            if self._on_server:
+                engines.wait_for_turn(connection, _MIGRATIONS_TURN)
             config.attributes["connection"] = connection
             alembic.command.upgrade(config, "head")
 
@@ -61,26 +95,55 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A writing transaction: committed at the end, rolled back by an exception. Blocks."""
-        with self.engine.begin() as connection:
+        """A writing transaction: committed at the end, rolled back by an exception. Blocks.
+
+        :raises DatabaseLost: it could not be carried out, or
+        :raises CommitUncertain: nobody knows.
+        """
+        with self._transaction("") as connection:
             yield connection
 
     @contextmanager
+    def _transaction(self, own: str) -> Iterator[Connection]:
+        with _telling(DatabaseLost), self.engine.connect() as connection:
+            transaction = connection.begin()
+            try:
+                yield connection
+                if self._on_server:
+                    commits.notify(connection, own)
+            except BaseException:
+                transaction.rollback()
+                raise
+            with _telling(CommitUncertain):
+                transaction.commit()
+
+    @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that only reads: one moment's view, which keeps no writer waiting. Blocks."""
-        with self.engine.connect().execution_options(reads=True) as connection:
+        """A transaction that only reads: one moment's view, which keeps no writer waiting. Blocks.
+
+        :raises DatabaseLost: it could not be carried out.
+        """
+        options: dict[str, Any] = engines.READING if self._on_server else {"reads": True}
+        with _telling(DatabaseLost), self.engine.connect().execution_options(**options) as connection:
             yield connection
 
     def start(self, reactor: IReactorFromThreads) -> None:
-        """Begin the writer's thread, which hands its results to this reactor."""
+        """Begin the threads, which hand their results to this reactor."""
         self._reactor = reactor
-        self._thread = ThreadPool(1, 1, name="database")
-        self._thread.start()
+        self._threads = ThreadPool(1, engines.THREADS if self._on_server else 1, name="database")
+        self._threads.start()
 
     async def transact(
         self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run function(connection, ...) in a writing transaction, in the writer's thread; start() came before."""
+        """Run function(connection, ...) in a writing transaction, in a thread; start() came before.
+
+        Once more, from the start, when other transactions were in its way, or the connection was lost and nothing
+        committed. So it does nothing but what its connection does.
+
+        :raises DatabaseLost: it could not be carried out, or
+        :raises CommitUncertain: nobody knows.
+        """
         return await self._transact(None, lambda connection: function(connection, *args, **kwargs))
 
     async def transact_about(
@@ -91,15 +154,22 @@ class Database:
 
     async def _transact(self, about: int | None, function: Callable[[Connection], T]) -> T:
         def run() -> T:
-            with self.transaction() as connection:
+            with self._transaction(self._own) as connection:
                 return function(connection)
 
-        result = await self._in_thread(run)
+        try:
+            result = await self._in_thread(run)
+        except CommitUncertain:
+            self.on_commit(about)
+            raise
         self.on_commit(about)
         return result
 
     async def read(self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run function(connection, ...), which only reads, in the writer's thread; start() came before."""
+        """Run function(connection, ...), which only reads, in a thread; start() came before.
+
+        :raises DatabaseLost: it could not be carried out.
+        """
 
         def run() -> T:
             with self.reading() as connection:
@@ -109,61 +179,71 @@ class Database:
 
     async def _in_thread(self, run: Callable[[], T]) -> T:
         if self._reactor is None:
-            raise RuntimeError("the database's thread does not run: start() comes first, and stop() last")
-        result: T = await deferToThreadPool(self._reactor, self._thread, run)
+            raise RuntimeError("the database's threads do not run: start() comes first, and stop() last")
+        try:
+            result: T = await deferToThreadPool(self._reactor, self._threads, _persist, run)
+        except DatabaseLost as error:
+            if not self._lost:
+                self.log.error("{error}; trying again", error=error)
+            self._lost = True
+            raise
+        if self._lost:
+            self.log.info("the farm's database can be reached again")
+        self._lost = False
         return result
 
+    def commits(self, wake: Callable[[], None], poll_s: float) -> Commits:
+        """Something that tells of commits by others; close it.
+
+        :param wake: called in the reactor's thread, after start(), when there may be something to be seen; where the
+            database tells, and need not be asked.
+        :param poll_s: how often to look whether nothing was missed, where that is so.
+        :raises CannotSee: the database cannot be reached.
+        """
+        if not self._on_server:
+            return SqliteCommits(Path(str(self.url.database)))
+        reactor = self._reactor
+        tell = wake if reactor is None else lambda: reactor.callFromThread(wake)
+        return PostgresqlCommits(self.engine, self._own, tell, poll_s)
+
     def pause(self) -> None:
-        """End the writer's thread once it has done what it was given; start() may follow, with another reactor."""
+        """End the threads once they have done what they were given; start() may follow, with another reactor."""
         if self._reactor is not None:
             self._reactor = None
-            self._thread.stop()
+            self._threads.stop()
 
     def stop(self) -> None:
-        """End the writer's thread once it has done what it was given, and every connection."""
+        """End the threads once they have done what they were given, and every connection."""
         self.pause()
         self.engine.dispose()
 
 
-class Commits:
-    """Tells whether another connection, of this process or another, has committed since the last look. SQLite only."""
-
-    def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
-        self._version = self._now()
-
-    def _now(self) -> int:
-        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
-
-    def seen(self) -> bool:
-        """Whether there was a commit; costs microseconds, so the reactor's own thread may ask."""
+def _persist(run: Callable[[], T]) -> T:
+    """run(), and once more when that may help."""
+    pauses = [0.0, 0.01, 0.03, 0.1, 0.3, 1.0]
+    for pause_s in pauses:
         try:
-            before, self._version = self._version, self._now()
-        except sqlite3.OperationalError:  # Locked just now: whoever locks it will commit.
-            return True
-        return before != self._version
+            return run()
+        except CommitUncertain:
+            raise
+        except (DatabaseLost, DBAPIError) as error:
+            if not isinstance(error, DatabaseLost) and not engines.was_in_the_way(error):
+                raise
+            time.sleep(pause_s * random.uniform(0.5, 1.0))  # Not in step with whom it was in the way of.
+    return run()
 
-    def close(self) -> None:
-        self._connection.close()
+
+@contextmanager
+def _telling(lost: type[DatabaseLost]) -> Iterator[None]:
+    """Tell of a lost connection as what it is."""
+    try:
+        yield
+    except DBAPIError as error:
+        if not engines.was_lost(error):
+            raise
+        raise lost(" ".join(str(error.orig).split())) from error
 
 
 def _newest_revision() -> str:
     """The name of the last migration: that of its module, up to the underscore."""
     return max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
-
-
-def _sqlite_engine(url: str) -> Engine:
-    engine = sqlalchemy.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _record: Any) -> None:
-        connection.isolation_level = None  # We say BEGIN, not the driver, which says it late and never IMMEDIATE.
-        for pragma in ("journal_mode = WAL", "foreign_keys = ON", "synchronous = FULL"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        reads = connection.get_execution_options().get("reads", False)
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-    return engine

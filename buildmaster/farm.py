@@ -1,6 +1,6 @@
-"""A farm: the database and the store of one farm, and the folder in which they are.
+"""A farm: the database and the store of one farm, and where they are.
 
-DIRECTORY/farm.sqlite   the database (and its -wal and -shm)
+DIRECTORY/farm.sqlite   the database (and its -wal and -shm), where it is not a server's
 DIRECTORY/store/        files by SHA-256
 DIRECTORY/logs/         BUILDID.log: the growing copies of the logs of running builds
 DIRECTORY/master.lock   locked by the master as long as it runs
@@ -11,15 +11,18 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection
 from twisted.internet.interfaces import IReactorFromThreads
 
-from buildmaster import distributions
-from buildmaster.database import Commits, Database
+from buildmaster import distributions, engines
+from buildmaster.commits import Commits
+from buildmaster.database import Database
 from buildmaster.scoring import Pocket
+from buildmaster.secrets import Secrets
 from buildmaster.store import Store, StoredFile
 from buildmaster.store.local import LocalStore
 
@@ -27,17 +30,51 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class NoFarm(Exception):
-    """There is no farm in this directory: make one with `buildmaster init`."""
+@dataclass(frozen=True)
+class Places:
+    """Where a farm is."""
 
-    def __init__(self, directory: Path) -> None:
-        init = f"buildmaster --dir {shlex.quote(str(directory))} init"
-        super().__init__(f"there is no farm in {directory}: make one with `{init}`")
-        self.directory = directory
+    directory: Path
+    database_url: str = ""  # As engines.parse_url() takes it; "": SQLite, in the directory.
+    database_secret: str = ""  # The name of the secret that is its password; "": it asks for none.
+    secrets: Path = Path("secrets")  # Relative: to the directory.
+
+    @property
+    def url(self) -> URL:
+        """The database's URL, without a password.
+
+        :raises engines.BadUrl: it is none.
+        """
+        if self.database_url:
+            return engines.parse_url(self.database_url)
+        return URL.create(engines.SQLITE, database=str(self.directory / "farm.sqlite"))
+
+    @property
+    def file(self) -> Path | None:
+        """The database, where it is a file of this machine's."""
+        url = self.url
+        return Path(str(url.database)) if url.get_backend_name() == engines.SQLITE else None
+
+    def password(self) -> str:
+        """The database's password.
+
+        :raises SecretRefused: it cannot be used.
+        """
+        return Secrets(self.directory / self.secrets).read(self.database_secret)
+
+
+class NoFarm(Exception):
+    """There is no farm in this place: make one with `buildmaster init`."""
+
+    def __init__(self, places: Places) -> None:
+        init = f"buildmaster --dir {shlex.quote(str(places.directory))} init"
+        where = str(places.directory) if places.file else f"the database {places.url}"
+        super().__init__(f"there is no farm in {where}: make one with `{init}`")
+        self.places = places
 
 
 class MasterRuns(Exception):
-    """Another master runs on this farm: there can be one on each."""
+    """Another master runs on this farm: on SQLite there can be one on each."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(f"another master runs on the farm in {directory}")
@@ -45,52 +82,82 @@ class MasterRuns(Exception):
 
 
 @contextmanager
-def only_master(directory: Path) -> Iterator[None]:
-    """Be the one master of the farm in a directory; that ends with the process at the latest.
+def only_master(where: Places | Path) -> Iterator[None]:
+    """Be a master of a farm: on SQLite the only one, on PostgreSQL one of several, who may share a directory.
 
-    Comes before Farm.open(), so that no tables are changed under a master that runs.
+    Ends with the process at the latest. Comes before Farm.open(), so that no tables of SQLite's are changed under a
+    master that runs.
 
     :raises NoFarm: there is none.
     :raises MasterRuns: another master, in this process or another, runs on it.
     """
-    if not _database_path(directory).exists():
-        raise NoFarm(directory)
-    with (directory / "master.lock").open("a") as stream:
+    places = _places(where)
+    if places.file is None:
+        places.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    elif not places.file.exists():
+        raise NoFarm(places)
+    with (places.directory / "master.lock").open("a") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, (fcntl.LOCK_EX if places.file else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise MasterRuns(directory) from None
+            raise MasterRuns(places.directory) from None
         yield
+
+
+def _database(places: Places) -> Database:
+    return Database(places.url, places.password if places.database_secret else None)
+
+
+def _exists(places: Places) -> bool:
+    """Whether a farm was made there."""
+    if places.file is not None:
+        return places.file.exists()
+    database = _database(places)
+    try:
+        return database.is_made()
+    finally:
+        database.stop()
+
+
+def _places(where: Places | Path) -> Places:
+    return Places(where) if isinstance(where, Path) else where
 
 
 class Farm:
     """One farm's state. Blocking, for commands and tests; after start() awaitable as well, for the master."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, places: Places) -> None:
         """Use open() or create()."""
-        self.directory = directory
-        self.logs = directory / "logs"
-        self.store: Store = LocalStore(directory / "store")
-        self.database = Database(f"sqlite:///{_database_path(directory)}")
+        self.places = places
+        self.directory = places.directory
+        self.logs = self.directory / "logs"
+        self.store: Store = LocalStore(self.directory / "store")
+        self.database = _database(places)
 
     @classmethod
-    def create(cls, directory: Path) -> "Farm":
-        """Make a farm in a directory, or open the one that is there. The directory is made, for its owner only."""
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        farm = cls(directory)
+    def create(cls, where: Places | Path) -> "Farm":
+        """Make a farm, or open the one that is there. The directory is made, for its owner only.
+
+        :param where: a Path: all of it is in this directory.
+        """
+        places = _places(where)
+        places.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        farm = cls(places)
         farm.logs.mkdir(exist_ok=True)
         farm.database.migrate()
         return farm
 
     @classmethod
-    def open(cls, directory: Path) -> "Farm":
-        """Open the farm in a directory; its tables are brought up to date.
+    def open(cls, where: Places | Path) -> "Farm":
+        """Open a farm; its tables are brought up to date. On PostgreSQL, its directory is made where it is not.
 
+        :param where: a Path: all of it is in this directory.
         :raises NoFarm: there is none.
         """
-        if not _database_path(directory).exists():
-            raise NoFarm(directory)
-        return cls.create(directory)
+        places = _places(where)
+        if not _exists(places):
+            raise NoFarm(places)
+        return cls.create(places)
 
     def transaction(self) -> AbstractContextManager[Connection]:
         """A writing transaction: committed at the end, rolled back by an exception. Blocks."""
@@ -101,13 +168,13 @@ class Farm:
         return self.database.reading()
 
     def start(self, reactor: IReactorFromThreads) -> None:
-        """Begin the writer's thread for transact() and read()."""
+        """Begin the database's threads for transact() and read()."""
         self.database.start(reactor)
 
     async def transact(
         self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run function(connection, ...) in a writing transaction, in the writer's thread; after start()."""
+        """Run function(connection, ...) in a writing transaction, in one of the database's threads; after start()."""
         return await self.database.transact(function, *args, **kwargs)
 
     async def transact_about(
@@ -117,12 +184,12 @@ class Farm:
         return await self.database.transact_about(builder_id, function, *args, **kwargs)
 
     async def read(self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run function(connection, ...), which only reads, in the writer's thread; after start()."""
+        """Run function(connection, ...), which only reads, in one of the database's threads; after start()."""
         return await self.database.read(function, *args, **kwargs)
 
-    def commits(self) -> Commits:
-        """Something that tells of commits by others; close it."""
-        return Commits(_database_path(self.directory))
+    def commits(self, wake: Callable[[], None] = lambda: None, poll_s: float = 0.5) -> Commits:
+        """Something that tells of commits by others; see Database.commits()."""
+        return self.database.commits(wake, poll_s)
 
     def log_path(self, build_id: int) -> Path:
         """Where the log of a running build grows. The file may not exist."""
@@ -152,13 +219,9 @@ class Farm:
             return self.store.add(iter(lambda: stream.read(1 << 20), b""))
 
     def pause(self) -> None:
-        """End the writer's thread; start() may follow, with another reactor."""
+        """End the database's threads; start() may follow, with another reactor."""
         self.database.pause()
 
     def close(self) -> None:
-        """End the writer's thread and all connections."""
+        """End the database's threads and all connections."""
         self.database.stop()
-
-
-def _database_path(directory: Path) -> Path:
-    return directory / "farm.sqlite"

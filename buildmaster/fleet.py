@@ -11,6 +11,7 @@ from buildd.protocol import WAIT_MAX_S
 from buildmaster.builder_client import Status
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Vitals
+from buildmaster.database import DatabaseLost
 from buildmaster.masters import LeaseLost
 from buildmaster.pacing import Pace, Progress, pause_s, until_near_end_s
 from buildmaster.ports import IMasterReactor
@@ -148,6 +149,8 @@ class Patrol:
                 raise
         except LeaseLost as error:  # As soon as the picture shows that, this patrol ends.
             self._scanner.log.warn("the scan ended: {error}", error=error)
+        except DatabaseLost:
+            pass  # Told once, where it is found; and nobody is to blame.
         except Exception:
             self._scanner.log.failure("the scan ended by an error of the master's own")
         return Progress.FAILED

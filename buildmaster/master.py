@@ -67,7 +67,7 @@ class BuilddMaster:
 
         :raises MasterRuns: a master runs on this farm, and does it.
         """
-        with only_master(self._farm.directory):
+        with only_master(self._farm.places):
             _on_a_reactor(self._scan)
 
     async def _scan(self, reactor: Any) -> None:

@@ -32,7 +32,7 @@ class Secrets:
 
         :raises SecretRefused: it cannot be used.
         """
-        if not _NAME.fullmatch(name):
+        if not is_secret_name(name):
             raise ValueError(f"not the name of a secret: {name!r}")
         path = self.directory / name
         try:
@@ -44,6 +44,11 @@ class Secrets:
         except OSError as error:
             raise SecretRefused(path, f"cannot be read: {error.strerror}") from error
         return _parse(path, content)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a secret can be called so."""
+    return _NAME.fullmatch(name) is not None
 
 
 def _must_be_secret(path: Path, status: os.stat_result) -> None:

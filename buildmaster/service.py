@@ -43,8 +43,8 @@ def run(config: MasterConfig) -> None:
     """
     from twisted.internet import reactor  # noqa: PLC0415 - the one place.
 
-    with only_master(config.directory):
-        farm = Farm.open(config.directory)
+    with only_master(config.places):
+        farm = Farm.open(config.places)
         try:
             _run(config, farm, reactor)
         finally:
@@ -147,7 +147,8 @@ class Master:
         snapshot = Snapshot(farm, reactor, config.database_poll_s)
         url = config.url_for_builders(port.getHost().port)
         name = f"{socket.gethostname()}:{os.getpid()}"
-        leases = Leases(farm, snapshot, reactor, _uptime_s, name=name, lease_s=config.lease_s, alone=True)
+        alone = farm.places.file is not None
+        leases = Leases(farm, snapshot, reactor, _uptime_s, name=name, lease_s=config.lease_s, alone=alone)
         work = make_work(farm, reactor, snapshot, http, leases, files_url=url, settings=_settings(config))
         fleet = Fleet(work, reactor, Pace(config.poll_fastest_s, config.poll_slowest_s))
         return _Parts(snapshot, fleet, http, port)

@@ -1,12 +1,11 @@
 """The master's picture of its database: builders with their builds, and what waits. A scan that changes nothing asks
 the picture, not the database.
 
-Each commit makes it stale: one of our own at once, one of another process when it is noticed, every half second. It is
-then taken anew, once for all scans, and those whose builder changed, or could take what waits, are woken. Once a minute
-it is taken anew in any case.
+Each commit makes it stale: one of our own at once, one of another process when it is noticed: PostgreSQL tells of it,
+and SQLite is asked every half second. It is then taken anew, once for all scans, and those whose builder changed, or
+could take what waits, are woken. Once a minute it is taken anew in any case.
 """
 
-import sqlite3
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -18,7 +17,8 @@ from twisted.logger import Logger
 
 from buildmaster import builders, queue
 from buildmaster.builders import Vitals
-from buildmaster.database import Commits
+from buildmaster.commits import CannotSee, Commits
+from buildmaster.database import DatabaseLost
 from buildmaster.farm import Farm
 from buildmaster.queue import Kind
 
@@ -37,6 +37,7 @@ class Snapshot:
         self._clock = clock
         self._poll_s = poll_s
         self._poll: LoopingCall | None = None
+        self._commits: Commits | None = None
         self._taking: IDelayedCall | None = None
         self._asked = 0.0  # When the last picture was asked for, by the clock.
         self._follows = False  # Between start() and stop().
@@ -52,7 +53,8 @@ class Snapshot:
 
     async def start(self) -> None:
         """Take the first picture, and follow the commits."""
-        commits = self._farm.commits()  # Before the picture: what is committed while it is taken must be seen.
+        # Before the picture: what is committed while it is taken must be seen.
+        commits = self._commits = self._farm.commits(self._told, self._poll_s)
         self._follows = True
         self._farm.database.on_commit = self.stale
         try:
@@ -65,11 +67,16 @@ class Snapshot:
         self._poll.clock = self._clock
         self._poll.start(self._poll_s).addBoth(lambda _: commits.close())
 
+    def _told(self) -> None:
+        """The database has something to tell: look at once."""
+        if self._follows and self._commits is not None:
+            self._look(self._commits)
+
     def _look(self, commits: Commits) -> None:
         """Look for commits by others. That it fails once does not end it."""
         try:
             seen, self._blind = commits.seen(), False
-        except sqlite3.Error as error:
+        except CannotSee as error:
             if not self._blind:
                 self.log.error("cannot see what other processes commit; trying again: {error}", error=error)
             seen, self._blind = False, True
@@ -113,7 +120,8 @@ class Snapshot:
 
         def failed(failure: Any) -> None:
             if self._follows:
-                self.log.failure("cannot read the database; trying again", failure)
+                if not failure.check(DatabaseLost):  # Which is told once, where it is found.
+                    self.log.failure("cannot read the database; trying again", failure)
                 self._take_in(self._poll_s)
 
         def taken(_: None) -> None:

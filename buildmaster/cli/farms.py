@@ -28,7 +28,7 @@ def farm_of(session: Session) -> Iterator[Farm]:
 
     :raises NoFarm: there is none.
     """
-    farm = Farm.open(config_of(session).directory)
+    farm = Farm.open(config_of(session).places)
     try:
         yield farm
     finally:

@@ -118,7 +118,8 @@ def _sentence(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(cause := getattr(error, "orig", None), sqlite3.Error):  # SQLAlchemy wraps them.
+    cause = getattr(error, "orig", None)  # SQLAlchemy wraps what the database says.
+    if isinstance(cause, sqlite3.Error) or type(cause).__module__.startswith("psycopg"):
         return f"the farm's database cannot be used: {cause}"
     if type(error).__module__.startswith("alembic."):
         return f"the farm's database is not one that this version knows: {error}"

@@ -67,8 +67,9 @@ def init(
         raise click.UsageError("--series and --architecture go together")
     apt_lines = [parse_apt_line(line, series) for line in lines]
     trusted_keys = [read_key(key) for key in keys]
-    directory = config_of(session).directory
-    farm = Farm.create(directory)
+    config = config_of(session)
+    directory = config.directory
+    farm = Farm.create(config.places)
     try:
         with farm.transaction() as connection:
             if distribution or series or apt_lines or trusted_keys:

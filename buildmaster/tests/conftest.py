@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from buildmaster.farm import Farm
+from buildmaster.tests import databases
 from buildmaster.tests.factories import make_farm
+
+
+@pytest.fixture(autouse=True)
+def databases_dropped() -> Iterator[None]:
+    """A test leaves no database behind."""
+    with databases.dropped():
+        yield
 
 
 @pytest.fixture

@@ -10,20 +10,26 @@
 """
 
 import atexit
+import dataclasses
 import hashlib
 import shutil
 import tempfile
 import time
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from buildd.settings import read
 from buildmaster import builders, builds, distributions, packages
 from buildmaster.builders import Cleanliness
+from buildmaster.config import MasterConfig
 from buildmaster.farm import Farm
 from buildmaster.scoring import Pocket
 from buildmaster.store import StoredFile
+from buildmaster.tests import databases
 from buildmaster.wishes import NONE, Wishes
 
+CONFIG = "buildmaster.conf"  # In the farm's directory.
 BOGUS_CHROOT = b"This is no chroot.\n"
 
 
@@ -31,8 +37,22 @@ def make_farm(directory: Path) -> Farm:
     """An empty farm below a directory."""
     farm = directory / "farm"
     farm.mkdir(mode=0o700)
-    shutil.copy(_empty_farm() / "farm.sqlite", farm)
-    return Farm.create(farm)
+    if databases.on_postgresql():
+        databases.write_config(farm / CONFIG, databases.new_database())
+    else:
+        shutil.copy(_empty_farm() / "farm.sqlite", farm)
+    return open_farm(farm)
+
+
+def open_farm(directory: Path) -> Farm:
+    """The farm that make_farm() made in a directory, once more: as another process has it."""
+    return Farm.open(config_of(directory).places)
+
+
+def config_of(directory: Path, **settings: Any) -> MasterConfig:
+    """A master's configuration for the farm that make_farm() made in a directory."""
+    path = directory / CONFIG
+    return dataclasses.replace(read(MasterConfig, path if path.exists() else None), directory=directory, **settings)
 
 
 @cache

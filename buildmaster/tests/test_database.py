@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import alembic.command
@@ -19,12 +21,21 @@ from buildmaster.builders import Cleanliness
 from buildmaster.database import Database
 from buildmaster.farm import Farm, NoFarm
 from buildmaster.tables import build, build_queue, distribution, metadata
-from buildmaster.tests.factories import make_build, make_builder, make_series
+from buildmaster.tests import databases
+from buildmaster.tests.factories import CONFIG, make_build, make_builder, make_series
 
 
 def add(farm: Farm, name: str) -> None:
     with farm.transaction() as connection:
         connection.execute(distribution.insert().values(name=name))
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Wait until something is so, for some seconds at most."""
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def names(farm: Farm) -> list[str]:
@@ -49,7 +60,7 @@ def test_an_older_farm_is_brought_up_to_date(farm: Farm) -> None:
         config.attributes["connection"] = connection
         alembic.command.downgrade(config, "0001")
         assert "cause" not in [column["name"] for column in sqlalchemy.inspect(connection).get_columns("build")]
-    again = Farm.open(farm.directory)
+    again = Farm.open(farm.places)
     with again.reading() as connection:
         assert queue.attempts(connection, build_id) == 0
         assert queue.breakdowns(connection, build_id) == ()
@@ -60,7 +71,7 @@ def test_an_older_farm_is_brought_up_to_date(farm: Farm) -> None:
 def test_open_twice(farm: Farm) -> None:
     """Opening a farm again finds what was there."""
     add(farm, "debian")
-    again = Farm.open(farm.directory)
+    again = Farm.open(farm.places)
     assert names(again) == ["debian"]
     again.close()
 
@@ -79,7 +90,14 @@ def test_only_the_owner_enters(farm: Farm) -> None:
 
 def test_many_make_one_farm_at_once(tmp_path: Path) -> None:
     """Several processes that make the same farm at the same time all get it."""
-    code = "import sys; from pathlib import Path; from buildmaster.farm import Farm; Farm.create(Path(sys.argv[1]))"
+    (tmp_path / "farm").mkdir()
+    if databases.on_postgresql():
+        databases.write_config(tmp_path / "farm" / CONFIG, databases.new_database(empty=True))
+    code = (
+        "import sys; from pathlib import Path; from buildmaster.farm import Farm\n"
+        "from buildmaster.tests.factories import config_of\n"
+        "Farm.create(config_of(Path(sys.argv[1])).places)"
+    )
     running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "farm")]) for _ in range(4)]
     assert [process.wait(60) for process in running] == [0, 0, 0, 0]
 
@@ -106,7 +124,7 @@ def test_writers_wait_for_each_other(farm: Farm) -> None:
     def count() -> None:
         for _ in range(20):
             with farm.transaction() as connection:
-                (last,) = connection.execute(select(distribution.c.name)).scalars()
+                (last,) = connection.execute(select(distribution.c.name).with_for_update()).scalars()
                 connection.execute(distribution.update().values(name=str(int(last) + 1)))
 
     threads = [threading.Thread(target=count) for _ in range(4)]
@@ -132,11 +150,12 @@ def test_commits_by_others_are_seen(farm: Farm) -> None:
     assert not commits.seen()
     code = (
         "import sys; from pathlib import Path\n"
-        "from buildmaster import distributions; from buildmaster.farm import Farm\n"
-        "with Farm.open(Path(sys.argv[1])).transaction() as connection: distributions.ensure(connection, 'debian')"
+        "from buildmaster import distributions; from buildmaster.tests.factories import open_farm\n"
+        "with open_farm(Path(sys.argv[1])).transaction() as connection: distributions.ensure(connection, 'debian')"
     )
     subprocess.run([sys.executable, "-c", code, str(farm.directory)], check=True)
-    assert commits.seen() and not commits.seen()
+    wait_until(commits.seen)
+    assert not commits.seen()
     commits.close()
 
 
@@ -144,13 +163,14 @@ CLAIMER = """
 import sys, time
 from pathlib import Path
 from buildmaster import builds
-from buildmaster.farm import Farm
-farm, builder, mine = Farm.open(Path(sys.argv[1])), int(sys.argv[2]), 0
+from buildmaster.tables import build_queue
+from buildmaster.tests.factories import open_farm
+farm, builder, mine = open_farm(Path(sys.argv[1])), int(sys.argv[2]), 0
 for build_id in range(1, 61):
     with farm.transaction() as connection:
         if builds.claim(connection, build_id, builder, time.time()):
             mine += 1
-            connection.exec_driver_sql("UPDATE build_queue SET builder_id = NULL WHERE build_id = ?", (build_id,))
+            connection.execute(build_queue.update().values(builder_id=None))  # It may have the next.
 print(mine)
 """
 
@@ -172,7 +192,7 @@ def test_three_processes_claim_each_build_once(farm: Farm) -> None:
 
 def test_the_thread_must_run() -> None:
     """Awaiting the database before it was started is a mistake that is told."""
-    database = Database("sqlite://")
+    database = Database(sqlalchemy.make_url("sqlite://"))
     waiting = database.read(lambda connection: None)
     with pytest.raises(RuntimeError, match="start"):
         waiting.send(None)

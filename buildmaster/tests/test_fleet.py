@@ -50,9 +50,9 @@ class FleetCase(FarmCase):
     def submit_from_outside(self, version: str) -> None:
         """Queue a build in another process, as a command does."""
         code = (
-            "import sys; from pathlib import Path; from buildmaster.farm import Farm\n"
-            "from buildmaster.tests.factories import make_build\n"
-            "make_build(Farm.open(Path(sys.argv[1])), 'outside', sys.argv[2])"
+            "import sys; from pathlib import Path\n"
+            "from buildmaster.tests.factories import make_build, open_farm\n"
+            "make_build(open_farm(Path(sys.argv[1])), 'outside', sys.argv[2])"
         )
         subprocess.run([sys.executable, "-c", code, str(self.farm.directory), version], check=True)
 

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -16,13 +15,9 @@ from buildmaster.inventory import Finding, How, Wrong
 from buildmaster.store import StoredFile
 from buildmaster.store.local import LocalStore
 from buildmaster.tables import build_file
-from buildmaster.tests.factories import make_build, make_series, set_chroot
+from buildmaster.tests.factories import make_build, make_series, open_farm, set_chroot
 
 DAY_S = 86400.0
-
-
-def open_farm(directory: Path) -> Farm:
-    return Farm.open(directory)
 
 
 def later() -> float:

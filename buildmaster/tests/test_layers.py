@@ -16,8 +16,8 @@ LAYERS = {
         "leasing", "wishes", "reasons",
     },
     "state": {
-        "tables", "migrations", "database", "files", "builds", "shares", "queue", "builders", "orders", "packages",
-        "superseding", "archives", "giving",
+        "tables", "migrations", "database", "engines", "commits", "files", "builds", "shares", "queue", "builders",
+        "orders", "packages", "superseding", "archives", "giving",
         "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets", "masters",
         "clocks",
         "waiting", "supplies",

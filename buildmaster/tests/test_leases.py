@@ -32,7 +32,7 @@ class OneOfMany:
 
     def __init__(self, case: "ManyCase", name: str) -> None:
         self.reactor: Any = case.fake.reactor
-        self.farm = Farm.open(case.farm.directory)
+        self.farm = Farm.open(case.farm.places)
         self.farm.start(self.reactor)
         self.snapshot = Snapshot(self.farm, self.reactor, 0.02)
         self.late_s = 0.0  # What the clock of its leases is ahead: as if it had stood still for so long.

@@ -21,6 +21,7 @@ from buildmaster.farm import Farm, MasterRuns, only_master
 from buildmaster.lifecycle import BuildState
 from buildmaster.master import BuilddMaster, ReactorEnded, _on_a_reactor
 from buildmaster.tables import series_architecture
+from buildmaster.tests import databases
 from buildmaster.tests.factories import make_build, make_builder, make_seed_world, make_series
 from buildmaster.tests.fakes import FakeBuilder
 
@@ -121,10 +122,11 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+@databases.one_master()
 def test_another_master_runs(farm: Farm) -> None:
     """While a master runs on the farm it does not scan, and says why; afterwards it does."""
     master = BuilddMaster(logging.getLogger("quiet"), farm)
-    with only_master(farm.directory), pytest.raises(MasterRuns, match="another master runs on the farm in"):
+    with only_master(farm.places), pytest.raises(MasterRuns, match="another master runs on the farm in"):
         master.scanActiveBuilders()
     master.scanActiveBuilders()
 

@@ -19,7 +19,8 @@ from buildmaster.farm import Farm, MasterRuns, NoFarm, only_master
 from buildmaster.lifecycle import BuildState
 from buildmaster.service import CannotListen, run
 from buildmaster.tables import build_queue
-from buildmaster.tests.factories import make_build, make_builder
+from buildmaster.tests import databases
+from buildmaster.tests.factories import config_of, make_build, make_builder
 from buildmaster.tests.farm_case import FarmCase
 
 MASTER = """
@@ -27,10 +28,10 @@ import sys
 from pathlib import Path
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from buildmaster import service
-from buildmaster.config import MasterConfig
+from buildmaster.tests.factories import config_of
 globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
 pace = {"poll_fastest_s": 0.02, "poll_slowest_s": 0.2, "database_poll_s": 0.05, "rpc_timeout_s": 5.0}
-service.run(MasterConfig(directory=Path(sys.argv[1]), port=0, **pace))
+service.run(config_of(Path(sys.argv[1]), port=0, **pace))
 """
 
 
@@ -68,19 +69,21 @@ def test_it_ends_clean(farm: Farm) -> None:
         master.log.unlink()
 
 
+@databases.one_master()
 def test_one_master_a_farm(farm: Farm) -> None:
     """A second master on the same farm refuses to start, and says why."""
-    config = MasterConfig(directory=farm.directory, port=0)
-    with only_master(farm.directory), pytest.raises(MasterRuns, match="another master"):
+    config = config_of(farm.directory, port=0)
+    with only_master(farm.places), pytest.raises(MasterRuns, match="another master"):
         run(config)
 
 
+@databases.one_master()
 def test_tables_are_left_alone_while_a_master_runs(farm: Farm) -> None:
     """A second master changes no tables: it is refused before it would bring them up to date."""
     with farm.transaction() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'older'")
-    with only_master(farm.directory), pytest.raises(MasterRuns):
-        run(MasterConfig(directory=farm.directory, port=0))
+    with only_master(farm.places), pytest.raises(MasterRuns):
+        run(config_of(farm.directory, port=0))
     with farm.reading() as connection:
         assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == "older"
 

@@ -16,10 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from buildd.protocol import Cause, FileName
-from buildmaster import builders, builds
+from buildmaster import builders, builds, config
 from buildmaster.cli import main
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState, Event
+from buildmaster.tests import databases
 
 STATUS = b"Package: apt\nArchitecture: amd64\n\nPackage: dpkg\nStatus: install ok installed\nArchitecture: amd64\n"
 
@@ -55,12 +56,17 @@ class Cli:
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing of this machine's own configuration or farm is seen."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BUILDMASTER_DIR", raising=False)
     monkeypatch.delenv("BUILDMASTER_CONFIG", raising=False)
+    if databases.on_postgresql():
+        databases.write_config(tmp_path / "postgresql.conf", databases.new_database(empty=True))
+        monkeypatch.setenv("BUILDMASTER_CONFIG", str(tmp_path / "postgresql.conf"))
     monkeypatch.setattr("buildmaster.config.SYSTEM_CONFIG", tmp_path / "none.conf")
+    with databases.dropped():
+        yield
 
 
 @pytest.fixture
@@ -80,7 +86,7 @@ def ready(cli: Cli, tmp_path: Path) -> Cli:
 @pytest.fixture
 def farm(ready: Cli) -> Iterator[Farm]:
     """The farm that `ready` is about."""
-    opened = Farm.open(ready.directory)
+    opened = Farm.open(config.load(directory=ready.directory).places)
     yield opened
     opened.close()
 

@@ -12,6 +12,7 @@ import pytest
 from buildmaster.cli.presence import master_runs
 from buildmaster.cli.tests.conftest import Cli
 from buildmaster.cli.tests.test_group import BUILDMASTER
+from buildmaster.tests import databases
 
 
 @contextmanager
@@ -51,6 +52,7 @@ def test_run_until_a_signal(ready: Cli, tmp_path: Path, number: signal.Signals) 
     assert not master_runs(ready.directory)
 
 
+@databases.one_master()
 def test_second_master(ready: Cli, tmp_path: Path) -> None:
     """A second master on the same farm is refused."""
     with master(ready, tmp_path):

@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
 
-from buildmaster.farm import Farm
 from buildmaster.fleet import Fleet
 from buildmaster.leases import Unshared
 from buildmaster.pacing import Pace
 from buildmaster.snapshot import Snapshot
+from buildmaster.tests.factories import open_farm
 from buildmaster.tests.simulation.clock import MasterReactor
 from buildmaster.tests.simulation.machines import Machine
 from buildmaster.tests.simulation.network import SimHttp
@@ -36,7 +36,7 @@ class SimMaster:
         self.reactor = reactor
         self._chance = chance
         self._on_commit = on_commit
-        self.farm = Farm.open(directory)
+        self.farm = open_farm(directory)
         self._take_over_database()
         some_reactor: Any = reactor  # As far as it is asked for.
         self.snapshot = Snapshot(self.farm, some_reactor, poll_s=0.5)

@@ -1,0 +1,164 @@
+"""Who else has committed to the farm's database: asked on SQLite, told by PostgreSQL.
+
+On PostgreSQL every writing transaction ends with a NOTIFY, which is delivered when it commits. Where notifications do
+not come through (a pooler between us and the server), a look at the server's running transactions finds commits as
+well: those of its other databases too, which does no harm.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from buildmaster.secrets import SecretRefused
+
+if TYPE_CHECKING:
+    import psycopg
+
+CHANNEL = "buildmaster_commits"
+_TRY_AGAIN_S = 1.0
+
+
+class CannotSee(Exception):
+    """Commits by others cannot be seen just now; the message says why."""
+
+
+class Commits(Protocol):
+    """Tells whether another connection, of this process or another, has committed since the last look."""
+
+    def seen(self) -> bool:
+        """Whether there may have been a commit; costs microseconds, so the reactor's own thread may ask.
+
+        :raises CannotSee: there is no telling; the next look will.
+        """
+
+    def close(self) -> None:
+        """Look no longer."""
+
+
+class SqliteCommits:
+    """See :class:`Commits`."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
+        self._version = self._now()
+
+    def _now(self) -> int:
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def seen(self) -> bool:
+        try:
+            before, self._version = self._version, self._now()
+        except sqlite3.OperationalError:  # Locked just now: whoever locks it will commit.
+            return True
+        except sqlite3.Error as error:
+            raise CannotSee(str(error)) from error
+        return before != self._version
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class PostgresqlCommits:
+    """See :class:`Commits`. A thread with a connection of its own listens."""
+
+    def __init__(self, engine: Engine, own: str, wake: Callable[[], None], poll_s: float) -> None:
+        """Returns when it listens, so that no later commit is missed.
+
+        :param own: what our own notifications say, which are no news.
+        :param wake: called in the thread when there is something to be seen.
+        :raises CannotSee: it cannot listen.
+        """
+        self._engine = engine
+        self._own = own
+        self._wake = wake
+        self._poll_s = poll_s
+        self._seen = False
+        self._trouble: str | None = None
+        self._ended = threading.Event()
+        try:
+            connection = self._connect()
+        except (SQLAlchemyError, SecretRefused) as error:
+            raise CannotSee(_words(error)) from error
+        threading.Thread(target=self._run, args=(connection,), name="commits", daemon=True).start()
+
+    def seen(self) -> bool:
+        if self._trouble is not None:
+            raise CannotSee(self._trouble)
+        seen, self._seen = self._seen, False
+        return seen
+
+    def close(self) -> None:
+        """Look no longer. The thread notices soon."""
+        self._ended.set()
+
+    def _connect(self) -> Connection:
+        """A connection that listens, and is not the pool's."""
+        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection.detach()
+        connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+        return connection
+
+    def _run(self, connection: Connection) -> None:
+        import psycopg  # noqa: PLC0415 - who uses SQLite need not have it.
+
+        while not self._ended.is_set():
+            try:
+                with connection:
+                    self._listen(connection)
+            except (SQLAlchemyError, psycopg.Error) as error:
+                self._trouble = _words(error)
+                self._tell()
+                connection = self._connect_again()
+
+    def _connect_again(self) -> Connection:
+        """Try until it works; what was committed meanwhile nobody knows, so that something was is what is told."""
+        while True:
+            try:
+                connection = self._connect()
+            except (SQLAlchemyError, SecretRefused) as error:
+                self._trouble = _words(error)
+                if self._ended.wait(_TRY_AGAIN_S):
+                    raise SystemExit from None  # Ends the thread.
+            else:
+                self._trouble = None
+                self._tell()
+                return connection
+
+    def _listen(self, connection: Connection) -> None:
+        driver: psycopg.Connection[tuple[object, ...]] = connection.connection.dbapi_connection  # type: ignore
+        before = now = _running(connection)
+        while not self._ended.is_set():
+            told = [notice.payload for notice in driver.notifies(timeout=self._poll_s, stop_after=1)]
+            if not told:
+                before, now = now, _running(connection)
+            if now != before or any(payload != self._own for payload in told):
+                self._tell()
+                before = now
+
+    def _tell(self) -> None:
+        self._seen = True
+        if not self._ended.is_set():
+            with suppress(RuntimeError):
+                self._wake()
+
+
+def notify(connection: Connection, own: str) -> None:
+    """Have a writing transaction of PostgreSQL tell of itself when it commits; one that changed nothing does not."""
+    wrote = "pg_current_xact_id_if_assigned() IS NOT NULL"
+    connection.execute(text(f"SELECT pg_notify(:channel, :own) WHERE {wrote}"), {"channel": CHANNEL, "own": own})
+
+
+def _running(connection: Connection) -> str:
+    """Which transactions run, and which is the next: other words after each commit."""
+    return str(connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar())
+
+
+def _words(error: BaseException) -> str:
+    """A line that says what is wrong."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())
