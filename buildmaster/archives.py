@@ -29,6 +29,7 @@ class Archive:
     weight: float  # Of its share of the builders.
     tags: str  # What its builds need of a builder.
     apt_lines: str
+    notify: str  # Who is told of builds that end badly.
     waiting: int  # How many builds of it are in the queue.
 
 
@@ -41,6 +42,7 @@ class Changes:
     virtualised: bool | None = None
     weight: float | None = None
     tags: str | None = None
+    notify: str | None = None
 
 
 def add(connection: Connection, distribution_name: str, name: str, purpose: ArchivePurpose) -> int:
@@ -119,7 +121,7 @@ def every(connection: Connection) -> list[Archive]:
 def _listing() -> Select[tuple[object, ...]]:
     waits = select(func.count()).where(build_queue.c.archive_id == archive.c.id, build_queue.c.builder_id.is_(None))
     columns = [archive.c[name] for name in ("id", "name", "purpose", "private", "relative_score", "virtualised")]
-    columns += [archive.c.weight, archive.c.tags, archive.c.apt_lines]
+    columns += [archive.c.weight, archive.c.tags, archive.c.apt_lines, archive.c.notify]
     return select(
         distribution.c.name.label("distribution"), *columns, waits.scalar_subquery().label("waiting")
     ).select_from(archive.join(distribution, distribution.c.id == archive.c.distribution_id))

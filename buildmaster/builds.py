@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sqlalchemy import Connection, Row, and_, delete, func, select, update
 
 from buildd.protocol import BuildId, Cause, FileName
-from buildmaster import chroots, files, shares
+from buildmaster import chroots, files, notifications, shares
 from buildmaster.lifecycle import ACTIVE, ENDED, PENDING, BuildState, Event, ImpossibleTransition, after
 from buildmaster.scoring import ArchivePurpose, Pocket, Urgency, band, score
 from buildmaster.store import StoredFile
@@ -185,6 +185,8 @@ def record(
         shares.settle(connection, build_id, now - row.started_at)
     # Asked while the row is ours: who supersedes its source looks at it before or after.
     unwanted = old in ACTIVE and new in PENDING and is_superseded(connection, build_id)
+    if old in ACTIVE and new in notifications.STATES and not unwanted:
+        notifications.write(connection, build_id, now)
     if new in ENDED:
         connection.execute(delete(build_queue).where(build_queue.c.build_id == build_id))
     elif new is BuildState.NEEDS_BUILD and old in ENDED:

@@ -5,6 +5,7 @@ buildmaster.conf itself has every key with its default and what it means; a test
 
 import dataclasses
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from buildd.settings import (
 )
 from buildmaster import engines
 from buildmaster.farm import Places
+from buildmaster.notifications import AddressRefused, parse_addresses
 from buildmaster.secrets import is_secret_name
 
 __all__ = ["ConfigError", "MasterConfig", "load"]
@@ -35,15 +37,48 @@ NEAR_DIRECTORY = Path("farm")
 ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
 
 
+_SMTP_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,254}", re.ASCII)
+
+
+def parse_command(text: str) -> tuple[str, ...]:
+    """The words of a command, quoted as in a shell.
+
+    :raises ValueError: a quotation has no end.
+    """
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"has {str(error).lower()}") from error
+
+
+def parse_smtp_host(text: str) -> str:
+    """The name or address of a mail server; "" for none."""
+    if text and not _SMTP_HOST.fullmatch(text):
+        raise ValueError("is no name of a host")
+    return text
+
+
+def parse_user(text: str) -> str:
+    """A name to log in by; "" for none."""
+    if not text.isprintable():
+        raise ValueError("is no name")
+    return text
+
+
+def parse_sender(text: str) -> str:
+    """One mail address; "" for none."""
+    try:
+        return parse_addresses([text] if text else [])
+    except AddressRefused as error:
+        raise ValueError("is no address, such as farm@example.org") from error
+
+
 def parse_reset_command(text: str) -> tuple[str, ...]:
-    """The words of a command, quoted as in a shell; one has {host} in it, for the name of a builder's host.
+    """A command of which one word has {host} in it, for the name of a builder's host.
 
     :raises ValueError: it is none, or has no {host}.
     """
-    try:
-        words = tuple(shlex.split(text))
-    except ValueError as error:
-        raise ValueError(f"has {str(error).lower()}") from error
+    words = parse_command(text)
     if words and not any("{host}" in word for word in words[1:]):
         raise ValueError("has no {host} after its first word: the name of the builder's host stands there")
     return words
@@ -83,6 +118,14 @@ class MasterConfig:
     download_silence_s: float = key("builders", "download_silence", "60s", parse_duration)  # Without a byte.
     file_limit_bytes: int = key("builders", "file_limit", "10G", parse_limit)  # A result; all of a build.
     log_limit_bytes: int = key("builders", "log_limit", "2G", parse_limit)
+
+    notify_command: tuple[str, ...] = key("notifications", "command", "", parse_command)
+    smtp_host: str = key("notifications", "smtp_host", "", parse_smtp_host)  # "": no mail.
+    smtp_port: int = key("notifications", "smtp_port", "25", parse_port)
+    smtp_tls: bool = key("notifications", "smtp_tls", "no", parse_flag)
+    smtp_user: str = key("notifications", "smtp_user", "", parse_user)
+    sender: str = key("notifications", "sender", "", parse_sender)
+    notify_timeout_s: float = key("notifications", "timeout", "60s", parse_duration)  # One mail, or one command.
 
     @property
     def secrets_directory(self) -> Path:
@@ -148,4 +191,6 @@ def _contradictions(config: MasterConfig) -> list[str]:
         mistakes.append(f"[files] base_url: must be given, since builders cannot fetch from {config.host!r}")
     if config.poll_fastest_s > config.poll_slowest_s:
         mistakes.append(f"[polling] fastest: {config.poll_fastest_s:g} s is longer than slowest")
+    if config.smtp_host and not config.sender:
+        mistakes.append("[notifications] sender: must be given with smtp_host, the address that mails are from")
     return mistakes

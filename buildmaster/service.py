@@ -21,9 +21,11 @@ from buildmaster.fetching import Limits
 from buildmaster.file_server import file_site
 from buildmaster.fleet import Fleet
 from buildmaster.leases import Leases
+from buildmaster.notifying import Notifier, NotifySettings
 from buildmaster.pacing import Pace
 from buildmaster.resetting import ResetSettings
 from buildmaster.running_log import RunningLogs
+from buildmaster.secrets import Secrets
 from buildmaster.snapshot import Snapshot
 from buildmaster.workshop import WorkSettings, make_work
 
@@ -92,12 +94,28 @@ def _uptime_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def _notify_settings(config: MasterConfig) -> NotifySettings:
+    """:raises SecretRefused: there is a user for the mail server, and no password."""
+    password = Secrets(config.secrets_directory).read("smtp-password") if config.smtp_user else ""
+    return NotifySettings(
+        smtp_host=config.smtp_host,
+        smtp_port=config.smtp_port,
+        smtp_tls=config.smtp_tls,
+        smtp_user=config.smtp_user,
+        smtp_password=password,
+        sender=config.sender,
+        command=config.notify_command,
+        timeout_s=config.notify_timeout_s,
+    )
+
+
 @dataclass(frozen=True)
 class _Parts:
     """What runs while the master does."""
 
     snapshot: Snapshot
     fleet: Fleet
+    notifier: Notifier
     http: BuilderHttp
     port: Any  # An IListeningPort.
 
@@ -128,6 +146,7 @@ class Master:
         running = frozenset(one.job.build_id for one in parts.snapshot.builders.values() if one.job is not None)
         RunningLogs(self._farm, self._reactor, self._config.log_limit_bytes).sweep(running)
         await parts.fleet.start()
+        parts.notifier.start()
         address = f"{self._config.host}:{port.getHost().port}"
         log.info("the farm in {directory} runs; files at {address}", directory=self._farm.directory, address=address)
         self._systemd.ready()
@@ -151,7 +170,8 @@ class Master:
         leases = Leases(farm, snapshot, reactor, _uptime_s, name=name, lease_s=config.lease_s, alone=alone)
         work = make_work(farm, reactor, snapshot, http, leases, files_url=url, settings=_settings(config))
         fleet = Fleet(work, reactor, Pace(config.poll_fastest_s, config.poll_slowest_s))
-        return _Parts(snapshot, fleet, http, port)
+        notifier = Notifier(farm, reactor, _notify_settings(config), time.time)
+        return _Parts(snapshot, fleet, notifier, http, port)
 
     async def stop(self) -> None:
         """End all of it, in reverse. What builders do goes on."""
@@ -161,6 +181,7 @@ class Master:
             return
         log.info("the master ends")
         parts.snapshot.stop()
+        parts.notifier.stop()
         await parts.fleet.stop()
         await parts.port.stopListening()
         await parts.http.close()

@@ -113,6 +113,8 @@ archive = Table(
     Column("virtualised", Boolean, nullable=False, server_default=false()),  # Build on virtualised builders only.
     Column("weight", Double, nullable=False, server_default="1"),  # Of its share of the builders; see sharing.py.
     tags_column(),  # What its builds need of a builder.
+    # Addresses of those who are told of builds that end badly, with spaces; see notifications.py.
+    Column("notify", Text, nullable=False, server_default=""),
     # Complete sources.list lines, one a line, SERIES standing for the series' name. "": the chroot's own lines.
     Column("apt_lines", Text, nullable=False, server_default=""),
     # OpenPGP public keys that apt trusts for those lines, each as base64, one a line.
@@ -282,4 +284,24 @@ build_queue = Table(
         "id",
     ),
     Index("ix_build_queue_entered", "architecture", "virtualised", "builder_id", "tags", "entered_at"),
+)
+
+# Somebody who is still to be told of the state that a build has ended in; see notifications.py.
+notification = Table(
+    "notification",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("build_id", ForeignKey("build.id"), nullable=False),
+    Column("recipient", String(255), nullable=False),
+    # Of the build, as it was then.
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("cause", String(32), nullable=False),
+    Column("error", Text, nullable=False),
+    Column("builder_id", ForeignKey("builder.id")),
+    Column("created_at", Double, nullable=False),
+    Column("not_before", Double, nullable=False, index=True),  # When to send it, or to send it again.
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("done", String(64), nullable=False, server_default=""),  # The ways in which it was sent, with spaces.
+    Column("trouble", Text, nullable=False, server_default=""),  # Why the last attempt failed.
 )

@@ -15,6 +15,7 @@ from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.cli.output import Column
 from buildmaster.cli.setup import parse_apt_line
 from buildmaster.farm import Farm
+from buildmaster.notifications import parse_addresses
 from buildmaster.scoring import ArchivePurpose
 
 _SCORE_MAX = 1_000_000
@@ -35,6 +36,8 @@ def archive_options(command: Any) -> Any:
         click.option("--virtualised/--any-builder", default=None, help="Build on virtualised builders only."),
         click.option("--needs", metavar="TAG", multiple=True, help="Build on builders that have this resource tag."),
         click.option("--no-needs", is_flag=True, help="Its builds need no resource tags, but for their own."),
+        click.option("--notify", metavar="ADDRESS", multiple=True, help="Who is told of builds that end badly."),
+        click.option("--no-notify", is_flag=True, help="Tell nobody."),
         click.option("--archive-line", "lines", metavar="LINE", multiple=True, help="As for `init`."),
     ]
     for option in reversed(options):
@@ -139,13 +142,18 @@ def _change(
     *,
     needs: tuple[str, ...],
     no_needs: bool,
+    notify: tuple[str, ...],
+    no_notify: bool,
     lines: tuple[str, ...],
     **said: Any,
 ) -> None:
     if needs and no_needs:
         raise click.UsageError("--no-needs does not go together with --needs")
+    if notify and no_notify:
+        raise click.UsageError("--no-notify does not go together with --notify")
+    told = parse_addresses(notify) if notify or no_notify else None
     wanted = tags.parse(needs) if needs or no_needs else None
-    farm_archives.change(connection, archive_id, Changes(tags=wanted, **said), time.time())
+    farm_archives.change(connection, archive_id, Changes(tags=wanted, notify=told, **said), time.time())
     if lines:
         apt_lines = "\n".join(parse_apt_line(line, None) for line in lines)
         distributions.set_apt_lines(connection, distribution, own, apt_lines)
@@ -167,6 +175,7 @@ def _kind(archive: Archive) -> str:
     words = ["private"] if archive.private else []
     words += ["virtualised builders"] if archive.virtualised else []
     words += [f"needs {archive.tags.replace(' ', ', ')}"] if archive.tags else []
+    words += [f"tells {archive.notify.replace(' ', ', ')}"] if archive.notify else []
     return ", ".join(words)
 
 
@@ -180,6 +189,7 @@ def _document(archive: Archive) -> dict[str, object]:
         "weight": archive.weight,
         "virtualised": archive.virtualised,
         "needs": archive.tags.split(),
+        "notify": archive.notify.split(),
         "archive_lines": archive.apt_lines.splitlines(),
         "waiting": archive.waiting,
     }

@@ -11,6 +11,7 @@ from buildd.settings import keys, read
 from buildmaster import config
 from buildmaster.config import ConfigError, MasterConfig, load
 
+EXAMPLES: dict[str, Any] = {"notify_command": (), "smtp_host": "", "smtp_user": "", "sender": ""}
 SHIPPED = Path(__file__).parents[2] / "buildmaster.conf"
 
 
@@ -29,6 +30,7 @@ def test_shipped_file_has_every_key_with_its_default(tmp_path: Path) -> None:
     path.write_text(text)
     every = read(MasterConfig, path)
     examples: dict[str, Any] = {"base_url": "", "reset_command": (), "database_url": "", "database_secret": ""}
+    examples |= EXAMPLES
     assert dataclasses.replace(every, **examples) == MasterConfig()
     for key in keys(MasterConfig):
         assert f"\n{key.name} = " in text
@@ -80,6 +82,22 @@ def test_url_for_builders() -> None:
     assert MasterConfig(port=0).url_for_builders(4711) == "http://127.0.0.1:4711"
     assert MasterConfig(host="::1").url_for_builders(8220) == "http://[::1]:8220"
     assert MasterConfig(base_url="https://farm.example").url_for_builders(8220) == "https://farm.example"
+
+
+def test_notifications(tmp_path: Path) -> None:
+    """A mail server needs to be told whom mails are from; what is no host, address or command is named."""
+    path = tmp_path / "buildmaster.conf"
+    path.write_text("[notifications]\nsmtp_host = mail.example.org\n")
+    with pytest.raises(ConfigError, match=r"\[notifications\] sender: must be given with smtp_host"):
+        load(path)
+    path.write_text("[notifications]\nsmtp_host = -x\nsender = us\ncommand = 'a\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert [mistake.split(":")[1] for mistake in caught.value.mistakes] == [
+        f" [notifications] {name}" for name in ("command", "smtp_host", "sender")
+    ]
+    path.write_text("[notifications]\nsmtp_host = mail\nsender = us@example.org\ncommand = tell 'us all'\n")
+    assert load(path).notify_command == ("tell", "us all")
 
 
 def test_reset_command(tmp_path: Path) -> None:

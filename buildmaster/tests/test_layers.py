@@ -13,11 +13,11 @@ import buildmaster
 LAYERS = {
     "core": {
         "sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets", "dependencies",
-        "leasing", "wishes", "reasons",
+        "leasing", "wishes", "letters", "reasons",
     },
     "state": {
         "tables", "migrations", "database", "engines", "commits", "files", "builds", "shares", "queue", "builders",
-        "orders", "packages", "superseding", "archives", "giving",
+        "orders", "packages", "superseding", "archives", "giving", "notifications",
         "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets", "masters",
         "clocks",
         "waiting", "supplies",
@@ -26,7 +26,7 @@ LAYERS = {
     "work": {
         "ports", "builder_http", "builder_client", "fetching", "snapshot", "dispatch", "results", "gathering",
         "recovery", "external", "resetting", "running_log", "scanner", "fleet", "workshop", "file_server", "master",
-        "acts", "leases",
+        "acts", "leases", "notifying",
     },
     "edges": {"config", "service", "cli"},
 }  # fmt: skip

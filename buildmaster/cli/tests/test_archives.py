@@ -24,6 +24,16 @@ def test_an_archive(ready: Cli, tmp_path: Path) -> None:
     assert [line.split()[0] for line in listed] == ["ARCHIVE", "debian/embargoed", "debian/primary"]
 
 
+def test_who_is_told(ready: Cli) -> None:
+    """Addresses are replaced by those that are given; what is none is refused."""
+    words = ("change-archive", "primary", "--notify", "a@example.org", "--notify", "b@example.org", "--json")
+    assert ready(*words).json["notify"] == ["a@example.org", "b@example.org"]
+    assert "tells a@example.org, b@example.org" in ready("archives").out
+    for word in ("nobody", "a@b c", "x\r\nBcc: y@z", "-@-", "a@example.org,b@example.org"):
+        assert "is no address" in ready("change-archive", "primary", "--notify", word, status=1).err
+    assert ready("change-archive", "primary", "--no-notify", "--json").json["notify"] == []
+
+
 def test_what_cannot_be(ready: Cli, tmp_path: Path) -> None:
     """Errors name what is wrong, and nothing is added."""
     assert "no archive 'ppa' in 'debian'" in ready("change-archive", "ppa", "--private", status=1).err
