@@ -265,10 +265,11 @@ def claim(connection: Connection, build_id: int, builder_id: int, now: float) ->
     The builder is to be marked DIRTY in the same transaction.
     """
     mine = and_(build.c.id == build_id, build.c.state == BuildState.NEEDS_BUILD)
-    values = {"state": after(BuildState.NEEDS_BUILD, Event.CLAIMED), "builder_id": builder_id, "started_at": now}
+    expected = expected_s(connection, build_id)
+    values: dict[str, object] = {"state": after(BuildState.NEEDS_BUILD, Event.CLAIMED), "builder_id": builder_id}
+    values |= {"started_at": now, "expected_s": expected}
     if connection.execute(update(build).where(mine).values(**values, reason="", cause="", error="")).rowcount != 1:
         return False
-    expected = expected_s(connection, build_id)
     shares.charge(connection, build_id, expected)
     taken = {"builder_id": builder_id, "expected_s": expected, "attempts": build_queue.c.attempts + 1}
     connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(**taken))

@@ -28,6 +28,7 @@ class Code(StrEnum):
     MANUAL = "manual"  # Builders there are, and all are in manual mode.
     PAUSE = "pause"  # It was given back or lost, and is left alone for a while.
     LEFT_TO_OTHERS = "left-to-others"  # The builder that is idle has lost it; another one is to have it.
+    GIVEN = "given"  # A person gave it to a builder, which has it next.
     NEXT = "next"  # Nothing: a builder is idle, and the master's next look at it will begin a build.
     CLEANING = "cleaning"  # Every builder is being cleaned.
     FAILING = "failing"  # No builder answers as it should.
@@ -59,6 +60,7 @@ class Machine:
     failures: int
     tags: str
     restricted_tags: str
+    given: int | None = None  # The build that a person gave it, and that is its next.
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Facts:
     told: str  # Why it is in that state, as recorded.
     series: str
     architecture: str
+    build_id: int = 0
     archive: str = ""
     dependencies: str = ""  # What a dep-wait waits for.
     supplies: tuple[Supply, ...] = ()  # The same, each with what could bring it.
@@ -113,7 +116,7 @@ def reasons(facts: Facts) -> list[Reason]:
         return [_active(facts)]
     if facts.state in ENDED:
         return list(_held(facts))
-    return [*_master(facts), *_itself(facts), *_builders(facts), *_ahead(facts)]
+    return [*_master(facts), *_itself(facts), *_given(facts), *_builders(facts), *_ahead(facts)]
 
 
 def first(facts: Facts) -> Reason:
@@ -177,6 +180,12 @@ def _itself(facts: Facts) -> Iterator[Reason]:
         yield Reason(Code.UNCHECKED, text, "The master does so by itself.")
 
 
+def _given(facts: Facts) -> Iterator[Reason]:
+    for each in facts.machines:
+        if each.given == facts.build_id and each.state != "disabled":
+            yield Reason(Code.GIVEN, f"given to {each.name}, as its next build", f"It begins when {each.name} is free.")
+
+
 def _builders(facts: Facts) -> Iterator[Reason]:
     """What keeps it as far as builders go: of these only one at a time, since the next matters when that is mended."""
     same = facts.machines
@@ -200,6 +209,17 @@ def _builders(facts: Facts) -> Iterator[Reason]:
         yield Reason(Code.MANUAL, f"every builder for {kind} is in manual mode", change)
     else:
         yield from _ready(facts, ready, kind)
+
+
+def able(facts: Facts) -> list[Machine]:
+    """The builders that can take it, now or when they are free."""
+    return [
+        each
+        for each in facts.machines
+        if can_take(facts.needs, each.tags, each.restricted_tags)
+        and not each.manual
+        and each.state not in ("disabled", "failing")
+    ]
 
 
 def _ready(facts: Facts, ready: Sequence[Machine], kind: str) -> Iterator[Reason]:

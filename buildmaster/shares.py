@@ -35,7 +35,8 @@ LONGEST_PAUSE_S = 900.0  # A build that is to wait longer does so by a clock tha
 NOBODY = -1  # No builder.
 EVER = float(2**53)  # Later than any pause.
 _ALL = 2**31 - 1
-_AT_ONCE = 100  # Rows of one archive that are read at once.
+_AT_ONCE = 20  # Rows of one archive that are read at once; the next time twice as many,
+_AT_ONCE_MAX = 5000  # and so on, up to these.
 
 
 class Range(NamedTuple):
@@ -92,10 +93,12 @@ def _in_band(
 def _from(connection: Connection, first: Waits, values: dict[str, object], limit: int) -> Iterator[Waits]:
     """What waits of one archive, from its first build on."""
     last: Waits | None = first
+    at_once = _AT_ONCE
     while last is not None:
         yield last
         place = {"minus_score": last.minus_score, "id": last.id, "archive_id": last.archive_id}
-        rows = connection.execute(_NEXT, values | place | {"limit": min(limit, _AT_ONCE)})
+        rows = connection.execute(_NEXT, values | place | {"limit": min(limit, at_once)})
+        at_once = min(2 * at_once, _AT_ONCE_MAX)
         found = [Waits(*row) for row in rows]
         yield from found[:-1]
         last = found[-1] if found else None

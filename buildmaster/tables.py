@@ -230,11 +230,24 @@ build = Table(
     Column("builder_id", ForeignKey("builder.id")),  # That builds it, or was the last to.
     Column("created_at", Double, nullable=False),
     Column("started_at", Double),  # When it was last claimed.
+    Column("expected_s", Double),  # What it was expected to take then.
     Column("finished_at", Double),  # When it ended; None unless the state is an ended one.
     Column("log_file_id", ForeignKey("stored_file.id"), index=True),  # The log of the last attempt that ended, gzipped.
     Column("log_name", String(512), nullable=False, server_default=""),
     Index(None, "series_architecture_id", "state"),
     Index(None, "state", "id"),
+)
+
+answer = Table(
+    "answer",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("build_id", ForeignKey("build.id"), nullable=False, unique=True),
+    Column("told_at", Double, nullable=False),  # The last answer about a build, and what it was:
+    Column("begins_from", Double, nullable=False),
+    Column("begins_to", Double, nullable=False),
+    Column("ends_from", Double, nullable=False),
+    Column("ends_to", Double, nullable=False),
 )
 
 build_file = Table(

@@ -127,6 +127,7 @@ def _facts_of(each: Build) -> Facts:
         told=each.why if each.cause else each.reason,
         series=each.series,
         architecture=each.architecture,
+        build_id=each.id,
         archive=each.archive,
         dependencies=each.dependencies,
         builder=each.builder or "",
@@ -158,6 +159,7 @@ def _machine(each: Builder) -> Machine:
         failures=each.failures,
         tags=each.tags,
         restricted_tags=each.restricted_tags,
+        given=each.given,
     )
 
 

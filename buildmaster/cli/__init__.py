@@ -29,6 +29,7 @@ COMMANDS = {
     "submit": ("buildmaster.cli.submit", "Add a source package, and build it."),
     "queue": ("buildmaster.cli.lists", "What waits, in order, and for what."),
     "why": ("buildmaster.cli.why", "What keeps a build from running."),
+    "when": ("buildmaster.cli.when", "When a build begins and ends."),
     "builds": ("buildmaster.cli.lists", "Builds, newest first."),
     "builders": ("buildmaster.cli.lists", "Builders, and what they do."),
     "masters": ("buildmaster.cli.masters", "Who runs the farm, and how many builders each has."),

@@ -13,14 +13,14 @@ import buildmaster
 LAYERS = {
     "core": {
         "sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets", "dependencies",
-        "leasing", "wishes", "letters", "reasons",
+        "leasing", "wishes", "letters", "reasons", "forecast",
     },
     "state": {
         "tables", "migrations", "database", "engines", "commits", "files", "builds", "shares", "queue", "builders",
         "orders", "packages", "superseding", "archives", "giving", "notifications",
         "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets", "masters",
         "clocks",
-        "waiting", "supplies",
+        "waiting", "supplies", "forecasting",
         "inventory",
     },
     "work": {

@@ -25,6 +25,8 @@ def test_every_key_is_documented(ready: Cli, farm: Farm, dsc: Path, tmp_path: Pa
     documents += [
         ready("queue", "--json").json,
         ready("why", 1, "--json").json,
+        ready("when", 1, "--json").json,
+        ready("when", "--past", "--json").json,
         ready("add-chroot", "bookworm", "amd64", "chroot.tar.gz", "--json").json,
     ]
     start(farm, 1)
