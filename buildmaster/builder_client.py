@@ -161,7 +161,9 @@ class BuilderClient:
         answer = await self._unless_cut(self._call("ensurepresent", sha1, url, "", "", extra_s=extra_s))
         present, text = _pair(answer, "ensurepresent")
         if present is not True:
-            raise BuilderError(f"it could not fetch {url}: {_text(text)}")
+            place, _, secret = url.partition("?")  # With which anybody could fetch it.
+            why = _text(text).replace(f"?{secret}", "").replace(secret, "...") if secret else _text(text)
+            raise BuilderError(f"it could not fetch {place}: {why}")
 
     async def build(
         self, build_id: BuildId, build_type: str, chroot: Sha1, filemap: Mapping[FileName, Sha1], arguments: object

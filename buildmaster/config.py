@@ -28,6 +28,7 @@ from buildmaster import engines
 from buildmaster.farm import Places
 from buildmaster.notifications import AddressRefused, parse_addresses
 from buildmaster.secrets import is_secret_name
+from buildmaster.store.s3 import Bucket, parse_s3_url
 
 __all__ = ["ConfigError", "MasterConfig", "load"]
 
@@ -84,6 +85,13 @@ def parse_reset_command(text: str) -> tuple[str, ...]:
     return words
 
 
+def parse_checksums(text: str) -> str:
+    """boto3's own words for when a checksum is sent with what is stored."""
+    if text in ("when_required", "when_supported"):
+        return text
+    raise ValueError("is neither when_required nor when_supported")
+
+
 @dataclass(frozen=True)
 class MasterConfig:
     """What the master and its commands go by; read once, at start."""
@@ -100,6 +108,12 @@ class MasterConfig:
     # Neither is quoted by a mistake: somebody may have put the password there. "": SQLite, in the directory.
     database_url: str = key("database", "url", "", str)
     database_secret: str = key("database", "password_secret", "", str)
+
+    store_url: str = key("store", "url", "", str)  # "": a folder in the directory. Not quoted, as above.
+    store_endpoint: str = key("store", "endpoint", "", parse_url)  # "": Amazon's own.
+    store_region: str = key("store", "region", "us-east-1", parse_host)
+    store_checksums: str = key("store", "checksums", "when_required", parse_checksums)
+    store_presigned: bool = key("store", "presigned", "yes", parse_flag)  # Builders fetch from it themselves.
 
     poll_fastest_s: float = key("polling", "fastest", "1s", parse_duration)
     poll_slowest_s: float = key("polling", "slowest", "15s", parse_duration)
@@ -135,7 +149,18 @@ class MasterConfig:
     @property
     def places(self) -> Places:
         """Where the farm is."""
-        return Places(self.directory, self.database_url, self.database_secret, self.secrets)
+        return Places(self.directory, self.database_url, self.database_secret, self.secrets, self.bucket)
+
+    @property
+    def bucket(self) -> Bucket | None:
+        """Where the farm's files are on an S3 server, if they are on one.
+
+        :raises ValueError: `store_url` is none; load() has seen to it that it is.
+        """
+        if not self.store_url:
+            return None
+        name, prefix = parse_s3_url(self.store_url)
+        return Bucket(name, prefix, self.store_endpoint, self.store_region, self.store_checksums, self.store_presigned)
 
     def url_for_builders(self, port: int) -> str:
         """Where builders reach the file server, without a slash at the end.
@@ -187,6 +212,13 @@ def _contradictions(config: MasterConfig) -> list[str]:
             mistakes.append(f"[database] url: it {error}")
     if config.database_secret and not is_secret_name(config.database_secret):
         mistakes.append("[database] password_secret: it is not the name of a file in the secrets directory")
+    if config.store_url:
+        try:
+            parse_s3_url(config.store_url)
+        except ValueError as error:
+            mistakes.append(f"[store] url: it {error}")
+    elif config.store_endpoint:
+        mistakes.append("[store] endpoint: there is no url, so that files would be in a folder")
     if config.host in ANY_ADDRESS and not config.base_url:
         mistakes.append(f"[files] base_url: must be given, since builders cannot fetch from {config.host!r}")
     if config.poll_fastest_s > config.poll_slowest_s:

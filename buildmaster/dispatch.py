@@ -25,6 +25,9 @@ from buildmaster.store import StoredFile
 _LOOK_AT = 20  # So many candidates are tried; those before it were taken by others, or have no chroot.
 
 
+_URL_LIFETIME_S = 6 * 3600  # Longer than any ensurepresent takes until its last attempt begins.
+
+
 class DispatchFailed(BuilderError):
     """A builder did not take the build that was claimed for it."""
 
@@ -75,8 +78,12 @@ class Dispatcher:
         return True
 
     def url(self, file: StoredFile, name: str) -> str:
-        """Where a builder fetches a file of the store."""
-        return f"{self._files_url}/files/{file.sha256}/{quote(name)}"
+        """Where a builder fetches a file of the store: from the store itself, if it can, else from the master.
+
+        What follows a "?" in it is a secret.
+        """
+        own = self._farm.store.url(file.sha256, _URL_LIFETIME_S)
+        return own or f"{self._files_url}/files/{file.sha256}/{quote(name)}"
 
 
 async def together(calls: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -1,7 +1,8 @@
 """A farm: the database and the store of one farm, and where they are.
 
 DIRECTORY/farm.sqlite   the database (and its -wal and -shm), where it is not a server's
-DIRECTORY/store/        files by SHA-256
+DIRECTORY/store/        files by SHA-256, where they are not an S3 server's
+DIRECTORY/spool/        what is on its way there; its files have no names
 DIRECTORY/logs/         BUILDID.log: the growing copies of the logs of running builds
 DIRECTORY/master.lock   locked by the master as long as it runs
 """
@@ -25,6 +26,7 @@ from buildmaster.scoring import Pocket
 from buildmaster.secrets import Secrets
 from buildmaster.store import Store, StoredFile
 from buildmaster.store.local import LocalStore
+from buildmaster.store.s3 import Bucket, Credentials, S3Store
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,6 +40,7 @@ class Places:
     database_url: str = ""  # As engines.parse_url() takes it; "": SQLite, in the directory.
     database_secret: str = ""  # The name of the secret that is its password; "": it asks for none.
     secrets: Path = Path("secrets")  # Relative: to the directory.
+    bucket: Bucket | None = None  # Of an S3 server, with the files; None: a folder in the directory.
 
     @property
     def url(self) -> URL:
@@ -61,6 +64,17 @@ class Places:
         :raises SecretRefused: it cannot be used.
         """
         return Secrets(self.directory / self.secrets).read(self.database_secret)
+
+    def store(self) -> Store:
+        """The farm's files. Nothing is asked of a server, nor made on the disk, before it is used."""
+        if self.bucket is None:
+            return LocalStore(self.directory / "store")
+        return S3Store(self.bucket, self._credentials, self.directory / "spool")
+
+    def _credentials(self) -> Credentials:
+        """:raises SecretRefused: one cannot be used."""
+        secrets = Secrets(self.directory / self.secrets)
+        return Credentials(secrets.read("s3-access-key"), secrets.read("s3-secret-key"))
 
 
 class NoFarm(Exception):
@@ -131,7 +145,7 @@ class Farm:
         self.places = places
         self.directory = places.directory
         self.logs = self.directory / "logs"
-        self.store: Store = LocalStore(self.directory / "store")
+        self.store = places.store()
         self.database = _database(places)
 
     @classmethod

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from buildd.systemd import Systemd
@@ -137,7 +138,7 @@ class Master:
         :raises CannotListen: the port is taken.
         """
         self._farm.start(self._reactor)
-        swept = self._farm.store.sweep()
+        swept = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._farm.store.sweep)
         if swept:
             log.info("removed {swept} files that an earlier master had not finished", swept=swept)
         port = self._listen()

@@ -23,9 +23,9 @@ class LocalStore:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._new = directory / "new"
-        self._new.mkdir(parents=True, exist_ok=True)
 
     def writer(self) -> "LocalWriter":
+        self._new.mkdir(parents=True, exist_ok=True)
         return LocalWriter(self._new, self.path)
 
     def add(self, chunks: Iterable[bytes]) -> StoredFile:

@@ -300,8 +300,11 @@ class _Stream(io.RawIOBase):
 
 
 def _client(bucket: Bucket, credentials: Credentials) -> Any:
-    import boto3  # noqa: PLC0415 - takes longer to import than most commands take to run.
-    from botocore.config import Config  # noqa: PLC0415
+    try:
+        import boto3  # noqa: PLC0415 - takes longer to import than most commands take to run.
+        from botocore.config import Config  # noqa: PLC0415
+    except ImportError as error:
+        raise StoreError(f"the store {bucket} needs Debian's package python3-boto3, or debfarm's extra `s3`") from error
 
     config = Config(
         signature_version="s3v4",

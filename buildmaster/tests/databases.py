@@ -10,7 +10,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -90,8 +89,3 @@ def dropped() -> Iterator[None]:
     if _made:
         administer(*[f"DROP DATABASE {name} WITH (FORCE)" for name in _made])
         _made.clear()
-
-
-def write_config(path: Path, url: str) -> None:
-    """A buildmaster.conf for a farm that has its database there."""
-    path.write_text(f"[database]\nurl = {url}\n")

@@ -26,7 +26,7 @@ from buildmaster.config import MasterConfig
 from buildmaster.farm import Farm
 from buildmaster.scoring import Pocket
 from buildmaster.store import StoredFile
-from buildmaster.tests import databases
+from buildmaster.tests import databases, stores
 from buildmaster.wishes import NONE, Wishes
 
 CONFIG = "buildmaster.conf"  # In the farm's directory.
@@ -37,11 +37,19 @@ def make_farm(directory: Path) -> Farm:
     """An empty farm below a directory."""
     farm = directory / "farm"
     farm.mkdir(mode=0o700)
-    if databases.on_postgresql():
-        databases.write_config(farm / CONFIG, databases.new_database())
-    else:
+    if not databases.on_postgresql():
         shutil.copy(_empty_farm() / "farm.sqlite", farm)
+    write_config(farm / CONFIG)
     return open_farm(farm)
+
+
+def write_config(path: Path, *, empty: bool = False) -> None:
+    """A buildmaster.conf for a new farm, with its database and its store where the tests are told to have them.
+
+    :param empty: the database has no tables yet.
+    """
+    url = databases.new_database(empty=empty) if databases.on_postgresql() else ""
+    path.write_text((f"[database]\nurl = {url}\n" if url else "") + stores.configuration(path.parent))
 
 
 def open_farm(directory: Path) -> Farm:

@@ -14,6 +14,7 @@ from buildmaster.store.local import LocalStore
 from buildmaster.store.s3 import Bucket, Credentials, S3Store
 from buildmaster.tests.s3_servers import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, make_bucket, rclone, seaweedfs
 
+STORE = os.environ.get("DEBFARM_TEST_STORE", "local")  # What farms in tests have: one of the KINDS.
 KINDS = ("local", "seaweedfs", "rclone")
 _SERVERS: dict[str, Callable[[Path], S3Server]] = {"seaweedfs": seaweedfs, "rclone": rclone}
 
@@ -43,6 +44,29 @@ def credentials() -> Credentials:
 def bucket(kind: str) -> Bucket:
     """A place on a server that nobody else uses."""
     return Bucket(BUCKET, prefix=f"{uuid.uuid4()}/", endpoint=server(kind).endpoint)
+
+
+def configuration(directory: Path) -> str:
+    """What buildmaster.conf says of a new farm's store; its secrets are put below a directory."""
+    if STORE == "local":
+        return ""
+    write_secrets(directory / "secrets")
+    there = bucket(STORE)
+    return f"""[master]
+secrets = {directory / "secrets"}
+[store]
+url = s3://{there.name}/{there.prefix}
+endpoint = {there.endpoint}
+"""
+
+
+def write_secrets(directory: Path) -> None:
+    """The secrets for every server here, in a directory that is made."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    for name, secret in (("s3-access-key", ACCESS_KEY), ("s3-secret-key", SECRET_KEY)):
+        path = directory / name
+        path.write_text(f"{secret}\n")
+        path.chmod(0o600)
 
 
 def make_store(kind: str, directory: Path) -> Store:

@@ -175,6 +175,18 @@ class TestCalls(OverHttp):
         error = await self.failure(self.client.ensure_present(Sha1("0" * 40), url))
         assert "404" in str(error)
 
+    async def test_a_secret_url_is_not_told(self) -> None:
+        """What follows the "?" of a presigned URL is in no message, though the builder may say it."""
+
+        async def tell(_sha1: str, url: str) -> list[object]:
+            return [False, f"cannot fetch {url}: HTTP error 403 for {url.partition('?')[2]}"]
+
+        self.fake.fetch = tell  # type: ignore[method-assign, assignment]
+        url = f"{self.fake.url}filecache/nothing?X-Amz-Credential=who&X-Amz-Signature=5ecret"
+        error = await self.failure(self.client.ensure_present(Sha1("0" * 40), url))
+        assert "403" in str(error) and f"{self.fake.url}filecache/nothing" in str(error)
+        assert "5ecret" not in str(error) and "X-Amz" not in str(error)
+
     async def test_no_wait(self) -> None:
         """A stock daemon has no wait(): that is noticed once, and it is not asked again."""
         assert self.client.waits

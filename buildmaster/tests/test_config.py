@@ -10,6 +10,7 @@ import pytest
 from buildd.settings import keys, read
 from buildmaster import config
 from buildmaster.config import ConfigError, MasterConfig, load
+from buildmaster.store.s3 import Bucket
 
 EXAMPLES: dict[str, Any] = {"notify_command": (), "smtp_host": "", "smtp_user": "", "sender": ""}
 SHIPPED = Path(__file__).parents[2] / "buildmaster.conf"
@@ -31,6 +32,7 @@ def test_shipped_file_has_every_key_with_its_default(tmp_path: Path) -> None:
     every = read(MasterConfig, path)
     examples: dict[str, Any] = {"base_url": "", "reset_command": (), "database_url": "", "database_secret": ""}
     examples |= EXAMPLES
+    examples |= {"store_url": "", "store_endpoint": ""}
     assert dataclasses.replace(every, **examples) == MasterConfig()
     for key in keys(MasterConfig):
         assert f"\n{key.name} = " in text
@@ -67,6 +69,25 @@ def test_directory_order(tmp_path: Path) -> None:
     assert load(None, None, {}).directory == tmp_path / "var"
     (tmp_path / "farm").mkdir()
     assert load(None, None, {}).directory == tmp_path / "farm"
+
+
+def test_store(tmp_path: Path) -> None:
+    """A store is a folder unless there is the URL of a bucket; a mistake in that quotes nothing of it."""
+    assert load(None, tmp_path, {}).places.bucket is None
+    path = tmp_path / "buildmaster.conf"
+    path.write_text("[store]\nurl = s3://farm-files/a\nendpoint = http://s3.example:8333/\npresigned = no\n")
+    bucket = Bucket("farm-files", "a/", "http://s3.example:8333", "us-east-1", "when_required", presigned=False)
+    assert load(path, tmp_path, {}).places.bucket == bucket
+    path.write_text("[store]\nurl = s3://key:guessed@farm\nchecksums = always\n")
+    with pytest.raises(ConfigError, match="'always' is neither") as told:
+        load(path, tmp_path, {})
+    path.write_text("[store]\nurl = s3://key:guessed@farm\n")
+    with pytest.raises(ConfigError, match=r"\[store\] url: it is not a store such as") as told:
+        load(path, tmp_path, {})
+    assert "guessed" not in str(told.value)
+    path.write_text("[store]\nendpoint = http://s3.example:8333/\n")
+    with pytest.raises(ConfigError, match=r"\[store\] endpoint: there is no url"):
+        load(path, tmp_path, {})
 
 
 def test_secrets_directory(tmp_path: Path) -> None:

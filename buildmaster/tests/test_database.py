@@ -1,5 +1,6 @@
 """Transactions, migrations, and several processes at one database."""
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -21,8 +22,7 @@ from buildmaster.builders import Cleanliness
 from buildmaster.database import Database
 from buildmaster.farm import Farm, NoFarm
 from buildmaster.tables import build, build_queue, distribution, metadata
-from buildmaster.tests import databases
-from buildmaster.tests.factories import CONFIG, make_build, make_builder, make_series
+from buildmaster.tests.factories import CONFIG, config_of, make_build, make_builder, make_series, write_config
 
 
 def add(farm: Farm, name: str) -> None:
@@ -88,11 +88,18 @@ def test_only_the_owner_enters(farm: Farm) -> None:
     assert farm.directory.stat().st_mode & 0o777 == 0o700
 
 
+def test_only_the_owner_enters_what_is_made(tmp_path: Path) -> None:
+    """So it is from the first moment on, and whatever comes first."""
+    write_config(tmp_path / CONFIG, empty=True)
+    farm = Farm.create(dataclasses.replace(config_of(tmp_path).places, directory=tmp_path / "new"))
+    farm.close()
+    assert farm.directory.stat().st_mode & 0o777 == 0o700
+
+
 def test_many_make_one_farm_at_once(tmp_path: Path) -> None:
     """Several processes that make the same farm at the same time all get it."""
     (tmp_path / "farm").mkdir()
-    if databases.on_postgresql():
-        databases.write_config(tmp_path / "farm" / CONFIG, databases.new_database(empty=True))
+    write_config(tmp_path / "farm" / CONFIG, empty=True)
     code = (
         "import sys; from pathlib import Path; from buildmaster.farm import Farm\n"
         "from buildmaster.tests.factories import config_of\n"

@@ -54,6 +54,7 @@ def test_a_full_disk_leaves_nothing(store: LocalStore) -> None:
 def test_sweep(store: LocalStore) -> None:
     """What a writer that died has left is removed; what a living one writes is not."""
     dead = store._new / "dead.part"
+    dead.parent.mkdir(parents=True)
     dead.write_bytes(b"x")
     writer = store.writer()
     writer.write(b"y")

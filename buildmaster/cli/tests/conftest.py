@@ -21,6 +21,7 @@ from buildmaster.cli import main
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.tests import databases
+from buildmaster.tests.factories import write_config
 
 STATUS = b"Package: apt\nArchitecture: amd64\n\nPackage: dpkg\nStatus: install ok installed\nArchitecture: amd64\n"
 
@@ -61,9 +62,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BUILDMASTER_DIR", raising=False)
     monkeypatch.delenv("BUILDMASTER_CONFIG", raising=False)
-    if databases.on_postgresql():
-        databases.write_config(tmp_path / "postgresql.conf", databases.new_database(empty=True))
-        monkeypatch.setenv("BUILDMASTER_CONFIG", str(tmp_path / "postgresql.conf"))
+    write_config(tmp_path / "test.conf", empty=True)
+    monkeypatch.setenv("BUILDMASTER_CONFIG", str(tmp_path / "test.conf"))
     monkeypatch.setattr("buildmaster.config.SYSTEM_CONFIG", tmp_path / "none.conf")
     with databases.dropped():
         yield
