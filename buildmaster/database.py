@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy
-from sqlalchemy import URL, Connection, text
+from sqlalchemy import URL, Connection, select, text
 from sqlalchemy.exc import DBAPIError
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
@@ -46,6 +46,20 @@ class CommitUncertain(DatabaseLost):
         super().__init__(f"lost while it committed, so look whether that was done: {why}")
 
 
+class NotEmpty(Exception):
+    """There is a farm in this database already: a backup is restored to where none is, or to an empty one."""
+
+    def __init__(self) -> None:
+        super().__init__(" ".join(str(self.__doc__).split()))
+
+
+class UnknownRevision(Exception):
+    """What is to be restored was made by another version of debfarm, whose tables this one does not know."""
+
+    def __init__(self, revision: str) -> None:
+        super().__init__(f"the tables are those of revision {revision[:40]!r}: made by a newer version of debfarm?")
+
+
 class Database:
     """One farm's database. Blocking until start() is called, after which transact() may be awaited as well."""
 
@@ -75,16 +89,10 @@ class Database:
         """
         if self._revision() == _newest_revision():
             return
-        import alembic.command  # noqa: PLC0415 - takes longer to import than most commands take to run.
-        import alembic.config  # noqa: PLC0415
-
-        config = alembic.config.Config()
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         with self.transaction() as connection:
             if self._on_server:
                 engines.wait_for_turn(connection, _MIGRATIONS_TURN)
-            config.attributes["connection"] = connection
-            alembic.command.upgrade(config, "head")
+            _upgrade(connection, "head")
 
     def _revision(self) -> str | None:
         """The newest migration that this database has seen."""
@@ -92,6 +100,33 @@ class Database:
             if not sqlalchemy.inspect(connection).has_table("alembic_version"):
                 return None
             return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+
+    def is_empty(self) -> bool:
+        """Whether there is no row in it, whatever tables it may have."""
+        with self.reading() as connection:
+            return _is_empty(connection)
+
+    @contextmanager
+    def filling(self, revision: str) -> Iterator[Connection]:
+        """A transaction on an empty database that has the tables of this revision, for somebody to fill; after that
+        they are brought up to date. All or nothing.
+
+        :raises UnknownRevision: it is newer than this version of ours.
+        :raises NotEmpty: there is something in it.
+        """
+        if revision not in _revisions():
+            raise UnknownRevision(revision)
+        with self.transaction() as connection:
+            if self._on_server:
+                engines.wait_for_turn(connection, _MIGRATIONS_TURN)
+            if not _is_empty(connection):
+                raise NotEmpty
+            old = sqlalchemy.MetaData()
+            old.reflect(connection)
+            old.drop_all(connection)
+            _upgrade(connection, revision)
+            yield connection
+            _upgrade(connection, "head")
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -244,6 +279,26 @@ def _telling(lost: type[DatabaseLost]) -> Iterator[None]:
         raise lost(" ".join(str(error.orig).split())) from error
 
 
+def _upgrade(connection: Connection, revision: str) -> None:
+    import alembic.command  # noqa: PLC0415 - takes longer to import than most commands take to run.
+    import alembic.config  # noqa: PLC0415
+
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    alembic.command.upgrade(config, revision)
+
+
+def _is_empty(connection: Connection) -> bool:
+    names = set(sqlalchemy.inspect(connection).get_table_names()) - {"alembic_version"}
+    tables = [sqlalchemy.table(name) for name in names]
+    return all(connection.execute(select(1).select_from(table).limit(1)).first() is None for table in tables)
+
+
+def _revisions() -> set[str]:
+    """The names of all migrations: those of their modules, up to the underscore."""
+    return {path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py")}
+
+
 def _newest_revision() -> str:
-    """The name of the last migration: that of its module, up to the underscore."""
-    return max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+    return max(_revisions())

@@ -44,6 +44,8 @@ COMMANDS = {
     "builder-cleaned": ("buildmaster.cli.builders", "Say that the reset of a builder is over."),
     "enable-builder": ("buildmaster.cli.builders", "Let a builder have builds again."),
     "disable-builder": ("buildmaster.cli.builders", "Give a builder no more builds."),
+    "backup": ("buildmaster.cli.backup", "Copy the whole farm to a safe place."),
+    "restore": ("buildmaster.cli.backup", "Make a farm of a backup."),
     "store": ("buildmaster.cli.store", "Look after the farm's files."),
 }
 

@@ -22,6 +22,7 @@ LAYERS = {
         "clocks",
         "waiting", "supplies", "forecasting",
         "inventory",
+        "dump", "backup", "backup_places",
     },
     "work": {
         "ports", "builder_http", "builder_client", "fetching", "snapshot", "dispatch", "results", "gathering",

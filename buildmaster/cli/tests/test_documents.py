@@ -43,6 +43,7 @@ def test_every_key_is_documented(ready: Cli, farm: Farm, dsc: Path, tmp_path: Pa
     end(farm, 1, Event.SUCCEEDED, files={"hello.deb": b"deb"})
     documents += [ready(*words, "--json").json for words in (("builds",), ("show", 1), ("log", 1))]
     documents.append(ready("fetch", 1, "--to", tmp_path / "to", "--json").json)
+    documents.append(ready("backup", tmp_path / "backup", "--json").json)
     for listed in list(farm.store.files()):
         farm.store.delete(listed.sha256)
     documents.append(ready("store", "check", "--json", status=1).json)

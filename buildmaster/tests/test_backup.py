@@ -1,0 +1,461 @@
+"""A whole farm copied and restored: on every kind of database and store, all of it or nothing."""
+
+import gzip
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Boolean, Double, Float, Integer, String, Text, select, text
+
+from buildd.protocol import Cause, FileName
+from buildmaster import backup, backup_places, builders, builds, database, distributions, dump, inventory
+from buildmaster.backup import BackupRefused
+from buildmaster.backup_places import NoBackup
+from buildmaster.database import NotEmpty, UnknownRevision
+from buildmaster.farm import Farm, NoFarm, Places
+from buildmaster.inventory import How
+from buildmaster.lifecycle import Event
+from buildmaster.store import Sha256
+from buildmaster.tables import metadata
+from buildmaster.tests import databases, stores
+from buildmaster.tests.factories import make_build, make_builder, make_busy, make_series
+
+FORMS = ("folder", "backup.tar")
+
+
+@pytest.fixture
+def full(farm: Farm) -> Farm:
+    """A farm with something of everything: builds in several states, a log, results, text in all alphabets."""
+    make_series(farm)
+    make_series(farm, "ubuntu", "hoary", "i386", chroot=None)
+    done, running = make_build(farm), make_build(farm, "other", "1:2.0~rc1-3")
+    make_build(farm, "third")
+    make_builder(farm)
+    make_builder(farm, "y86", "http://y86:8221/")
+    make_busy(farm, "x86", done)
+    result, log = farm.store.add([b"a package" * 100_000]), farm.store.add([b"a log"])
+    with farm.transaction() as connection:
+        distributions.set_apt_lines(connection, "debian", "primary", "deb http://user:pass@host/ SERIES main")
+        builds.record(connection, done, Event.SUCCEEDED, 1.5)
+        builds.keep_results(connection, done, {FileName("hello.deb"): result}, 2.5)
+        builds.keep_log(connection, done, builds.log_of(connection, done, log), 3.25)
+        builds.record(connection, done, Event.GATHERED, 1e9 / 3)
+    make_busy(farm, "y86", running)
+    with farm.transaction() as connection:
+        reason, error = "\u00fc\u4e2d \U0001f600", 'quotes " and \\ and\nlines\t'
+        cause = next(iter(Cause))
+        builds.record(connection, running, Event.PACKAGE_FAILED, 4.0, reason=reason, cause=cause, error=error)
+    return farm
+
+
+def everything(farm: Farm) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table."""
+    with farm.reading() as connection:
+        return {
+            table.name: sorted((tuple(row) for row in connection.execute(table.select())), key=repr)
+            for table in metadata.sorted_tables
+        }
+
+
+def contents(farm: Farm) -> dict[Sha256, bytes]:
+    """Every file."""
+    found = {}
+    for listed in farm.store.files():
+        with farm.store.open(listed.sha256) as stream:
+            found[listed.sha256] = stream.read()
+    return found
+
+
+def save(farm: Farm, path: Path) -> backup.Made:
+    with backup_places.writing(path) as writer:
+        return backup.back_up(farm, writer)
+
+
+def bring_back(places: Places, path: Path) -> Farm:
+    with backup_places.reading(path) as reader:
+        backup.restore(places, reader)
+    return Farm.open(places)
+
+
+def new_places(directory: Path, on: str = "sqlite", kind: str = "local") -> Places:
+    """A place for another farm, of these kinds of database and store."""
+    directory.mkdir(exist_ok=True)
+    url = databases.new_database(empty=True) if on == "postgresql" else ""
+    if kind != "local":
+        stores.write_secrets(directory / "secrets")
+    bucket = stores.bucket(kind) if kind != "local" else None
+    return Places(directory / "new", url, "", directory / "secrets", bucket)
+
+
+def has_postgresql() -> bool:
+    return bool(shutil.which("pg_ctl") or list(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("on", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", stores.KINDS)
+def test_everything_comes_back(full: Farm, tmp_path: Path, form: str, on: str, kind: str) -> None:
+    """A farm is restored on either database and every store, whatever it was on: each row and each file, and nothing
+    is wrong with it."""
+    if on == "postgresql" and not has_postgresql():
+        pytest.skip("PostgreSQL is not installed")
+    before, files = everything(full), contents(full)
+    made = save(full, tmp_path / form)
+    assert made.files == made.copied == len(files) and made.size == sum(map(len, files.values())) and not made.lacking
+    told: list[tuple[float, int]] = []
+    places = new_places(tmp_path / "there", on, kind)
+    with backup_places.reading(tmp_path / form) as reader:
+        backup.restore(places, reader, lambda part, left: told.append((part, left)))
+    assert [left for _, left in told] == list(range(len(files), 0, -1))
+    farm = Farm.open(places)
+    try:
+        assert everything(farm) == before and contents(farm) == files
+        assert inventory.check(farm, How(), time.time).findings == []
+        with farm.transaction() as connection:  # New rows are numbered after the old ones.
+            builders.add(connection, "z", "http://z/", "amd64", 1.0)
+    finally:
+        farm.close()
+
+
+def test_and_back_again(full: Farm, tmp_path: Path) -> None:
+    """A farm that went from one kind to the other and back is what it was."""
+    if not has_postgresql():
+        pytest.skip("PostgreSQL is not installed")
+    before, files = everything(full), contents(full)
+    save(full, tmp_path / "one")
+    away = bring_back(new_places(tmp_path / "away", "postgresql", "seaweedfs"), tmp_path / "one")
+    save(away, tmp_path / "two")
+    away.close()
+    back = bring_back(new_places(tmp_path / "back"), tmp_path / "two")
+    assert everything(back) == before and contents(back) == files
+    back.close()
+
+
+def test_a_folder_is_brought_up_to_date(full: Farm, tmp_path: Path) -> None:
+    """What a folder has already is not copied again; what is restored is the newer state, and nothing older."""
+    path = tmp_path / "backup"
+    first = save(full, path)
+    inodes = {each: each.stat().st_ino for each in (path / "files").rglob("*") if each.is_file()}
+    make_build(full, "new")
+    second = save(full, path)
+    assert (second.files, second.copied) == (first.files + 2, 2)
+    assert all(each.stat().st_ino == inode for each, inode in inodes.items())
+    assert len(list(path.glob("database-*"))) == 1
+    unwanted = full.store.add([b"not of the farm any more"])
+    (path / "files" / unwanted.sha256[:2]).mkdir(exist_ok=True)
+    (path / "files" / unwanted.sha256[:2] / unwanted.sha256[2:]).write_bytes(b"not of the farm any more")
+    farm = bring_back(new_places(tmp_path / "there"), path)
+    assert everything(farm) == everything(full) and not farm.store.has(unwanted.sha256)
+    farm.close()
+
+
+def test_an_unfinished_one_is_the_earlier_one(full: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backup that breaks off leaves the one that was there, as it was."""
+    for form in FORMS:
+        path = tmp_path / form
+        before = everything(full)
+        save(full, path)
+        make_build(full, f"new-{form[:3]}")
+        with monkeypatch.context() as patch:
+            patch.setattr(full.store, "open", lambda sha256: (_ for _ in ()).throw(OSError("the disk is gone")))
+            with pytest.raises(OSError, match="the disk is gone"):
+                save(full, path)
+        farm = bring_back(new_places(tmp_path / f"of-{form}"), path)
+        assert everything(farm) == before
+        farm.close()
+        assert list(tmp_path.glob(".*")) == []
+
+
+def test_a_master_goes_on_meanwhile(full: Farm, tmp_path: Path) -> None:
+    """A backup is of one moment, whatever is written while it is made."""
+    stop = threading.Event()
+    numbers: list[int] = []
+
+    def write() -> None:
+        other = Farm.open(full.places)
+        while not stop.is_set():
+            numbers.append(make_build(other, "many", f"1.{len(numbers)}"))
+        other.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for number in range(3):
+            while len(numbers) < 3 * number + 2:
+                time.sleep(0.01)
+            save(full, tmp_path / f"{number}.tar")
+    finally:
+        stop.set()
+        thread.join()
+    for number in range(3):
+        farm = bring_back(new_places(tmp_path / f"there-{number}"), tmp_path / f"{number}.tar")
+        rows = everything(farm)
+        assert inventory.check(farm, How(), time.time).findings == []
+        assert {row[1] for row in rows["source_file"]} == {row[0] for row in rows["source"]}
+        farm.close()
+
+
+def damage_database(path: Path) -> None:
+    (found,) = path.glob("database-*.gz")
+    content = bytearray(found.read_bytes())
+    content[len(content) // 2] ^= 1
+    found.write_bytes(content)
+
+
+def first_file(path: Path) -> Path:
+    return min((each for each in (path / "files").glob("??/*")), key=lambda each: each.stat().st_size)
+
+
+def damage_file(path: Path) -> None:
+    found = first_file(path)
+    found.chmod(0o600)
+    found.write_bytes(found.read_bytes()[:-1] + b"X")
+
+
+def cut_file(path: Path) -> None:
+    found = first_file(path)
+    found.chmod(0o600)
+    found.write_bytes(found.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_database, damage_file, cut_file,
+        lambda path: first_file(path).unlink(),
+        lambda path: (path / "backup.json").unlink(),
+        lambda path: (path / "backup.json").write_text("{}"),
+        lambda path: (path / "backup.json").write_text((path / "backup.json").read_text()[:-5]),
+        lambda path: next(path.glob("database-*.gz")).unlink(),
+        lambda path: next(path.glob("database-*.gz")).write_bytes(b""),
+        lambda path: shutil.rmtree(path / "files"),
+    ],
+)  # fmt: skip
+def test_a_damaged_folder(full: Farm, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    """A folder that lacks or has changed anything is refused whole: no farm, and no file, is left."""
+    path = tmp_path / "backup"
+    save(full, path)
+    damage(path)
+    refused(new_places(tmp_path / "there"), path)
+
+
+def refused(places: Places, path: Path) -> None:
+    """A backup must be refused, and leave nothing."""
+    with pytest.raises((BackupRefused, NoBackup)):
+        bring_back(places, path).close()
+    assert not places.directory.exists() and list(places.store().files()) == []
+    with pytest.raises(NoFarm):
+        Farm.open(places)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.2, 0.5, 0.9, 0.99])
+def test_a_truncated_file(full: Farm, tmp_path: Path, part: float) -> None:
+    """A file that was cut off anywhere is refused whole."""
+    path = tmp_path / "backup.tar"
+    save(full, path)
+    content = path.read_bytes()
+    end = content.rindex(b"debfarm_backup")
+    path.write_bytes(content[: int(end * part)])
+    refused(new_places(tmp_path / "there"), path)
+
+
+def test_every_byte_of_a_file_counts(full: Farm, tmp_path: Path) -> None:
+    """A file with one wrong byte, wherever, is refused whole, or the byte meant nothing."""
+    path = tmp_path / "backup.tar"
+    save(full, path)
+    content, before = path.read_bytes(), everything(full)
+    for number in range(40):
+        at = len(content) * number // 40 + number
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :])
+        places = new_places(tmp_path / f"there-{number}")
+        try:
+            farm = bring_back(places, path)
+        except (BackupRefused, NoBackup):
+            assert not places.directory.exists()
+            continue
+        assert everything(farm) == before  # A time or an owner in a header, or the padding.
+        farm.close()
+
+
+def test_a_refused_one_leaves_no_file_on_a_server(full: Farm, tmp_path: Path) -> None:
+    """What was put into a bucket is taken out again when the backup turns out damaged; what was there stays."""
+    path = tmp_path / "backup"
+    save(full, path)
+    damage_file(path)
+    places = new_places(tmp_path / "there", kind="rclone")
+    stays = places.store().add([b"a log"])
+    with pytest.raises(BackupRefused):
+        bring_back(places, path)
+    assert [each.sha256 for each in places.store().files()] == [stays.sha256]
+
+
+def test_not_over_a_farm(full: Farm, tmp_path: Path) -> None:
+    """Nothing is restored over a farm that has anything in it; an empty one may be filled."""
+    save(full, tmp_path / "backup.tar")
+    before = everything(full)
+    with pytest.raises(NotEmpty):
+        bring_back(full.places, tmp_path / "backup.tar")
+    assert everything(full) == before and full.directory.exists()
+    places = new_places(tmp_path / "there")
+    Farm.create(places).close()
+    farm = bring_back(places, tmp_path / "backup.tar")
+    assert everything(farm) == before
+    farm.close()
+
+
+def test_a_restore_that_is_killed(full: Farm, tmp_path: Path) -> None:
+    """A restore that ends in the middle leaves no farm, or an empty one; it is simply done again."""
+    path = tmp_path / "backup"
+    save(full, path)
+    script = f"""if True:
+        import os
+        from pathlib import Path
+        from buildmaster import backup, backup_places, dump
+        from buildmaster.farm import Places
+        real = dump._values
+        def die(connection, columns, row):
+            if "score" in columns:
+                os._exit(9)
+            return real(connection, columns, row)
+        dump._values = die
+        with backup_places.reading(Path({str(path)!r})) as reader:
+            backup.restore(Places(Path({str(tmp_path / "there" / "new")!r})), reader)
+    """
+    places = new_places(tmp_path / "there")
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
+    farm = bring_back(places, path)
+    assert everything(farm) == everything(full)
+    farm.close()
+
+
+def test_what_the_farm_lacks(full: Farm, tmp_path: Path) -> None:
+    """A farm that lacks a file is copied all the same, and what it lacks is told; so it is restored."""
+    for number, form in enumerate(FORMS):
+        stored = full.store.add([b"lost %d" % number])
+        with full.transaction() as connection:
+            distributions.set_chroot(connection, 1, stored, "chroot.tar", 1.0)
+        full.store.delete(stored.sha256)
+        made = save(full, tmp_path / form)
+        assert stored.sha256 in made.lacking and len(made.lacking) == number + 1
+        farm = bring_back(new_places(tmp_path / f"of-{form}"), tmp_path / form)
+        assert everything(farm) == everything(full) and not farm.store.has(stored.sha256)
+        farm.close()
+
+
+def test_an_older_version(tmp_path: Path) -> None:
+    """What an older version wrote is brought up to date; what a newer one wrote is refused."""
+    stream = io.BytesIO()
+    old = new_places(tmp_path / "old")
+    old.directory.mkdir()
+    farm = Farm(old)
+    with farm.database.transaction() as connection:
+        database._upgrade(connection, "0003")
+        row = "INSERT INTO distribution (id, name) VALUES (7, 'debian')"
+        connection.execute(text(row))
+    farm.close()
+    lines = [{"debfarm": 1, "revision": "0003"}, {"table": "distribution", "columns": ["id", "name"]}]
+    written = [*lines, [7, "debian"], {"end": 1}]
+    restored = Farm(new_places(tmp_path / "there"))
+    restored.directory.mkdir()
+    pack(stream, written)
+    with restored.database.filling(dump.revision(stream)) as connection:
+        dump.load(connection, dump.parts(stream))
+    with restored.reading() as connection:
+        assert connection.execute(select(metadata.tables["distribution"])).all() == [(7, "debian")]
+    restored.close()
+    with pytest.raises(UnknownRevision, match="newer"), restored.database.filling("9999"):
+        pass
+    restored.close()
+
+
+def pack(stream: io.BytesIO, lines: list[Any]) -> None:
+    stream.write(gzip.compress(b"".join(json.dumps(line).encode() + b"\n" for line in lines)))
+
+
+HEAD = {"debfarm": 1, "revision": "0003"}
+TABLE = {"table": "distribution", "columns": ["id", "name"]}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [], [TABLE], [{"debfarm": 2, "revision": "0003"}], [HEAD], [HEAD, TABLE, [1, "x"]],
+        [HEAD, TABLE, [1], {"end": 1}],
+        [HEAD, TABLE, [1, {"a": 1}], {"end": 1}], [HEAD, TABLE, [1, "x"], {"end": 2}], [HEAD, {"end": 0}, TABLE],
+        [HEAD, [1, "x"], {"end": 1}], [HEAD, {"table": 5, "columns": []}, {"end": 0}], [HEAD, "x", {"end": 0}],
+        [HEAD, {"table": "nothing", "columns": ["id"]}, [1], {"end": 1}],
+        [HEAD, {"table": "distribution", "columns": ["id", "colour"]}, [1, "x"], {"end": 1}],
+    ],
+)  # fmt: skip
+def test_what_is_no_database(tmp_path: Path, lines: list[Any]) -> None:
+    """Lines that are not a farm's database, or not all of it, are refused, and change nothing."""
+    stream = io.BytesIO()
+    pack(stream, lines)
+    places = new_places(tmp_path / "there")
+    places.directory.mkdir()
+    farm = Farm(places)
+    with pytest.raises(dump.BadDump), farm.database.filling(dump.revision(stream)) as connection:
+        dump.load(connection, dump.parts(stream))
+    assert farm.database.is_empty() and not farm.database.is_made()
+    farm.close()
+
+
+def hostile(path: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for member, content in members:
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("../evil", tarfile.REGTYPE), ("/etc/evil", tarfile.REGTYPE), ("files/ab/../../evil", tarfile.REGTYPE),
+        ("files/ab/" + "c" * 62, tarfile.SYMTYPE), ("database.gz", tarfile.LNKTYPE), ("backup.json", tarfile.FIFOTYPE),
+        ("files", tarfile.DIRTYPE),
+    ],
+)  # fmt: skip
+def test_what_does_not_belong_into_a_tar(full: Farm, tmp_path: Path, name: str, kind: bytes) -> None:
+    """A tar with anything but what we write is refused, and nothing of it is unpacked."""
+    path = tmp_path / "backup.tar"
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, "/etc/passwd"
+    hostile(path, [(member, b"")])
+    refused(new_places(tmp_path / "there"), path)
+
+
+def test_what_is_no_backup(full: Farm, tmp_path: Path) -> None:
+    """Neither another file, nor an empty one, nor a folder of something else, is taken for one, or written into."""
+    (tmp_path / "text").write_text("Hello\n")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter").write_text("Dear")
+    for name in ("text", "home", "nothing"):
+        with pytest.raises((NoBackup, BackupRefused)):
+            bring_back(new_places(tmp_path / f"there-{name}"), tmp_path / name)
+    with pytest.raises(NoBackup, match="'letter'"):
+        save(full, tmp_path / "home")
+    assert (tmp_path / "home" / "letter").read_text() == "Dear"
+
+
+def test_only_the_owner_reads_it(full: Farm, tmp_path: Path) -> None:
+    """A backup holds what private archives hold: nobody else may read it."""
+    save(full, tmp_path / "backup.tar")
+    save(full, tmp_path / "backup")
+    assert (tmp_path / "backup.tar").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "backup").stat().st_mode & 0o077 == 0
+
+
+def test_every_column_can_be_written() -> None:
+    """Whoever adds a column of another type has to say how it is written."""
+    for table in metadata.sorted_tables:
+        for column in table.columns:
+            assert isinstance(column.type, Integer | String | Text | Boolean | Double | Float), column
