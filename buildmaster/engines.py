@@ -26,11 +26,11 @@ THREADS = 4  # Of a master that uses PostgreSQL; each has a connection.
 
 _CONNECT_TIMEOUT_S = 10
 # For each session. A transaction is milliseconds of statements with nothing between them: one that has stood still for
-# 20 seconds belongs to a master that hangs, and others need what it has locked.
+# 5 seconds belongs to a master that hangs, and others, who have its builders by then, need what it has locked.
 _SESSION = {
     "statement_timeout": "60s",
     "lock_timeout": "30s",
-    "idle_in_transaction_session_timeout": "20s",
+    "idle_in_transaction_session_timeout": "5s",
     "tcp_keepalives_idle": "10s",
     "tcp_keepalives_interval": "5s",
     "tcp_keepalives_count": "3",

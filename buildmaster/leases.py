@@ -18,6 +18,7 @@ from twisted.python.threadpool import ThreadPool
 from buildmaster import leasing, masters
 from buildmaster.acts import Acts, Allowed
 from buildmaster.builders import Vitals
+from buildmaster.database import DatabaseLost
 from buildmaster.farm import Farm
 from buildmaster.masters import LeaseLost
 from buildmaster.ports import IMasterReactor
@@ -72,6 +73,9 @@ class Tenure(Protocol):
     async def start(self, patrols: Patrols) -> None:
         """Begin to take builders."""
 
+    async def seize(self) -> None:
+        """Take all builders that nobody holds, in place of start(): for who scans them once, and is alone."""
+
     async def stop(self) -> None:
         """Let others have them; after the scans have ended."""
 
@@ -102,6 +106,9 @@ class Unshared:
 
     async def start(self, patrols: Patrols) -> None:
         patrols.adjust()
+
+    async def seize(self) -> None:
+        """They are ours."""
 
     async def stop(self) -> None:
         """Nobody waits for them."""
@@ -192,6 +199,11 @@ class Leases:
         await self._join()
         self._running = Deferred.fromCoroutine(self._run())
 
+    async def seize(self) -> None:
+        self._thread.start()
+        await self._join()
+        await self._write(masters.take, self.me or 0, len(self._snapshot.builders))
+
     async def stop(self) -> None:
         self._ending = True
         self.balance()
@@ -199,9 +211,13 @@ class Leases:
             await self._running
         await self.acts.ended(self._reactor, _ACTS_END_S)
         me, self.me = self.me, None
-        if me is not None:
-            await self._write(masters.leave, me)
-        self._thread.stop()
+        try:
+            if me is not None:
+                await self._write(masters.leave, me)
+        except DatabaseLost as error:  # The others will notice.
+            self.log.warn("could not leave the farm: {error}", error=error)
+        finally:
+            self._thread.stop()
 
     async def _write(self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs) -> T:
         """Run function(connection, ...) in a writing transaction, in a thread for this alone: all others may be waiting

@@ -1,7 +1,10 @@
 """BuilddMaster: a farm's builders scanned on demand, by who has no reactor of his own: a script, a doctest."""
 
 import logging
+import os
+import socket
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -10,11 +13,12 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import Logger, STDLibLogObserver
 
 from buildmaster import builders as farm_builders
+from buildmaster import masters
 from buildmaster.builder_http import BuilderHttp
 from buildmaster.distro_series import DistroArchSeries
-from buildmaster.farm import Farm, only_master
+from buildmaster.farm import Farm, MasterRuns, only_master
 from buildmaster.file_server import file_site
-from buildmaster.leases import Unshared
+from buildmaster.leases import Leases, Tenure, Unshared
 from buildmaster.scanner import Scanner
 from buildmaster.snapshot import Snapshot
 from buildmaster.workshop import WorkSettings, make_work
@@ -68,24 +72,39 @@ class BuilddMaster:
         :raises MasterRuns: a master runs on this farm, and does it.
         """
         with only_master(self._farm.places):
+            self._refuse_company()
             _on_a_reactor(self._scan)
+
+    def _refuse_company(self) -> None:
+        with self._farm.reading() as connection:
+            if self._farm.places.file is None and masters.is_anyone_heard(connection):
+                raise MasterRuns(self._farm.directory)
 
     async def _scan(self, reactor: Any) -> None:
         self._farm.start(reactor)
         http = BuilderHttp(reactor)
         port = reactor.listenTCP(0, file_site(self._farm.store, reactor), interface="127.0.0.1")
+        snapshot = Snapshot(self._farm, reactor, poll_s=0.5)
+        tenure = self._tenure(snapshot, reactor)
         try:
-            snapshot = Snapshot(self._farm, reactor, poll_s=0.5)
             await snapshot.take()
+            await tenure.seize()
             url = f"http://127.0.0.1:{port.getHost().port}"
-            tenure = Unshared(self._farm)  # As long as we hold the farm's lock.
             work = make_work(self._farm, reactor, snapshot, http, tenure, files_url=url, settings=self._settings)
             for builder_id, name in sorted(self._builders.items(), key=lambda item: item[1]):
                 await Scanner(builder_id, work, self._log(name)).scan()
         finally:
+            await tenure.stop()
             await port.stopListening()
             await http.close()
             self._farm.pause()
+
+    def _tenure(self, snapshot: Snapshot, reactor: Any) -> Tenure:
+        """Who holds the lock of a farm on SQLite is alone; on PostgreSQL others elsewhere are to know of us."""
+        if self._farm.places.file is not None:
+            return Unshared(self._farm)
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        return Leases(self._farm, snapshot, reactor, time.monotonic, name=name, lease_s=0.0, alone=True)
 
     def _log(self, name: str) -> Logger:
         name = f"{self._logger.name}.builders.{name}"

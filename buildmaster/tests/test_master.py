@@ -15,7 +15,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from buildd.protocol import BuilderStatus
-from buildmaster import builders, builds
+from buildmaster import builders, builds, masters
 from buildmaster.distro_series import DistributionSet, DistroArchSeriesSet
 from buildmaster.farm import Farm, MasterRuns, only_master
 from buildmaster.lifecycle import BuildState
@@ -129,6 +129,19 @@ def test_another_master_runs(farm: Farm) -> None:
     with only_master(farm.places), pytest.raises(MasterRuns, match="another master runs on the farm in"):
         master.scanActiveBuilders()
     master.scanActiveBuilders()
+
+
+def test_a_master_of_another_machine(farm: Farm) -> None:
+    """On PostgreSQL it holds the builders while it scans them; not while a master elsewhere does."""
+    make_builder(farm, url="http://127.0.0.1:1/")
+    master = BuilddMaster(logging.getLogger("quiet"), farm)
+    master.scanActiveBuilders()
+    with farm.transaction() as connection:
+        assert masters.everyone(connection) == []
+        masters.join(connection, "east:4711", 5.0)
+    if databases.on_postgresql():
+        with pytest.raises(MasterRuns):
+            master.scanActiveBuilders()
 
 
 def test_the_reactor_ends_too_early() -> None:
