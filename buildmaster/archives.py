@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Select, case, func, select, update
 
 from buildd.protocol import ProtocolError, parse_suite
-from buildmaster import distributions
+from buildmaster import distributions, needs
 from buildmaster.scoring import BANDS, ArchivePurpose, Band, archive_points
-from buildmaster.tables import archive, build, build_queue, distribution
-from buildmaster.tags import union
+from buildmaster.tables import archive, build_queue, distribution
 
 
 class ArchiveRefused(ValueError):
@@ -90,7 +89,7 @@ def change(connection: Connection, archive_id: int, changes: Changes, now: float
         row = update(build_queue).where(build_queue.c.archive_id == archive_id, build_queue.c.builder_id.is_(None))
         connection.execute(row.values(virtualised=after.virtualised, entered_at=now))
     if before.tags != after.tags:
-        _tag(connection, archive_id, after.tags, now)
+        needs.renew(connection, archive_id, now)
 
 
 def _move(connection: Connection, archive_id: int, more: int) -> None:
@@ -99,17 +98,6 @@ def _move(connection: Connection, archive_id: int, more: int) -> None:
     band = case(*((points >= least, int(found)) for least, found in BANDS), else_=int(Band.SPARE))
     row = update(build_queue).where(build_queue.c.archive_id == archive_id, ~build_queue.c.manual_score)
     connection.execute(row.values(score=points, minus_score=-points, band=band))
-
-
-def _tag(connection: Connection, archive_id: int, tags: str, now: float) -> None:
-    """Set what builds that wait need: one change for each set of tags that they have of their own."""
-    theirs = build_queue.join(build, build.c.id == build_queue.c.build_id)
-    here = (build_queue.c.archive_id == archive_id, build_queue.c.builder_id.is_(None))
-    own = select(build.c.tags).select_from(theirs).where(*here).distinct()
-    for each in connection.execute(own).scalars().all():
-        like = select(build.c.id).where(build.c.id == build_queue.c.build_id, build.c.tags == each).exists()
-        row = update(build_queue).where(*here, like)
-        connection.execute(row.values(tags=union(each, tags), entered_at=now))
 
 
 def every(connection: Connection) -> list[Archive]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sqlalchemy import Connection, Row, and_, delete, func, select, update
 
 from buildd.protocol import BuildId, Cause, FileName
-from buildmaster import chroots, files, notifications, shares
+from buildmaster import chroots, files, needs, notifications, shares
 from buildmaster.lifecycle import ACTIVE, ENDED, PENDING, BuildState, Event, ImpossibleTransition, after
 from buildmaster.scoring import ArchivePurpose, Pocket, Urgency, band, score
 from buildmaster.store import StoredFile
@@ -27,7 +27,6 @@ from buildmaster.tables import (
     source_file,
     stored_file,
 )
-from buildmaster.tags import union
 from buildmaster.wishes import NONE, Wishes
 
 if TYPE_CHECKING:
@@ -215,13 +214,12 @@ _QUEUED_AS = select(
     archive.c.purpose,
     archive.c.relative_score,
     archive.c.virtualised,
-    archive.c.tags.label("archive_tags"),
-    build.c.tags,
+    *needs.COLUMNS,
     build.c.manual_score,
     source.c.urgency,
     source.c.component,
     *DESCRIPTION,
-).select_from(DESCRIBED)
+).select_from(needs.joined(DESCRIBED))
 
 
 def _points(row: AnyRow) -> int:
@@ -240,7 +238,7 @@ def _points(row: AnyRow) -> int:
 
 def _needs(row: AnyRow) -> dict[str, object]:
     """What the build of a row of _QUEUED_AS needs of a builder beside its architecture."""
-    return {"virtualised": row.virtualised, "tags": union(row.tags, row.archive_tags)}
+    return {"virtualised": row.virtualised, "tags": needs.tags_of(row)}
 
 
 def _requeue(connection: Connection, build_id: int, now: float, pause_s: float) -> None:

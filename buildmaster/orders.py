@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from buildd.protocol import BinaryPackageArguments, BuildId, FileName, PackageBuilderName, Sha1
-from buildmaster import builds, chroots, files
+from buildmaster import builds, chroots, files, needs
 from buildmaster.scoring import Pocket
 from buildmaster.store import Sha256, StoredFile
 from buildmaster.tables import archive, build, source, source_file, stored_file
-from buildmaster.tags import union
 from buildmaster.wishes import Wishes
 
 BUILD_TYPE = "binarypackage"
@@ -60,9 +59,8 @@ def find(connection: Connection, build_id: int) -> BuildOrder:
 _QUERY = select(
     build.c.source_id,
     build.c.arch_indep,
-    build.c.tags,
     build.c.wishes,
-    archive.c.tags.label("archive_tags"),
+    *needs.COLUMNS,
     build.c.series_architecture_id,
     archive.c.purpose,
     archive.c.private,
@@ -70,7 +68,7 @@ _QUERY = select(
     archive.c.trusted_keys,
     source.c.component,
     *builds.DESCRIPTION,
-).select_from(builds.DESCRIBED)
+).select_from(needs.joined(builds.DESCRIBED))
 
 
 def _source_files(connection: Connection, source_id: int) -> dict[FileName, StoredFile]:
@@ -92,7 +90,7 @@ def _arguments(row: builds.AnyRow, wishes: Wishes) -> BinaryPackageArguments:
         archive_private=row.private,
         archive_purpose=row.purpose,
         ogrecomponent=row.component,
-        builder_constraints=tuple(union(row.tags, row.archive_tags).split()),
+        builder_constraints=tuple(needs.tags_of(row).split()),
         package_builder=PackageBuilderName(wishes.package_builder) if wishes.package_builder else None,
         build_profiles=wishes.profiles,
         build_options=wishes.options,

@@ -163,6 +163,17 @@ source_binary = Table(
     UniqueConstraint("source_id", "name"),
 )
 
+# What all builds of a source package need of a builder, whatever its version; see needs.py.
+source_need = Table(
+    "source_need",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("archive_id", ForeignKey("archive.id"), nullable=False),
+    Column("name", String(255), nullable=False),
+    tags_column(),
+    UniqueConstraint("archive_id", "name"),
+)
+
 source_file = Table(
     "source_file",
     metadata,

@@ -1,4 +1,4 @@
-"""The commands about archives: add-archive, change-archive, archives."""
+"""The commands about archives: add-archive, change-archive, change-source, archives."""
 
 import time
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from buildmaster import archives as farm_archives
 from buildmaster import distributions, listings, tags
+from buildmaster import needs as farm_needs
 from buildmaster.archives import Archive, Changes
 from buildmaster.cli.farms import farm_of
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
@@ -86,6 +87,35 @@ def change_archive(session: Session, /, *, name: str, **said: Any) -> None:
             archive_id = distributions.find_archive(connection, distribution, own)
             _change(connection, archive_id, distribution, own, **said)
         _show(session, farm, archive_id)
+
+
+@click.command()
+@click.argument("name", metavar="SOURCE")
+@click.option("--archive", default=distributions.PRIMARY, show_default=True, help="[DISTRIBUTION/]ARCHIVE it is in.")
+@click.option("--needs", metavar="TAG", multiple=True, help="Build it on builders that have this resource tag.")
+@click.option("--no-needs", is_flag=True, help="It needs no resource tags.")
+@json_option
+@pass_session
+def change_source(session: Session, /, *, name: str, archive: str, needs: tuple[str, ...], no_needs: bool) -> None:
+    """Say what builds of a source package need of a builder, whatever its version, from now on.
+
+    Tags that are given take the place of those that it had. What waits is changed with it.
+
+    \b
+    Example:
+      buildmaster change-source libreoffice --needs large
+    """
+    if bool(needs) == no_needs:
+        raise click.UsageError("give --needs or --no-needs")
+    with farm_of(session) as farm, farm.transaction() as connection:
+        distribution, own = _names(connection, archive)
+        archive_id = distributions.find_archive(connection, distribution, own)
+        farm_needs.set_of_source(connection, archive_id, name, tags.parse(needs), time.time())
+        found = farm_needs.of_source(connection, archive_id, name)
+    what = f"needs {found.replace(' ', ', ')}" if found else "needs no resource tags"
+    session.output.say(f"source {name} in {distribution}/{own}: {what}")
+    if session.output.as_json:
+        session.output.document({"source": name, "distribution": distribution, "archive": own, "needs": found.split()})
 
 
 @click.command()

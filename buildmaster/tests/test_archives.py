@@ -5,7 +5,7 @@ import time
 import pytest
 from sqlalchemy import select
 
-from buildmaster import archives, builds, distributions, packages, queue
+from buildmaster import archives, builds, distributions, needs, orders, packages, queue
 from buildmaster import builders as farm_builders
 from buildmaster.archives import ArchiveRefused, Changes
 from buildmaster.distributions import NoSuchSeries
@@ -100,6 +100,28 @@ def test_too_many_tags(farm: Farm, ppa: int) -> None:
     with farm.reading() as connection:
         assert {each.relative_score for each in archives.every(connection)} == {0}
     assert (row(farm, waits).tags, row(farm, waits).score) == (half, 2510)
+
+
+def needs_of(farm: Farm, archive_id: int, name: str, tags: str) -> None:
+    with farm.transaction() as connection:
+        needs.set_of_source(connection, archive_id, name, tags, 7.0)
+
+
+def test_what_a_source_needs(farm: Farm, ppa: int) -> None:
+    """Whatever its version: what waits, and what comes; beside what the build and the archive need; and nobody else."""
+    waits, own, other = submit(farm, "big"), make_build(farm, "big"), submit(farm, "small")
+    change(farm, ppa, tags="ppa")
+    needs_of(farm, ppa, "big", "large")
+    assert [row(farm, each).tags for each in (waits, own, other)] == ["large ppa", "", "ppa"]
+    with farm.transaction() as connection:
+        builds.record(connection, waits, Event.DEPENDENCIES_MISSING, 8.0)
+        builds.record(connection, waits, Event.RELEASED, 9.0)
+        assert orders.find(connection, waits).arguments.builder_constraints == ("large", "ppa")
+    assert row(farm, waits).tags == "large ppa"
+    change(farm, ppa, tags="")
+    assert row(farm, waits).tags == "large"
+    needs_of(farm, ppa, "big", "")
+    assert row(farm, waits).tags == ""
 
 
 def test_a_copy(farm: Farm, ppa: int) -> None:

@@ -17,7 +17,7 @@ LAYERS = {
     },
     "state": {
         "tables", "migrations", "database", "engines", "commits", "files", "builds", "shares", "queue", "builders",
-        "orders", "packages", "superseding", "archives", "giving", "notifications",
+        "orders", "packages", "superseding", "archives", "giving", "notifications", "needs",
         "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets", "masters",
         "clocks",
         "waiting", "supplies", "forecasting",

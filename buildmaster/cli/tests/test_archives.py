@@ -24,6 +24,18 @@ def test_an_archive(ready: Cli, tmp_path: Path) -> None:
     assert [line.split()[0] for line in listed] == ["ARCHIVE", "debian/embargoed", "debian/primary"]
 
 
+def test_what_a_source_needs(ready: Cli, tmp_path: Path) -> None:
+    """It is said of its name, and taken back; a word that is no tag is refused."""
+    ready("add-builder", "http://127.0.0.1:1/", "--offline", "--architecture", "amd64")
+    assert ready("change-source", "big", "--needs", "large", "--json").json["needs"] == ["large"]
+    ready("submit", make_source(tmp_path, "big"))
+    assert "that has large" in ready("queue").out
+    assert "needs no resource tags" in ready("change-source", "big", "--no-needs").out
+    assert "that has" not in ready("queue").out
+    ready("change-source", "big", status=2)
+    assert "no resource tag" in ready("change-source", "big", "--needs", "A B", status=1).err
+
+
 def test_who_is_told(ready: Cli) -> None:
     """Addresses are replaced by those that are given; what is none is refused."""
     words = ("change-archive", "primary", "--notify", "a@example.org", "--notify", "b@example.org", "--json")
