@@ -4,8 +4,9 @@ What a builder says is hostile until it is parsed: whatever has not the right sh
 out of here is a frozen value.
 """
 
+import time
 import xmlrpc.client
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from xml.parsers.expat import ExpatError
@@ -102,14 +103,18 @@ class BuilderClient:
         url: str,
         http: BuilderHttp,
         timeouts: Timeouts,
+        clock: Callable[[], float] = time.monotonic,
+        *,
         allowed: Allowed = lambda: None,
         acts: Acts | None = None,
     ) -> None:
         """:param url: http://HOST:PORT/, with the slash.
+        :param clock: seconds; not the reactor's, whose time anybody can set.
         :param allowed: asked when a call that has an effect is written to the network; what it raises comes out.
         :param acts: where such calls go on when who waits for them is cancelled.
         """
         self.url = url
+        self._clock = clock
         self.timeouts = timeouts
         self._http = http
         self.allowed = allowed
@@ -261,7 +266,7 @@ class BuilderClient:
 
     def now(self) -> float:
         """The time that deadlines are told in; seconds."""
-        return self._http.reactor.seconds()
+        return self._clock()
 
     async def _act(self, method: str, *arguments: object) -> object:
         """A call that has an effect.

@@ -21,6 +21,7 @@ from buildd.settings import (
     parse_limit,
     parse_path,
     parse_port,
+    parse_size,
     parse_url,
     read,
 )
@@ -123,6 +124,7 @@ class MasterConfig:
     fetch_timeout_s: float = key("builders", "fetch_timeout", "800s", parse_duration)  # One ensurepresent.
     gone_after_s: float = key("builders", "gone_after", "50s", parse_duration)
     silent_after_s: float = key("builders", "silent_after", "150s", parse_duration)
+    send_ahead_bytes: int = key("builders", "send_ahead", "1G", parse_size)  # 0: nothing.
     cancel_timeout_s: float = key("builders", "cancel_timeout", "180s", parse_duration)
     reset_command: tuple[str, ...] = key("builders", "reset_command", "", parse_reset_command)
     reset_asynchronous: bool = key("builders", "reset_asynchronous", "no", parse_flag)

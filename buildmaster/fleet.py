@@ -66,6 +66,7 @@ class Fleet:
         self._work.snapshot.on_builders = lambda: None
         self._stopping = True
         await self.end(list(self._patrols))
+        await self._work.ahead.stop()
         await self._work.tenure.stop()
 
 
@@ -138,6 +139,7 @@ class Patrol:
                 steps = 0
                 await self._rest(Progress.FAILED)
             elif progress is not Progress.CHANGED:
+                self._send_ahead(progress)
                 heard = await self._rest(progress)
 
     async def _scan(self, heard: Status | None) -> Progress:
@@ -154,6 +156,12 @@ class Patrol:
         except Exception:
             self._scanner.log.failure("the scan ended by an error of the master's own")
         return Progress.FAILED
+
+    def _send_ahead(self, progress: Progress) -> None:
+        """Have the builder sent what it needs next. One that is reset after each build would forget it."""
+        vitals = self._scanner.vitals
+        if progress is Progress.RUNNING and vitals is not None and not self._work.resetter.is_for(vitals):
+            self._work.ahead.look(vitals, has_wait=self._scanner.client(vitals).waits)
 
     async def _rest(self, progress: Progress) -> Status | None:
         """Leave the builder alone, until the time is over, somebody wakes us, or it says by wait() that it is done."""

@@ -25,6 +25,7 @@ from buildmaster.lifecycle import BuildState, Event
 from buildmaster.pacing import Progress
 from buildmaster.resetting import ResetFailed, Resetter
 from buildmaster.running_log import RunningLogs
+from buildmaster.sending_ahead import SendingAhead
 from buildmaster.snapshot import Snapshot
 
 
@@ -48,6 +49,7 @@ class Work:
     snapshot: Snapshot
     tenure: Tenure
     dispatcher: Dispatcher
+    ahead: SendingAhead
     gatherer: Gatherer
     logs: RunningLogs
     resetter: Resetter

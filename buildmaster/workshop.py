@@ -15,6 +15,7 @@ from buildmaster.ports import IMasterReactor
 from buildmaster.resetting import ResetSettings, Resetter
 from buildmaster.running_log import RunningLogs
 from buildmaster.scanner import Work
+from buildmaster.sending_ahead import SendingAhead
 from buildmaster.snapshot import Snapshot
 
 
@@ -25,6 +26,7 @@ class WorkSettings:
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
     cancel_timeout_s: float = 180.0
+    send_ahead_bytes: int = 1 << 30
     resets: ResetSettings = field(default_factory=ResetSettings)
 
 
@@ -47,15 +49,24 @@ def make_work(
     :param clock: seconds that nobody can set: no part asks for the time elsewhere.
     """
     fetcher = Fetcher(farm.store, reactor, settings.limits)
+    resetter = Resetter(reactor, settings.resets)
+    dispatcher = Dispatcher(farm, tenure, now, files_url)
+
+    def client(url: str) -> BuilderClient:
+        return BuilderClient(url, http, settings.timeouts, clock, allowed=tenure.allowed(), acts=tenure.acts)
+
     return Work(
         farm=farm,
         snapshot=snapshot,
         tenure=tenure,
-        dispatcher=Dispatcher(farm, tenure, now, files_url),
+        dispatcher=dispatcher,
+        ahead=SendingAhead(
+            farm, snapshot, dispatcher=dispatcher, client=client, now=now, limit_bytes=settings.send_ahead_bytes
+        ),
         gatherer=Gatherer(farm, tenure, reactor, fetcher, limit_bytes=settings.limits.file_bytes, now=now),
         logs=RunningLogs(farm, reactor, settings.limits.log_bytes),
-        resetter=Resetter(reactor, settings.resets),
-        client=lambda url: BuilderClient(url, http, settings.timeouts, tenure.allowed(), tenure.acts),
+        resetter=resetter,
+        client=client,
         now=now,
         clock=clock,
         cancel_timeout_s=settings.cancel_timeout_s,

@@ -54,10 +54,16 @@ class FarmCase(TestCase):
         url = f"http://127.0.0.1:{self.files.getHost().port}"  # type: ignore[attr-defined]
         tenure = Unshared(self.farm)
         work = make_work(
-            self.farm, reactor, self.snapshot, self.http, tenure, files_url=url, settings=self.settings  # type: ignore
-        )  # fmt: skip
-        work.dispatcher._now = work.gatherer._now = lambda: self.now
-        return dataclasses.replace(work, now=lambda: self.now, clock=lambda: self.now)
+            self.farm,
+            reactor,  # type: ignore[arg-type]
+            self.snapshot,
+            self.http,
+            tenure,
+            files_url=url,
+            settings=self.settings,
+            now=lambda: self.now,
+        )
+        return dataclasses.replace(work, clock=lambda: self.now)
 
     async def tearDown(self) -> None:  # type: ignore[override]
         self.snapshot.stop()

@@ -12,8 +12,8 @@ import buildmaster
 
 LAYERS = {
     "core": {
-        "sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets", "dependencies",
-        "leasing", "wishes", "letters", "reasons", "forecast",
+        "ahead", "sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets",
+        "dependencies", "leasing", "wishes", "letters", "reasons", "forecast",
     },
     "state": {
         "tables", "migrations", "database", "engines", "commits", "files", "builds", "shares", "queue", "builders",
@@ -27,7 +27,7 @@ LAYERS = {
     "work": {
         "ports", "builder_http", "builder_client", "fetching", "snapshot", "dispatch", "results", "gathering",
         "recovery", "external", "resetting", "running_log", "scanner", "fleet", "workshop", "file_server", "master",
-        "acts", "leases", "notifying",
+        "acts", "sending_ahead", "leases", "notifying",
     },
     "edges": {"config", "service", "cli"},
 }  # fmt: skip
