@@ -299,7 +299,7 @@ def cancel(connection: Connection, build_id: int, now: float, reason: str = "can
 
 
 def retry(connection: Connection, build_id: int, now: float) -> BuildState:
-    """Put a build that ended badly into the queue again, its failures forgotten.
+    """Put a build that ended badly into the queue again, its failures and what was refused of it forgotten.
 
     :returns: NEEDS_BUILD, or CHROOT_WAIT while there is no chroot.
     :raises NoSuchBuild: there is none.
@@ -307,6 +307,7 @@ def retry(connection: Connection, build_id: int, now: float) -> BuildState:
     """
     record(connection, build_id, Event.RETRY, now)
     connection.execute(update(build).where(build.c.id == build_id).values(failures=0))
+    connection.execute(delete(build_file).where(build_file.c.build_id == build_id))
     _wait_for_chroot(connection, build_id, now)
     return BuildState(find(connection, build_id).state)
 

@@ -131,7 +131,8 @@ class Gatherer:
     ) -> dict[FileName, StoredFile]:
         """Fetch a build's results, or refuse them once they are longer than they may be together.
 
-        What is in the store then stays there, without a row: somebody else may be about to need the same file.
+        What is in the store then stays there, without a row, for `store check` to remove: somebody else may be about to
+        need the same file.
         """
         files: dict[FileName, StoredFile] = {}
         left = self._limit_bytes
@@ -190,7 +191,8 @@ class Gatherer:
         )
         if ending.log is not None:
             builds.keep_log(connection, build_id, builds.log_of(connection, build_id, ending.log), now)
-        if ending.results is not None and state is BuildState.BUILT:
+        # What was refused is kept as well, for a person to look at; a retry forgets it.
+        if ending.results is not None and state in (BuildState.BUILT, BuildState.FAILED_UPLOAD):
             builds.keep_results(connection, build_id, ending.results, now)
         if event in _PROPER:
             builders.forgive(connection, ending.vitals.id)

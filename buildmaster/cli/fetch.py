@@ -17,6 +17,7 @@ from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.cli.log import stored_log
 from buildmaster.cli.numbers import build_number
 from buildmaster.farm import Farm
+from buildmaster.lifecycle import BuildState
 from buildmaster.listings import Build, File
 from buildmaster.store import Sha256
 
@@ -61,6 +62,8 @@ def fetch(session: Session, /, *, build_id: int, directory: Path) -> None:
         log_shown = str(log_path) if log_path else None
         session.output.document({"id": build.id, "state": build.state.value, "files": files, "log": log_shown})
         return
+    if results and build.state is BuildState.FAILED_UPLOAD:
+        session.output.hint(f"These results were refused: {build.reason}")
     for each in results:
         session.output.say(f"{directory / each.name}")
     if log_path:

@@ -14,6 +14,7 @@ from buildmaster.cli.numbers import build_number
 from buildmaster.cli.output import Column
 from buildmaster.cli.places import log_place, took
 from buildmaster.cli.text import command_on, moment, size
+from buildmaster.lifecycle import BuildState
 from buildmaster.listings import Build
 
 
@@ -43,7 +44,8 @@ def show(session: Session, /, *, build_id: int) -> None:
         return
     session.output.facts(_facts(build, why, where))
     columns = [Column("file"), Column("size", right=True), Column("sha256")]
-    for title, files in (("Source:", sources), ("Results:", results)):
+    made = "Refused:" if build.state is BuildState.FAILED_UPLOAD else "Results:"
+    for title, files in (("Source:", sources), (made, results)):
         if files:
             session.output.say(f"\n{title}")
             session.output.table(

@@ -263,12 +263,12 @@ class TestHowItEnds(FarmCase):
 
 
 class TestResults(FarmCase):
-    async def refused(self, results: dict[str, bytes]) -> str:
+    async def refused(self, results: dict[str, bytes], *, kept: bool = True) -> str:
         """Let a build end well with these results, which do not check. Returns the reason."""
         self.fake.results = results
         build_id = make_build(self.farm)
         await self.scan_until(build_id, S.FAILED_UPLOAD)
-        assert self.results(build_id) == [] and self.build(build_id).log_file_id
+        assert self.results(build_id) == (sorted(results) if kept else []) and self.build(build_id).log_file_id
         return str(self.build(build_id).reason)
 
     async def test_no_changes(self) -> None:
@@ -293,6 +293,16 @@ class TestResults(FarmCase):
         """The results must be of the source that was to be built."""
         assert "hello 1.1" in await self.refused(make_results("hello", "1.1", {"a.deb": b"x"}))
 
+    async def test_what_was_refused_is_kept(self) -> None:
+        """What was refused can be looked at, until the build is tried again."""
+        await self.refused({"a.deb": b"odd"})
+        with self.farm.transaction() as connection:
+            builds.retry(connection, 1, self.now)
+        assert self.results(1) == []
+        self.fake.results = None
+        await self.scan_until(1, S.BUILT)
+        assert self.results(1) == ["hello_1.0_amd64.changes", "hello_1.0_amd64.deb"]
+
     async def test_no_control_file(self) -> None:
         """A .changes that is none is refused."""
         assert await self.refused({"hello.changes": b"\xff\xff"})
@@ -314,7 +324,7 @@ class TestResults(FarmCase):
     async def test_a_file_that_is_too_long(self) -> None:
         """A builder cannot fill the master's disk: a file longer than the limit is not taken, nor asked for again."""
         debs = {"a.deb": bytes(3 << 20)}
-        assert "bytes together" in await self.refused(make_results("hello", "1.0", debs))
+        assert "bytes together" in await self.refused(make_results("hello", "1.0", debs), kept=False)
         assert not list(self.directory.rglob("*.part"))
         assert self.fake.calls.count(f"GET {sha1_of(debs['a.deb'])}") == 1
 
@@ -361,7 +371,7 @@ class TestResults(FarmCase):
     async def test_too_long_together(self) -> None:
         """A builder cannot fill the master's disk with many files either: no more are fetched, the build is refused."""
         debs = {f"{number}.deb": bytes([number]) * (600 << 10) for number in range(8)}
-        assert "bytes together" in await self.refused(make_results("hello", "1.0", debs))
+        assert "bytes together" in await self.refused(make_results("hello", "1.0", debs), kept=False)
         fetched = {call for call in self.fake.calls if call.startswith("GET ") and "buildlog" not in call}
         assert len(fetched) == 2
 

@@ -72,6 +72,20 @@ def test_fetch_of_a_failed_build(ready: Cli, farm: Farm, dsc: Path, tmp_path: Pa
     assert Path(line).read_bytes() == b"it went wrong\n"
 
 
+def test_fetch_of_what_was_refused(ready: Cli, farm: Farm, dsc: Path, tmp_path: Path) -> None:
+    """Results that were refused can be looked at, and nobody is left to think that they are good."""
+    ready("submit", dsc)
+    start(farm, 1)
+    with farm.transaction() as connection:
+        builds.record(connection, 1, Event.SUCCEEDED, 0.0)
+        builds.keep_results(connection, 1, {FileName("odd.deb"): farm.store.add([b"odd"])}, 0.0)
+        builds.record(connection, 1, Event.RESULTS_REFUSED, 0.0, reason="odd.deb is of nobody")
+    assert "Refused:" in ready("show", 1).out
+    ended = ready("fetch", 1, "--to", tmp_path / "to")
+    assert "refused: odd.deb is of nobody" in ended.err
+    assert (tmp_path / "to" / "odd.deb").read_bytes() == b"odd"
+
+
 def test_show(ready: Cli, built: Farm) -> None:
     """Everything about a build, with its files and where its log is."""
     document = ready("show", 1, "--json").json
