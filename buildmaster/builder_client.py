@@ -37,6 +37,7 @@ DEPTH_LIMIT = 8  # Arrays and structs inside each other; the protocol needs thre
 FILES_LIMIT = 20_000  # In one filemap.
 TEXT_LIMIT = 8_192  # Characters; a longer text is cut.
 LINES_LIMIT = 40  # Of a text that has several.
+_LONG_BYTES = 64 << 10  # A longer answer is parsed in a thread: one of 4 MB would have the reactor for 0.7 s.
 UNKNOWN_METHOD = 8001  # The fault that twisted.web answers.
 
 T = TypeVar("T")
@@ -283,7 +284,10 @@ class BuilderClient:
         timeout_s = self.timeouts.rpc_s + extra_s if extra_s else self._patience_s(self.timeouts.rpc_s)
         url = f"{self.url}rpc"
         answer = self._http.post(url, request.encode(), ANSWER_LIMIT_BYTES, timeout_s, allowed)
-        return parse_answer(await self._hear(answer))
+        body = await self._hear(answer)
+        if len(body) <= _LONG_BYTES:
+            return parse_answer(body)
+        return await self._http.in_thread(parse_answer, body)
 
     async def _unless_cut(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Await one step of a transfer, which may be cut short."""

@@ -5,14 +5,15 @@ and keep cookies, none of which a builder should be able to ask for.
 """
 
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimedOut
 from twisted.internet.error import ConnectError, ConnectionClosed, ConnectionRefusedError, DNSLookupError
 from twisted.internet.error import TimeoutError as TimedOut
-from twisted.internet.interfaces import IReactorTCP, IReactorTime
+from twisted.internet.interfaces import IReactorTCP, IReactorThreads, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol, RequestGenerationFailed
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, ResponseFailed, _HTTP11ClientFactory
@@ -26,6 +27,7 @@ HEADER_LIMIT_BYTES = 64 << 10
 _KEPT_S = 30  # Idle connections are dropped sooner than twisted.web, which serves builders, drops them (60 s).
 _BUFFER_BYTES = 1 << 20  # So much may arrive before somebody takes it.
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -72,8 +74,9 @@ class BuilderHttp:
     """Requests to builders, over connections that are kept."""
 
     def __init__(self, reactor: Any) -> None:
-        """:param reactor: provides IReactorTCP and IReactorTime."""
+        """:param reactor: provides IReactorTCP, IReactorTime and IReactorThreads."""
         self.reactor: IReactorTime = reactor
+        self._threads: IReactorThreads = reactor
         tcp: IReactorTCP = reactor
         self._pool = HTTPConnectionPool(tcp, persistent=True)  # type: ignore[no-untyped-call]
         self._pool.cachedConnectionTimeout = _KEPT_S
@@ -133,6 +136,12 @@ class BuilderHttp:
             kind = BuilderUnreachable if isinstance(error, _GONE) else BuilderSilent
             raise kind(f"{url}: {network_reason(error)}") from error
         return response
+
+    async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Have something worked out while the reactor goes on."""
+        pool = self._threads.getThreadPool()
+        result: T = await deferToThreadPool(self._threads, pool, function, *args, **kwargs)
+        return result
 
     async def within(self, timeout_s: float, coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
         """Await a coroutine, but no longer than this.

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
+from twisted.python.threadable import isInIOThread
 from twisted.trial.unittest import TestCase
 from twisted.web.xmlrpc import Fault
 
 from buildd.protocol import BuilderStatus, BuildId, BuildStatus, FileName, Sha1
+from buildmaster import builder_client
 from buildmaster.builder_client import (
     BadAnswer,
     BuilderClient,
@@ -186,6 +188,20 @@ class TestCalls(OverHttp):
         error = await self.failure(self.client.ensure_present(Sha1("0" * 40), url))
         assert "403" in str(error) and f"{self.fake.url}filecache/nothing" in str(error)
         assert "5ecret" not in str(error) and "X-Amz" not in str(error)
+
+    async def test_long_answers(self) -> None:
+        """A long answer is parsed while the reactor goes on; a short one is not worth a thread."""
+        parsed_by_reactor = []
+
+        def parse(body: bytes) -> object:
+            parsed_by_reactor.append(isInIOThread())  # type: ignore[no-untyped-call]
+            return parse_answer(body)
+
+        self.patch(builder_client, "parse_answer", parse)  # type: ignore[no-untyped-call]
+        await self.client.status()
+        self.fake.extra_status = {"padding": "x" * 100_000}
+        assert (await self.client.status()).version == "fake-1"
+        assert parsed_by_reactor == [True, False]
 
     async def test_no_wait(self) -> None:
         """A stock daemon has no wait(): that is noticed once, and it is not asked again."""
