@@ -8,7 +8,7 @@ from enum import StrEnum
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from buildd.protocol import BuildId, ProtocolError, parse_architecture, parse_file_name
-from buildmaster import builds, tags
+from buildmaster import builds, rows, tags
 from buildmaster.lifecycle import BuildState
 from buildmaster.tables import build, build_queue, builder
 
@@ -95,7 +95,10 @@ def add(
         raise BuilderRefused(f"there is a builder {taken.name!r} with this name or URL already")
     values = {"name": name, "url": url, "architecture": architecture, "virtualised": virtualised}
     values |= {"cleanliness": Cleanliness.DIRTY, "created_at": now}
-    return int(connection.execute(builder.insert().values(**values).returning(builder.c.id)).scalar_one())
+    builder_id = rows.add(connection, builder, values)
+    if builder_id is None:
+        raise BuilderRefused(f"somebody has just added a builder with the name {name!r} or this URL")
+    return builder_id
 
 
 def _tidy_url(url: str) -> str:

@@ -141,7 +141,7 @@ def add(
     }
     build_id = int(connection.execute(build.insert().values(**values).returning(build.c.id)).scalar_one())
     _enqueue(connection, build_id, now)
-    _wait_for_chroot(connection, build_id, now)
+    wait_for_chroot(connection, build_id, now)
     return build_id
 
 
@@ -169,8 +169,9 @@ def record(
     :param pause_s: for an event that puts it back into the queue: how long it is not to be built.
     :raises NoSuchBuild: there is none.
     :raises ImpossibleTransition: it cannot take this event now.
-    :raises ChangedMeanwhile: somebody changed it at the same time (never on SQLite, where writers wait).
+    :raises ChangedMeanwhile: somebody changed it at the same time; since it is locked, that can be nobody.
     """
+    _hold(connection, build_id)
     row = find(connection, build_id)
     old = BuildState(row.state)
     new = after(old, event)
@@ -197,6 +198,14 @@ def record(
     if unwanted:
         return record(connection, build_id, Event.SUPERSEDE, now, reason="its source was superseded")
     return new
+
+
+def _hold(connection: Connection, build_id: int) -> None:
+    """Wait until nobody else changes a build, and let nobody before this transaction ends (SQLite has one writer).
+
+    What is read of the build from now on is as the last writer left it.
+    """
+    connection.execute(select(build.c.id).where(build.c.id == build_id).with_for_update(key_share=True))
 
 
 def _enqueue(connection: Connection, build_id: int, now: float) -> None:
@@ -249,9 +258,10 @@ def _requeue(connection: Connection, build_id: int, now: float, pause_s: float) 
     connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(**values, **needs))
 
 
-def _wait_for_chroot(connection: Connection, build_id: int, now: float) -> None:
-    """Take a build that has just been queued out of the queue when there is no chroot for it."""
+def wait_for_chroot(connection: Connection, build_id: int, now: float) -> None:
+    """Take a build out of the queue when there is no chroot for it."""
     row = find(connection, build_id)
+    chroots.hold(connection, row.series_architecture_id)  # Or one that is set now would not release this build.
     if chroots.find(connection, row.series_architecture_id, Pocket(row.pocket)) is None:
         place = f"{row.distribution_name} {row.series_name} {row.architecture}"
         record(connection, build_id, Event.CHROOT_UNUSABLE, now, reason=f"there is no chroot for {place}")
@@ -305,10 +315,11 @@ def retry(connection: Connection, build_id: int, now: float) -> BuildState:
     :raises NoSuchBuild: there is none.
     :raises ImpossibleTransition: it has not ended, or ended well.
     """
+    chroots.hold(connection, find(connection, build_id).series_architecture_id)  # In the order in which others do.
     record(connection, build_id, Event.RETRY, now)
     connection.execute(update(build).where(build.c.id == build_id).values(failures=0))
     connection.execute(delete(build_file).where(build_file.c.build_id == build_id))
-    _wait_for_chroot(connection, build_id, now)
+    wait_for_chroot(connection, build_id, now)
     return BuildState(find(connection, build_id).state)
 
 

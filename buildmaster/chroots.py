@@ -68,11 +68,19 @@ def _known(connection: Connection, series_architecture_id: int) -> dict[Pocket, 
     return known
 
 
+def hold(connection: Connection, series_architecture_id: int) -> None:
+    """Let nobody put another chroot there before this transaction ends."""
+    this = series_architecture.c.id == series_architecture_id
+    connection.execute(select(series_architecture.c.id).where(this).with_for_update(read=True))
+
+
 def put(
     connection: Connection, series_architecture_id: int, file: StoredFile, name: str, now: float, *, pocket: Pocket
 ) -> list[Pocket]:
     """Set the chroot of a pocket; the file is in the store already. Returns the pockets whose builds
     use it from now on."""
+    here = select(series_architecture.c.id).where(series_architecture.c.id == series_architecture_id)
+    connection.execute(here.with_for_update(key_share=True))  # Who holds it may record that a build waits for this one.
     values = {"chroot_file_id": files.keep(connection, file, now), "chroot_name": name, "chroot_set_at": now}
     if pocket is Pocket.RELEASE:
         place = series_architecture.c.id == series_architecture_id

@@ -1,8 +1,8 @@
 """Who else has committed to the farm's database: asked on SQLite, told by PostgreSQL.
 
 On PostgreSQL every writing transaction ends with a NOTIFY, which is delivered when it commits. Where notifications do
-not come through (a pooler between us and the server), a look at the server's running transactions finds commits as
-well: those of its other databases too, which does no harm.
+not come through (a pooler between us and the server), as one that we send ourselves shows, a look at the server's
+running transactions finds commits as well: those of its other databases too, which does no harm.
 """
 
 import sqlite3
@@ -114,32 +114,37 @@ class PostgresqlCommits:
             except (SQLAlchemyError, psycopg.Error) as error:
                 self._trouble = _words(error)
                 self._tell()
-                connection = self._connect_again()
+                again = self._connect_again()
+                if again is None:
+                    return
+                connection = again
 
-    def _connect_again(self) -> Connection:
-        """Try until it works; what was committed meanwhile nobody knows, so that something was is what is told."""
-        while True:
+    def _connect_again(self) -> Connection | None:
+        """Try until it works, or nobody looks any more. What was committed meanwhile nobody knows, so that something
+        was is what is told."""
+        while not self._ended.wait(_TRY_AGAIN_S):
             try:
                 connection = self._connect()
             except (SQLAlchemyError, SecretRefused) as error:
                 self._trouble = _words(error)
-                if self._ended.wait(_TRY_AGAIN_S):
-                    raise SystemExit from None  # Ends the thread.
             else:
                 self._trouble = None
                 self._tell()
                 return connection
+        return None
 
     def _listen(self, connection: Connection) -> None:
         driver: psycopg.Connection[tuple[object, ...]] = connection.connection.dbapi_connection  # type: ignore
-        before = now = _running(connection)
+        with self._engine.begin() as another:
+            another.execute(_NOTIFY, {"channel": CHANNEL, "own": _HELLO})
+        works, before = False, ""
         while not self._ended.is_set():
             told = [notice.payload for notice in driver.notifies(timeout=self._poll_s, stop_after=1)]
-            if not told:
-                before, now = now, _running(connection)
-            if now != before or any(payload != self._own for payload in told):
+            works = works or bool(told)
+            now = before if works else _running(connection)
+            if now != before or any(payload not in (self._own, _HELLO) for payload in told):
                 self._tell()
-                before = now
+            before = now
 
     def _tell(self) -> None:
         self._seen = True
@@ -148,10 +153,14 @@ class PostgresqlCommits:
                 self._wake()
 
 
+_HELLO = "hello"  # Sent to ourselves, to see whether notifications come through; no news.
+_NOTIFY = text("SELECT pg_notify(:channel, :own)")
+_NOTIFY_OF_CHANGES = text(f"{_NOTIFY} WHERE pg_current_xact_id_if_assigned() IS NOT NULL")
+
+
 def notify(connection: Connection, own: str) -> None:
     """Have a writing transaction of PostgreSQL tell of itself when it commits; one that changed nothing does not."""
-    wrote = "pg_current_xact_id_if_assigned() IS NOT NULL"
-    connection.execute(text(f"SELECT pg_notify(:channel, :own) WHERE {wrote}"), {"channel": CHANNEL, "own": own})
+    connection.execute(_NOTIFY_OF_CHANGES, {"channel": CHANNEL, "own": own})
 
 
 def _running(connection: Connection) -> str:

@@ -129,22 +129,23 @@ class Database:
             _upgrade(connection, "head")
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self, *, told: bool = True) -> Iterator[Connection]:
         """A writing transaction: committed at the end, rolled back by an exception. Blocks.
 
+        :param told: others are to be told of it, where the database tells.
         :raises DatabaseLost: it could not be carried out, or
         :raises CommitUncertain: nobody knows.
         """
-        with self._transaction("") as connection:
+        with self._transaction("" if told else None) as connection:
             yield connection
 
     @contextmanager
-    def _transaction(self, own: str) -> Iterator[Connection]:
+    def _transaction(self, own: str | None) -> Iterator[Connection]:
         with _telling(DatabaseLost), self.engine.connect() as connection:
             transaction = connection.begin()
             try:
                 yield connection
-                if self._on_server:
+                if self._on_server and own is not None:
                     commits.notify(connection, own)
             except BaseException:
                 transaction.rollback()

@@ -103,7 +103,7 @@ def take(connection: Connection, vitals: Vitals, now: float) -> BuildOrder | Non
     for build_id in _choices(connection, vitals, now):
         order = orders.find(connection, build_id)
         if order.chroot is None:
-            builds.record(connection, build_id, Event.CHROOT_UNUSABLE, now, reason=f"no chroot for {order.title}")
+            builds.wait_for_chroot(connection, build_id, now)
         elif builds.claim(connection, build_id, vitals.id, now):
             builders.set_cleanliness(connection, vitals.id, Cleanliness.DIRTY)
             return order

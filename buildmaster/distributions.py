@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, Table, select, update
 
 from buildd.protocol import ProtocolError, parse_architecture, parse_suite
-from buildmaster import builds, chroots
+from buildmaster import builds, chroots, rows
 from buildmaster.scoring import ArchivePurpose, Pocket
 from buildmaster.store import StoredFile
 from buildmaster.tables import archive, distribution, series, series_architecture
@@ -51,9 +51,11 @@ def ensure(
 
 def _ensure(connection: Connection, table: Table, **key: object) -> int:
     """The id of the row with these values, which is added if there is none."""
-    row_id = connection.execute(select(table.c.id).filter_by(**key)).scalar()
+    query = select(table.c.id).filter_by(**key)
+    row_id = connection.execute(query).scalar()
     if row_id is None:
-        row_id = connection.execute(table.insert().values(**key).returning(table.c.id)).scalar_one()
+        rows.add(connection, table, key)
+        row_id = connection.execute(query).scalar_one()
     return int(row_id)
 
 
@@ -61,7 +63,7 @@ def _ensure_archive(connection: Connection, distribution_id: int, name: str, pur
     there = select(archive.c.id).where(archive.c.distribution_id == distribution_id, archive.c.name == name)
     if connection.execute(there).first() is None:
         values = {"distribution_id": distribution_id, "name": name, "purpose": purpose}
-        connection.execute(archive.insert().values(**values))
+        rows.add(connection, archive, values)
 
 
 def set_nominated(connection: Connection, series_id: int, architecture: str) -> None:
@@ -122,6 +124,11 @@ def find_architecture(connection: Connection, series_id: int, architecture: str)
     if architecture not in names:
         raise NoSuchSeries(f"the series has no architecture {architecture!r}; it has: {', '.join(sorted(names))}")
     return names[architecture]
+
+
+def hold_archive(connection: Connection, archive_id: int) -> None:
+    """Wait until nobody else adds sources to an archive, and let nobody before this transaction ends."""
+    connection.execute(select(archive.c.id).where(archive.c.id == archive_id).with_for_update(key_share=True))
 
 
 def find_archive(connection: Connection, distribution_name: str, archive_name: str = PRIMARY) -> int:

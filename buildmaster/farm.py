@@ -173,9 +173,12 @@ class Farm:
             raise NoFarm(places)
         return cls.create(places)
 
-    def transaction(self) -> AbstractContextManager[Connection]:
-        """A writing transaction: committed at the end, rolled back by an exception. Blocks."""
-        return self.database.transaction()
+    def transaction(self, *, told: bool = True) -> AbstractContextManager[Connection]:
+        """A writing transaction: committed at the end, rolled back by an exception. Blocks.
+
+        :param told: it is of interest to other processes.
+        """
+        return self.database.transaction(told=told)
 
     def reading(self) -> AbstractContextManager[Connection]:
         """A transaction that only reads: one moment's view, which keeps no writer waiting. Blocks."""

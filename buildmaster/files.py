@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, or_, select, u
 from sqlalchemy.exc import IntegrityError
 
 from buildd.protocol import Sha1
+from buildmaster import rows
 from buildmaster.store import Sha256, StoredFile
 from buildmaster.tables import (
     build,
@@ -162,12 +163,7 @@ def _locked(connection: Connection, sha256: Sha256) -> int | None:
 def _insert(connection: Connection, stored: StoredFile, now: float) -> int | None:
     """The id of a new row; None: another transaction has just written one."""
     values = {"sha256": stored.sha256, "sha1": stored.sha1, "size": stored.size, "created_at": now}
-    insert = stored_file.insert().values(**values).returning(stored_file.c.id)
-    try:
-        with connection.begin_nested():
-            return int(connection.execute(insert).scalar_one())
-    except IntegrityError:
-        return None
+    return rows.add(connection, stored_file, values)
 
 
 def _delete_row(connection: Connection, row_id: int) -> bool:

@@ -224,7 +224,7 @@ class Leases:
         for what a master that hangs has locked, and this master must be heard nevertheless."""
 
         def run() -> T:
-            with self._farm.transaction() as connection:
+            with self._farm.transaction(told=function is not masters.beat) as connection:
                 return function(connection, *args, **kwargs)
 
         result: T = await deferToThreadPool(self._reactor, self._thread, run)

@@ -85,6 +85,7 @@ def accept(
     with farm.transaction() as connection:
         series_id = distributions.find_series(connection, distribution, series_name)
         archive_id = distributions.find_archive(connection, distribution, archive_name)
+        distributions.hold_archive(connection, archive_id)  # Versions that come at the same time must see each other.
         needed = _needed(connection, series_id, stored, only, f"{distribution} {series_name}")
         superseded = Superseded()
         source_id = _known(connection, archive_id, series_id, stored, pocket=pocket, rebuild=rebuild)

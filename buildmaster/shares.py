@@ -24,9 +24,8 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import IntegrityError
 
-from buildmaster import sharing
+from buildmaster import rows, sharing
 from buildmaster.scoring import Band
 from buildmaster.sharing import Account, Waits
 from buildmaster.tables import archive, archive_account, build_queue
@@ -212,11 +211,7 @@ def _account(connection: Connection, archive_id: int, architecture: str, virtual
     query = select(archive_account.c.id, archive_account.c.used_s).filter_by(**values).with_for_update()
     row = connection.execute(query).first()
     if row is None:
-        try:
-            with connection.begin_nested():
-                connection.execute(archive_account.insert().values(**values))
-        except IntegrityError:
-            pass  # Another master was quicker.
+        rows.add(connection, archive_account, values)  # Or another master was quicker.
         row = connection.execute(query).one()
     return row.id, row.used_s
 

@@ -19,7 +19,7 @@ LAYERS = {
         "tables", "migrations", "database", "engines", "commits", "files", "builds", "shares", "queue", "builders",
         "orders", "packages", "superseding", "archives", "giving", "notifications", "needs",
         "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets", "masters",
-        "clocks",
+        "clocks", "rows",
         "waiting", "supplies", "forecasting",
         "inventory",
         "dump", "backup", "backup_places",
