@@ -35,8 +35,19 @@ class DispatchFailed(BuilderError):
 class Dispatcher:
     """Gives builds to builders."""
 
-    def __init__(self, farm: Farm, tenure: Tenure, now: Callable[[], float], files_url: str) -> None:
-        """:param files_url: where builders fetch the store's files, without a slash at the end."""
+    def __init__(
+        self,
+        farm: Farm,
+        tenure: Tenure,
+        now: Callable[[], float],
+        files_url: str,
+        *,
+        is_reset: Callable[[Vitals], bool] = lambda _: False,
+    ) -> None:
+        """:param files_url: where builders fetch the store's files, without a slash at the end.
+        :param is_reset: whether a builder is thrown away after a build, so that it need not tidy up.
+        """
+        self.is_reset = is_reset
         self._farm = farm
         self._tenure = tenure
         self._now = now
@@ -74,7 +85,8 @@ class Dispatcher:
         if not await self._farm.read(_is_wanted, order.build_id, vitals.id):
             return False
         filemap = {name: file.sha1 for name, file in order.files.items()}
-        await client.build(order.cookie, BUILD_TYPE, order.chroot.sha1, filemap, order.wire_arguments())
+        arguments = order.wire_arguments() | ({"fast_cleanup": True} if self.is_reset(vitals) else {})
+        await client.build(order.cookie, BUILD_TYPE, order.chroot.sha1, filemap, arguments)
         return True
 
     def url(self, file: StoredFile, name: str) -> str:

@@ -70,6 +70,8 @@ class SendingAhead:
         """
         if vitals.job is None or vitals.manual or not self._limit or not self._snapshot.may_have_work(vitals):
             return
+        if self._dispatcher.is_reset(vitals):  # What is sent now would be thrown away with the machine.
+            return
         sent = self._sent.get(vitals.id)
         if sent is None or (sent.build_id != vitals.job.build_id and sent.going is None):
             sent = self._sent[vitals.id] = _Sent(vitals.job.build_id)

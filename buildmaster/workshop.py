@@ -50,7 +50,7 @@ def make_work(
     """
     fetcher = Fetcher(farm.store, reactor, settings.limits)
     resetter = Resetter(reactor, settings.resets)
-    dispatcher = Dispatcher(farm, tenure, now, files_url)
+    dispatcher = Dispatcher(farm, tenure, now, files_url, is_reset=resetter.is_for)
 
     def client(url: str) -> BuilderClient:
         return BuilderClient(url, http, settings.timeouts, clock, allowed=tenure.allowed(), acts=tenure.acts)

@@ -100,6 +100,13 @@ class TestWhatIsSent(AheadCase):
         assert self.fake.calls.count("ensurepresent") == 3 + 1 + 2 * 2  # The chroot is asked for by both.
         assert not self.has(self.fake, "cc")
 
+    async def test_not_to_what_is_thrown_away(self) -> None:
+        """A builder that is reset after its build would lose what it is sent."""
+        self.work.dispatcher.is_reset = lambda _: True
+        await self.building("aa")
+        await self.sleep(0.5)
+        assert not self.has(self.fake, "aa")
+
     async def test_shared_out(self) -> None:
         """What one builder should take first is not what the other is sent first."""
         other = self.make_fake(self.fake.reactor, duration_s=None)
