@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from buildd.protocol import Sha1
@@ -87,6 +87,11 @@ def recorded(connection: Connection, prefix: str) -> Iterator[Recorded]:
         query = query.where(stored_file.c.sha256 >= prefix, stored_file.c.sha256 < prefix + "g")
     for row in connection.execute(query):
         yield Recorded(row.id, _file(row), row.created_at, bool(row.referenced))
+
+
+def count(connection: Connection) -> int:
+    """How many files are recorded."""
+    return connection.execute(select(func.count()).select_from(stored_file)).scalar_one()
 
 
 def is_recorded(connection: Connection, sha256: Sha256) -> bool:

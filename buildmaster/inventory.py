@@ -15,7 +15,7 @@ from buildmaster.files import Recorded
 from buildmaster.store import Listed, NotStored, Sha256
 
 YOUNG_S = 3600.0  # What is younger may be about to be recorded.
-_PREFIXES = tuple(f"{number:02x}" for number in range(256))
+_AT_ONCE = 20_000  # Files that are held in memory, about.
 _CHUNK = 1 << 20
 
 
@@ -67,15 +67,16 @@ def check(
     now: Callable[[], float],
     progress: Callable[[float, Report], None] = lambda part, so_far: None,
 ) -> Report:
-    """Compare the store with the database, one 256th of it after the other.
+    """Compare the store with the database, when it is large one part of it after the other.
 
     :param progress: told now and then which part of it is done, from 0 to 1, and what was found.
     :raises OSError: the store cannot be used.
     """
     work = _Check(farm, how, now, progress)
-    for number, prefix in enumerate(_PREFIXES):
-        work.part = number / len(_PREFIXES)
-        work.look(prefix)
+    with farm.reading() as connection:
+        prefixes = _prefixes(files.count(connection))
+    for number, prefix in enumerate(prefixes):
+        work.look(prefix, number / len(prefixes), (number + 1) / len(prefixes))
     progress(1.0, work.report)
     return work.report
 
@@ -89,16 +90,15 @@ class _Check:
     now: Callable[[], float]
     progress: Callable[[float, Report], None]
     report: Report = field(default_factory=Report)
-    part: float = 0.0
 
-    def look(self, prefix: str) -> None:
-        """Look at all files whose SHA-256 begins so."""
+    def look(self, prefix: str, begin: float, end: float) -> None:
+        """Look at all files whose SHA-256 begins so, which are those from one part of all to another."""
         oldest = self.now() - max(self.how.older_than_s, YOUNG_S)
         with self.farm.reading() as connection:
             rows = {row.file.sha256: row for row in files.recorded(connection, prefix)}
         there = {each.sha256: each for each in self.farm.store.files(prefix)}
-        for sha256, row in rows.items():
-            self.progress(self.part, self.report)
+        for number, (sha256, row) in enumerate(rows.items()):
+            self.progress(begin + (end - begin) * number / len(rows), self.report)
             self.report.files += 1
             self.report.size += row.file.size
             self._look_at(row, there.get(sha256))
@@ -123,6 +123,12 @@ class _Check:
             with self.farm.reading() as connection:
                 users = tuple(files.users(connection, row.id))
             self.report.findings.append(Finding(wrong, row.file.sha256, row.file.size, why, users))
+
+
+def _prefixes(count: int) -> list[str]:
+    """Beginnings of a SHA-256, of which each file has one, and each so many that they can be held in memory."""
+    digits = next(digits for digits in range(65) if count >> 4 * digits <= _AT_ONCE)
+    return [f"{number:0{digits}x}" if digits else "" for number in range(16**digits)]
 
 
 def _is_missing(farm: Farm, sha256: Sha256) -> bool:

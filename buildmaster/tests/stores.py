@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from buildmaster.store import Store
+from buildmaster.store import Sha256, Store
 from buildmaster.store.local import LocalStore
 from buildmaster.store.s3 import Bucket, Credentials, S3Store
 from buildmaster.tests.s3_servers import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, make_bucket, rclone, seaweedfs
@@ -74,3 +74,14 @@ def make_store(kind: str, directory: Path) -> Store:
     if kind == "local":
         return LocalStore(directory / "store")
     return S3Store(bucket(kind), credentials, directory / "spool")
+
+
+def spoil(store: Store, sha256: Sha256, content: bytes) -> None:
+    """Put other content under a file's name, behind everybody's back."""
+    if isinstance(store, LocalStore):
+        path = store.path(sha256)
+        path.chmod(0o600)
+        path.write_bytes(content)
+        return
+    assert isinstance(store, S3Store)
+    store._client.put_object(**store._at(sha256), Body=content)

@@ -13,9 +13,9 @@ from buildmaster.farm import Farm
 from buildmaster.files import DeletedMeanwhile
 from buildmaster.inventory import Finding, How, Wrong
 from buildmaster.store import StoredFile
-from buildmaster.store.local import LocalStore
 from buildmaster.tables import build_file
 from buildmaster.tests.factories import make_build, make_series, open_farm, set_chroot
+from buildmaster.tests.stores import spoil
 
 DAY_S = 86400.0
 
@@ -45,23 +45,25 @@ def full(farm: Farm) -> Farm:
     return farm
 
 
-def spoil(farm: Farm, stored: StoredFile, content: bytes) -> None:
-    """Put other content under a file's name, behind everybody's back."""
-    if isinstance(farm.store, LocalStore):
-        path = farm.store.path(stored.sha256)
-        path.chmod(0o600)
-        path.write_bytes(content)
-        return
-    store = farm.store
-    store._client.put_object(**store._at(stored.sha256), Body=content)  # type: ignore[attr-defined]
-
-
 def test_nothing_is_wrong(full: Farm) -> None:
     """A farm as it should be has no findings, and all of its files are looked at."""
     told: list[tuple[float, int]] = []
     report = inventory.check(full, How(), later, lambda part, so_far: told.append((part, so_far.files)))
     assert report.findings == [] and report.files == 3 and report.size > 100
     assert told[-1] == (1.0, 3) and [part for part, _ in told] == sorted(part for part, _ in told)
+
+
+def test_a_large_farm(full: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A farm with many files is looked at in parts, and each file once."""
+    for number in range(60):
+        shelve(full, b"%d" % number)
+    bare = full.store.add([b"bare"])
+    monkeypatch.setattr(inventory, "_AT_ONCE", 10)
+    parts: list[float] = []
+    report = inventory.check(full, How(quick=True), later, lambda part, so_far: parts.append(part))
+    assert report.files == 63 and len(report.of(Wrong.UNREFERENCED)) == len(report.findings) == 61
+    assert bare.sha256 in {each.sha256 for each in report.findings}
+    assert parts == sorted(parts) and len(set(parts)) == 64
 
 
 def test_missing(full: Farm) -> None:
@@ -95,11 +97,11 @@ def test_damaged(full: Farm) -> None:
     """A file of another size, or with another content, is told; --quick does not read contents."""
     stored = set_chroot(full, make_series(full), b"a chroot")
     used_by = ("a chroot of bookworm amd64",)
-    spoil(full, stored, b"short")
+    spoil(full.store, stored.sha256, b"short")
     size = Finding(Wrong.DAMAGED, stored.sha256, 8, "it has 5 bytes instead of 8", used_by)
     assert [each for each in check(full) if each.wrong is Wrong.DAMAGED] == [size]
     assert [each for each in check(full, How(quick=True)) if each.wrong is Wrong.DAMAGED] == [size]
-    spoil(full, stored, b"A CHROOT")
+    spoil(full.store, stored.sha256, b"A CHROOT")
     (found,) = (each for each in check(full) if each.wrong is Wrong.DAMAGED)
     assert found.why.startswith("its content has the SHA-256 ") and found.used_by == used_by
     assert [each for each in check(full, How(quick=True)) if each.wrong is Wrong.DAMAGED] == []

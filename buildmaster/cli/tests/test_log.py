@@ -10,7 +10,7 @@ from buildmaster.cli.output import Output
 from buildmaster.cli.tests.conftest import Cli, Meanwhile, end, start
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import Event
-from buildmaster.store.local import LocalStore
+from buildmaster.tests.stores import spoil
 
 
 @pytest.fixture
@@ -91,8 +91,7 @@ def test_damaged_log(ready: Cli, running: Farm) -> None:
     """A stored log that cannot be unpacked is named, not shown in half without a word."""
     end(running, 1, Event.PACKAGE_FAILED, log=b"x" * 100_000)
     sha256 = ready("show", 1, "--json").json["log"]["sha256"]
-    assert isinstance(running.store, LocalStore)
-    path = running.store.path(sha256)
-    path.chmod(0o644)
-    path.write_bytes(path.read_bytes()[:60])
+    with running.store.open(sha256) as stream:
+        beginning = stream.read(60)
+    spoil(running.store, sha256, beginning)
     assert f"the stored log {sha256} is damaged" in ready("log", 1, status=1).err
