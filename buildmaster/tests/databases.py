@@ -36,6 +36,11 @@ def one_master() -> pytest.MarkDecorator:
     return pytest.mark.skipif(on_postgresql(), reason="on PostgreSQL a farm may have several masters")
 
 
+def on_a_file() -> pytest.MarkDecorator:
+    """For a test of a database that is a file."""
+    return pytest.mark.skipif(on_postgresql(), reason="on PostgreSQL the database is no file")
+
+
 @cache
 def server() -> "Server":
     """The tests' own server, which is started now and ends with them."""

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -12,9 +11,11 @@ from pathlib import Path
 import click
 import pytest
 
+from buildmaster import config
 from buildmaster.cli import COMMANDS, main
 from buildmaster.cli.tests.conftest import Cli, make_source, start
 from buildmaster.farm import Farm
+from buildmaster.tests import databases
 
 BUILDMASTER = [sys.executable, "-c", "from buildmaster.cli import main; main()"]
 
@@ -72,6 +73,7 @@ def test_directory_from_the_environment(ready: Cli, monkeypatch: pytest.MonkeyPa
     assert json.loads(done.stdout) == {"queue": [], "total": 0, "more": False}
 
 
+@databases.on_a_file()
 def test_damaged_database(ready: Cli) -> None:
     """A database that is none is told in a sentence."""
     for name in ("farm.sqlite-wal", "farm.sqlite-shm"):
@@ -82,8 +84,10 @@ def test_damaged_database(ready: Cli) -> None:
 
 def test_database_of_the_future(ready: Cli) -> None:
     """A farm that a newer version has migrated is left alone."""
-    with sqlite3.connect(ready.directory / "farm.sqlite") as connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'f00f'")
+    farm = Farm.open(config.load(directory=ready.directory).places)
+    with farm.transaction() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'f00f'")
+    farm.close()
     assert "not one that this version knows" in ready("queue", status=1).err
 
 

@@ -1,5 +1,6 @@
 """The master, run by the command line as an operator runs it."""
 
+import os
 import signal
 import subprocess
 import time
@@ -19,7 +20,8 @@ from buildmaster.tests import databases
 def master(cli: Cli, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A master that runs on the farm, with its log in tmp_path/log."""
     config = tmp_path / "master.conf"
-    config.write_text("[files]\nport = 0\n")
+    used = os.environ.get("BUILDMASTER_CONFIG")  # That of the tests on PostgreSQL.
+    config.write_text("[files]\nport = 0\n" + (Path(used).read_text() if used else ""))
     options = ["--config", str(config), "--dir", str(cli.directory), "--log-file", str(tmp_path / "log")]
     with subprocess.Popen([*BUILDMASTER, *options, "run"], stderr=subprocess.PIPE, text=True) as child:
         try:
