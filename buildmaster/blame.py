@@ -7,6 +7,10 @@ and a build is not sent back to the builder that lost it while another could tak
 other could, counted against for that again (recovery.py). A builder that says itself that it failed is judged alone,
 until the build has broken several.
 
+Failures of fresh builds would go up to five until a builder is out of service, and of a builder that forgets each build
+nobody would be to blame. So the builds that a builder loses one after the other are counted as well, in whichever way:
+the third is the last.
+
 A builder that is not heard of at all is judged by the clock, and not by how often it was asked: refused connections
 come back at once and silence takes a timeout each, so that fifteen failures were 45 seconds of one and ten minutes of
 the other. A daemon that is started anew fails nothing.
@@ -18,6 +22,7 @@ from enum import StrEnum
 RETRIES = 3  # A failure that both share is tried again where it is, until there were this many.
 DISABLE_AT = 5  # A builder that failed this often in a row is taken out of service.
 BREAKDOWNS = 3  # A build with which so many builders said that they had failed is to blame.
+LOSSES = 3  # A builder that lost so many builds, and ended none properly between, is taken out of service.
 GRACE = 5  # So many scans in a row must fail before that is one failure; see scanner.py.
 
 
@@ -123,3 +128,14 @@ def judge_builder(failures: int, breakdowns: int = 0) -> Verdict:
     if breakdowns < BREAKDOWNS:
         return Verdict(builder, JobVerdict.REQUEUE)
     return Verdict(BuilderVerdict.FORGIVE if failures == 1 else builder, JobVerdict.FAIL)
+
+
+def weigh_losses(verdict: Verdict, losses: int) -> Verdict:
+    """The verdict when a build is lost by it.
+
+    :param losses: how many builds the builder has lost since it last ended one properly, this one included; none that
+        it lost twice in a row is counted twice.
+    """
+    if verdict.job is JobVerdict.REQUEUE and losses >= LOSSES:
+        return Verdict(BuilderVerdict.DISABLE, JobVerdict.REQUEUE)
+    return verdict

@@ -291,9 +291,20 @@ def count_failure(connection: Connection, builder_id: int) -> int:
     return int(connection.execute(row.returning(builder.c.failures)).scalar_one())
 
 
+def count_loss(connection: Connection, builder_id: int) -> int:
+    """Count one more build that a builder has lost, and say how many there are since it last ended one properly."""
+    row = update(builder).where(builder.c.id == builder_id).values(losses=builder.c.losses + 1)
+    return int(connection.execute(row.returning(builder.c.losses)).scalar_one())
+
+
 def forgive(connection: Connection, builder_id: int) -> None:
-    """Set a builder's count to 0: a build ended properly there, or the build was to blame."""
+    """Set a builder's count of failures to 0: the build was to blame."""
     connection.execute(update(builder).where(builder.c.id == builder_id).values(failures=0))
+
+
+def did_well(connection: Connection, builder_id: int) -> None:
+    """Forget what a builder has failed and lost: a build has ended properly there."""
+    connection.execute(update(builder).where(builder.c.id == builder_id).values(failures=0, losses=0))
 
 
 def fail(connection: Connection, builder_id: int, reason: str) -> None:

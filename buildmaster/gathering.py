@@ -195,7 +195,7 @@ class Gatherer:
         if ending.results is not None and state in (BuildState.BUILT, BuildState.FAILED_UPLOAD):
             builds.keep_results(connection, build_id, ending.results, now)
         if event in _PROPER:
-            builders.forgive(connection, ending.vitals.id)
+            builders.did_well(connection, ending.vitals.id)
         return state
 
 

@@ -45,6 +45,8 @@ def punish(
     builder_failures = builders.count_failure(connection, builder_id)
     job_failures = 0 if job is None else _count_against_job(connection, job, builder_id)
     verdict = blame.judge(builder_failures, job_failures, may_retry=may_retry, isolation_error=isolation_error)
+    if job is not None:
+        verdict = _with_losses(connection, verdict, builder_id, job)
     _apply_to_builder(connection, builder_id, verdict.builder, reason)
     state = None if job is None else _apply_to_job(connection, job, verdict.job, reason, now)
     build_id, title = (None, "") if job is None else (job.build_id, job.title)
@@ -74,7 +76,7 @@ def punish_builder(
     breakdowns = queue.breakdowns(connection, job.build_id)
     if failures == 1 or builder_id not in breakdowns:
         breakdowns = queue.count_breakdown(connection, job.build_id, builder_id)
-    verdict = blame.judge_builder(failures, len(breakdowns))
+    verdict = _with_losses(connection, blame.judge_builder(failures, len(breakdowns)), builder_id, job)
     _apply_to_builder(connection, builder_id, verdict.builder, reason)
     if verdict.job is JobVerdict.FAIL:
         event, pause_s, why = Event.CONDEMNED, 0.0, f"builders have failed with it {len(breakdowns)} times: {reason}"
@@ -84,6 +86,35 @@ def punish_builder(
     if log is not None:
         builds.keep_log(connection, job.build_id, builds.log_of(connection, job.build_id, log), now)
     return Outcome(verdict, failures, job.build_id, job.title, job.failures, state)
+
+
+def requeue_forgotten(
+    connection: Connection, builder_id: int, job: builders.Job, reason: str, now: float
+) -> Outcome | None:
+    """Requeue the build that a builder has and does not know: at once, and nobody is to blame. None: so it was.
+
+    Once may be an accident: a machine was switched off and on. A builder that forgets the same build twice in a row has
+    failed; one that forgets one after the other is taken out of service.
+    """
+    if queue.lost_by(connection, job.build_id) == builder_id:
+        return punish(connection, builder_id, reason, now, may_retry=False)
+    verdict = Verdict(BuilderVerdict.NOTHING, JobVerdict.REQUEUE)
+    verdict = _with_losses(connection, verdict, builder_id, job)
+    _apply_to_builder(connection, builder_id, verdict.builder, reason)
+    state = builds.record(connection, job.build_id, Event.REQUEUED, now, reason=reason)
+    if verdict.builder is BuilderVerdict.NOTHING:
+        return None
+    return Outcome(verdict, 0, job.build_id, job.title, job.failures, state)
+
+
+def _with_losses(connection: Connection, verdict: Verdict, builder_id: int, job: builders.Job) -> Verdict:
+    """Count a build that a verdict takes from a builder, unless somebody cancels it, or this builder was the last to
+    lose it too; and the verdict when that is weighed."""
+    if verdict.job is not JobVerdict.REQUEUE or builds.state(connection, job.build_id) is BuildState.CANCELLING:
+        return verdict
+    if queue.lost_by(connection, job.build_id) == builder_id:
+        return verdict
+    return blame.weigh_losses(verdict, builders.count_loss(connection, builder_id))
 
 
 def _count_against_job(connection: Connection, job: builders.Job, builder_id: int) -> int:

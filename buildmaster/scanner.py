@@ -191,15 +191,23 @@ class Scanner:
             self._log_troubles = True
 
     async def _forgotten(self, vitals: Vitals, job: Job) -> Progress:
-        """The builder is out of service, or does not know its build: back into the queue, nobody is to blame."""
-        reason = f"{vitals.name} forgot it" if vitals.enabled else f"{vitals.name} was taken out of service"
-        await self._work.tenure.transact(
-            vitals.id, builds.record, job.build_id, Event.REQUEUED, self._work.now(), reason=reason
-        )
+        """The builder is out of service, or does not know its build: back into the queue."""
+        now, outcome = self._work.now(), None
+        if vitals.enabled:
+            reason = f"{vitals.name} forgot it"
+            outcome = await self._work.tenure.transact(
+                vitals.id, recovery.requeue_forgotten, vitals.id, job, reason, now
+            )
+        else:
+            reason = f"{vitals.name} was taken out of service"
+            requeued = (builds.record, job.build_id, Event.REQUEUED, now)
+            await self._work.tenure.transact(vitals.id, *requeued, reason=reason)
         self.log.warn(
             "Builder {url} forgot about build {title} -- resetting buildqueue record",
             url=vitals.url, title=job.title, build=job.build_id,
         )  # fmt: skip
+        if outcome is not None:
+            recovery.tell(self.log, reason, outcome)
         return Progress.CHANGED
 
     async def _give_up_cancelling(self, vitals: Vitals, job: Job) -> Progress:

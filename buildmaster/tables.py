@@ -212,6 +212,7 @@ builder = Table(
     tags_column(),  # What it has for builds that ask for it.
     tags_column("restricted_tags"),  # What it has for those alone that ask for all of it.
     Column("failures", Integer, nullable=False, server_default="0"),  # Consecutive; see blame.py.
+    Column("losses", Integer, nullable=False, server_default="0"),  # Builds lost since one ended properly; likewise.
     Column("version", String(255), nullable=False, server_default=""),  # What the daemon says of itself.
     Column("vm_host", String(255), nullable=False, server_default=""),  # For the command that resets it.
     Column("cleaning_since", Double),  # While it is CLEANING.

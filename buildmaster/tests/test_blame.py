@@ -14,6 +14,7 @@ from buildmaster.blame import (
     is_lost,
     judge,
     judge_builder,
+    weigh_losses,
 )
 
 B, J, T = BuilderVerdict, JobVerdict, Trouble
@@ -101,3 +102,16 @@ def test_errors_in_a_row() -> None:
     for trouble, has_job in ((T.WRONG, True), (T.WRONG, False), (T.GONE, False), (T.SILENT, False)):
         counts = [is_failure(trouble, errors, has_job=has_job, lost=False) for errors in range(1, GRACE + 1)]
         assert counts == [False] * (GRACE - 1) + [True]
+
+
+@pytest.mark.parametrize("table", [judge(1, 1, may_retry=False), judge(2, 1, may_retry=False), judge_builder(3)])
+def test_the_third_build_that_it_loses_is_the_last(table: Verdict) -> None:
+    """Whatever the table says of a builder, it is out of service when a third build in a row is lost by it."""
+    assert weigh_losses(table, 2) == table
+    assert weigh_losses(table, 3) == Verdict(B.DISABLE, J.REQUEUE)
+
+
+@pytest.mark.parametrize("table", [judge(1, 2, may_retry=False), judge(1, 1, may_retry=True)])
+def test_what_is_not_lost_does_not_count(table: Verdict) -> None:
+    """A build that has failed, or stays where it is, is no loss."""
+    assert weigh_losses(table, 9) == table

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection
 
-from buildmaster.lifecycle import ACTIVE, ENDED, TRANSITIONS, BuildState
+from buildmaster.lifecycle import ACTIVE, ENDED, QUEUED, TRANSITIONS, BuildState
 
 # One step of the table, or two in one commit (retried, and there is no chroot).
 _STEPS = {(old, new) for (old, _), new in TRANSITIONS.items()}
@@ -27,6 +27,8 @@ class Invariants:
     def __init__(self) -> None:
         self.states: dict[int, BuildState] = {}
         self.commits = 0
+        self.lost: dict[int, set[int]] = {}  # By builder, the builds that went from it back into the queue.
+        self._had: dict[int, int] = {}  # By build, the builder that has it, or had it last.
 
     def check(self, connection: Connection) -> dict[int, BuildState]:
         """Check all of them; which builds have another state than before.
@@ -49,10 +51,12 @@ class Invariants:
                     raise Broken(f"builder {builder_id} has builds {having[builder_id]} and {build_id}")
                 if cleanliness != "dirty":
                     raise Broken(f"builder {builder_id} has build {build_id}, and is {cleanliness}")
-                having[builder_id] = build_id
+                having[builder_id], self._had[build_id] = build_id, builder_id
             before = self.states.get(build_id)
             if before is not state:
                 if before is not None and (before, state) not in _POSSIBLE:
                     raise Broken(f"build {build_id} was {before} and is {state}")
+                if before in ACTIVE and state in QUEUED:
+                    self.lost.setdefault(self._had[build_id], set()).add(build_id)
                 self.states[build_id] = changed[build_id] = state
         return changed

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from xmlrpc.client import Binary, Fault
 
 from buildd.protocol import BuilderStatus, BuildStatus
@@ -28,6 +29,7 @@ class Trick(StrEnum):
     ABORTS = "aborts"  # It stops what nobody asked it to stop.
     DEAF = "deaf"  # It does not stop what it is asked to stop, for a long time.
     HANGS = "hangs"  # It says nothing any more, for a while.
+    HANGS_FOR_EVER = "hangs-for-ever"  # And never again.
     VANISHES = "vanishes"  # Connections are refused for a while, and the build is gone.
     UNCLEAN = "unclean"  # It says that it is clean, and then that it builds something.
 
@@ -41,6 +43,16 @@ class Way(StrEnum):
     ANSWER_LOST = "answer-lost"  # It arrives, and nobody hears of that.
 
 
+_ENDS = {
+    BuildStatus.OK: 80,
+    BuildStatus.PACKAGEFAIL: 8,
+    BuildStatus.DEPFAIL: 4,
+    BuildStatus.CHROOTFAIL: 2,
+    BuildStatus.GIVENBACK: 4,
+    BuildStatus.BUILDERFAIL: 2,
+}
+
+
 @dataclass(frozen=True)
 class Nature:
     """What kind of machine it is."""
@@ -51,17 +63,10 @@ class Nature:
     latency_s: float = 0.02
     waits: bool = True  # It has wait(), as ours; a stock daemon has not.
     duration_s: tuple[float, float] = (20.0, 600.0)
+    ends: Mapping[BuildStatus, int] = field(default_factory=lambda: _ENDS)  # How builds end, and how often.
 
 
 HONEST = Nature()
-_ENDS = {
-    BuildStatus.OK: 80,
-    BuildStatus.PACKAGEFAIL: 8,
-    BuildStatus.DEPFAIL: 4,
-    BuildStatus.CHROOTFAIL: 2,
-    BuildStatus.GIVENBACK: 4,
-    BuildStatus.BUILDERFAIL: 2,
-}
 _NONSENSE: tuple[object, ...] = (7, "IDLE", [], ["BuilderStatus.IDLE"], True, {}, {"builder_status": 3}, None)
 _TROUBLE_S = (30.0, 1200.0)  # How long a machine hangs, or is gone.
 
@@ -96,7 +101,7 @@ class Machine:
 
     def repair(self) -> None:
         """Make an honest machine of it. The build that it has goes on, if it does."""
-        self.nature, self.trick = HONEST, Trick.NONE
+        self.nature, self.trick = Nature(ends=self.nature.ends), Trick.NONE
         self._gone_until = self._silent_until = -1.0
         if self.status in (BuilderStatus.BUILDING, BuilderStatus.ABORTING):
             self._later(60.0, self._stopped)
@@ -205,6 +210,8 @@ class Machine:
             self._later(at, lambda: self.switch_off(self.chance.uniform(*_TROUBLE_S)))
         elif self.trick is Trick.HANGS:
             self._later(at, self._hang)
+        elif self.trick is Trick.HANGS_FOR_EVER:
+            self._later(at, partial(setattr, self, "_silent_until", float("inf")))
         return ["BuilderStatus.BUILDING", cookie]
 
     def _later(self, seconds: float, act: Callable[[], None]) -> None:
@@ -225,7 +232,7 @@ class Machine:
             case Trick.WRONG_DIGEST | Trick.NO_RESULTS | Trick.TURNCOAT:
                 end = BuildStatus.OK
             case _:
-                (end,) = self.chance.choices(tuple(_ENDS), tuple(_ENDS.values()))
+                (end,) = self.chance.choices(tuple(self.nature.ends), tuple(self.nature.ends.values()))
         results: dict[str, bytes] = {}
         if end is BuildStatus.OK and self.trick is not Trick.NO_RESULTS:
             name, version = self._source

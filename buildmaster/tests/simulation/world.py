@@ -36,6 +36,7 @@ class Plan:
     builders: int = 10
     builds: int = 60
     hours: float = 6.0  # Of trouble; then all is repaired, and what is left must end.
+    coming_hours: float | None = None  # Over which builds are submitted; None: most early, some late.
     honest: float = 0.4  # How many of the machines have nothing wrong with them.
     deaths: int = 5  # Of masters, at any time; and
     deadliness: float = 0.5  # at points: of n of a kind, about so many times ln(n).
@@ -52,8 +53,8 @@ class Report:
     died: Counter[str] = field(default_factory=Counter)  # Where masters died.
     states: Counter[str] = field(default_factory=Counter)  # Of builds, at the end.
     changes: int = 0  # Of state.
-    disabled: int = 0  # Builders that were taken out of service by a verdict.
-    tricks: Counter[str] = field(default_factory=Counter)
+    lost: dict[str, int] = field(default_factory=dict)  # By builder, how many builds went from it back into the queue.
+    disabled: tuple[str, ...] = ()  # Builders that were out of service when all was repaired.
     hours: float = 0.0
     digest: str = ""  # Of all that happened, in order.
 
@@ -160,7 +161,11 @@ class World:
     def _live(self) -> None:
         trouble_s = self.plan.hours * 3600
         for _ in range(self.plan.builds):
-            self.clock.callLater(self.chance.uniform(0, 0.8) ** 2 * trouble_s, self.submit)
+            coming = self.plan.coming_hours
+            at_s = (
+                self.chance.uniform(0, 0.8) ** 2 * trouble_s if coming is None else self.chance.random() * coming * 3600
+            )
+            self.clock.callLater(at_s, self.submit)
         for _ in range(self.plan.acts):
             self.clock.callLater(self.chance.uniform(0, trouble_s), self.act)
         for _ in range(self.plan.deaths):
@@ -278,8 +283,8 @@ class World:
 
     def _repair(self) -> None:
         """All machines are honest from now on and in service, and no master dies any more."""
+        self.report.disabled = tuple(self._out_of_service())
         for name, machine in self.machines.items():
-            self.report.tricks[str(machine.nature.tricks)] += 1
             machine.repair()
             self.do("enable", builders.enable, name)
         self._repaired = True
@@ -311,6 +316,7 @@ class World:
     def _check_the_end(self) -> None:
         """Nothing is lost, and nothing is said to be what it is not."""
         self.report.states = Counter(map(str, self.invariants.states.values()))
+        self.report.lost = {name: len(self.invariants.lost.get(self.ids[name], ())) for name in self.machines}
         if len(self.invariants.states) != self.plan.builds:
             raise Broken(f"{self.plan.builds} builds were submitted, and there are {len(self.invariants.states)}")
         said: dict[str, set[BuildStatus]] = {}
