@@ -195,13 +195,12 @@ class Scanner:
         now, outcome = self._work.now(), None
         if vitals.enabled:
             reason = f"{vitals.name} forgot it"
-            outcome = await self._work.tenure.transact(
-                vitals.id, recovery.requeue_forgotten, vitals.id, job, reason, now
-            )
+            forgotten = recovery.requeue_forgotten
+            outcome = await self._work.tenure.transact(vitals.id, forgotten, vitals.id, job, reason, now)
         else:
             reason = f"{vitals.name} was taken out of service"
-            requeued = (builds.record, job.build_id, Event.REQUEUED, now)
-            await self._work.tenure.transact(vitals.id, *requeued, reason=reason)
+            record = (vitals.id, builds.record)
+            await self._work.tenure.transact(*record, job.build_id, Event.REQUEUED, now, reason=reason)
         self.log.warn(
             "Builder {url} forgot about build {title} -- resetting buildqueue record",
             url=vitals.url, title=job.title, build=job.build_id,

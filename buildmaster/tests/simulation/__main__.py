@@ -6,6 +6,8 @@ import time
 import traceback
 from collections.abc import Sequence
 
+from twisted.logger import globalLogBeginner
+
 from buildmaster.tests.simulation.world import Plan, Report, simulate
 
 
@@ -19,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, default=8.0, help="of trouble (default: %(default)s)")
     parser.add_argument("--deadliness", type=float, default=0.5, help="of points, for masters (default: %(default)s)")
     arguments = parser.parse_args(argv)
+    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)  # Masters' words: thousands.
     wrong = 0
     for seed in range(arguments.seed, arguments.seed + arguments.runs):
         sizes = (arguments.builders, arguments.builds, arguments.hours)

@@ -36,6 +36,10 @@ class SimClock:
     def getDelayedCalls(self) -> list[DelayedCall]:
         return [call for _, _, call in self._due if call.active()]
 
+    def clear(self) -> None:
+        """Forget all that is due."""
+        self._due.clear()
+
     def run(self, until: float) -> None:
         """Let all happen that is due by then."""
         while self._due and self._due[0][0] <= until:

@@ -4,7 +4,6 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
 from xmlrpc.client import Binary, Fault
 
 from buildd.protocol import BuilderStatus, BuildStatus
@@ -203,23 +202,25 @@ class Machine:
         self.trick = self.chance.choice(self.nature.tricks) if self._tricks(*self.nature.tricks) else Trick.NONE
         took = self.chance.uniform(*self.nature.duration_s)
         self._later(took, self._end)
-        at = self.chance.uniform(0, took)
-        if self.trick is Trick.FORGETS:
-            self._later(at, self._forget)
-        elif self.trick is Trick.VANISHES:
-            self._later(at, lambda: self.switch_off(self.chance.uniform(*_TROUBLE_S)))
-        elif self.trick is Trick.HANGS:
-            self._later(at, self._hang)
-        elif self.trick is Trick.HANGS_FOR_EVER:
-            self._later(at, partial(setattr, self, "_silent_until", float("inf")))
+        self._later(self.chance.uniform(0, took), self._play)
         return ["BuilderStatus.BUILDING", cookie]
 
     def _later(self, seconds: float, act: Callable[[], None]) -> None:
         build = self._build
         self.clock.callLater(seconds, lambda: act() if build == self._build else None)
 
-    def _hang(self) -> None:
-        self._silent_until = self.clock.seconds() + self.chance.uniform(*_TROUBLE_S)
+    def _play(self) -> None:
+        """What goes wrong in the middle of a build, unless the machine was repaired meanwhile."""
+        seconds = self.chance.uniform(*_TROUBLE_S)
+        match self.trick:
+            case Trick.FORGETS:
+                self._forget()
+            case Trick.VANISHES:
+                self.switch_off(seconds)
+            case Trick.HANGS:
+                self._silent_until = self.clock.seconds() + seconds
+            case Trick.HANGS_FOR_EVER:
+                self._silent_until = float("inf")
 
     def _end(self) -> None:
         if self.status is not BuilderStatus.BUILDING:

@@ -57,6 +57,7 @@ class SimMaster:
     def bury(self) -> None:
         """Close what the kernel would close."""
         self.farm.database.engine.dispose()
+        self.farm.database.engine.clear_compiled_cache()  # Some MB.
 
     def _take_over_database(self) -> None:
         """Let the database do its work at once, in this thread, with points before and after; and with a moment now and

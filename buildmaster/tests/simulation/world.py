@@ -1,16 +1,20 @@
 """A farm's life: its machines, its masters one after the other, and people who do this and that to it."""
 
+import gc
 import hashlib
 import random
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from sqlalchemy import Connection, select, update
+from twisted.internet.defer import DebugInfo
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
@@ -138,10 +142,23 @@ class World:
 
     def close(self) -> None:
         self.farm.close()
-        for master in (*self._dead, *([self.master] if self.master else [])):
-            master.reactor.alive = False
-            master.bury()
+        if self.master is not None:
+            self.master.reactor.alive = False
+            self.master.bury()
         shutil.rmtree(self._folder)
+        self._forget_the_dead()
+
+    def _forget_the_dead(self) -> None:
+        """Throw away what dead masters waited for. Python then runs their `finally` after all, in any order, and what
+        that says must not be taken for a mistake of the next run."""
+        self.master = None
+        self._dead.clear()
+        self.clock.clear()
+        for machine in self.machines.values():
+            machine.watchers.clear()
+        with patch.object(sys, "unraisablehook"), patch.object(DebugInfo, "__del__", lambda _: None):
+            for _ in range(4):  # What a `finally` leaves behind is thrown away by the next.
+                gc.collect()
 
     def __call__(self, event: Any) -> None:
         """A master's own mistakes are told with a traceback; there must be none."""
@@ -209,6 +226,7 @@ class World:
         self._note(f"died {where}")
         self.report.died[_kind(where)] += 1
         self._dead.append(master)
+        master.bury()
         self.master = None
         self.clock.callLater(self.chance.choice((0.0, 2.0, 30.0, 400.0)), self._start_master)
 
