@@ -290,7 +290,7 @@ class TestBadBuilders(FarmCase):
         await self.dispatch_fails()
 
     async def test_always_fails_builds(self) -> None:
-        """A builder that begins builds and fails each of them is out of service after five; no build is blamed."""
+        """A builder that begins builds and fails each of them is out of service after three; no build is blamed."""
         self.fake.outcome = BuildStatus.BUILDERFAIL
         ids = [make_build(self.farm, f"source{number}") for number in range(8)]
         scanner = self.scanner()
@@ -299,7 +299,7 @@ class TestBadBuilders(FarmCase):
             if not self.vitals().enabled:
                 break
             await self.sleep(0.02)
-        assert len(self.fake.started) == 5
+        assert len(self.fake.started) == 3
         assert {self.state(each) for each in ids} == {S.NEEDS_BUILD}
         assert sum(self.build(each).failures for each in ids) == 0
 
