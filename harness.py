@@ -223,14 +223,22 @@ class BuilddSlaveTestSetup(BuilddTestSetup):
 class FarmTestSetup:
     """A whole farm: a master with its store, and a daemon that builds for it. Used through the master's commands."""
 
-    def __init__(self, suite: str = "bookworm", chroot: Path | None = None) -> None:
+    def __init__(
+        self,
+        suite: str = "bookworm",
+        chroot: Path | None = None,
+        settings: Mapping[tuple[str, str], str] | None = None,
+    ) -> None:
         """Nothing is started yet.
 
         :param chroot: the chroot of the farm's one series; None: a real one, made when there is none yet.
+        :param settings: sections and keys of buildmaster.conf to set otherwise, as written there: ("database", "url")
+            for a farm on PostgreSQL.
         """
         self.suite = suite
         self.buildd = BuilddTestSetup()
         self._chroot = chroot
+        self._settings = dict(settings or {})
         self._folder: Path | None = None
         self._master: Master | None = None
 
@@ -240,7 +248,8 @@ class FarmTestSetup:
         self.buildd.setUp()
         try:
             self._folder = _new_folder("farm-", self.places.tests)
-            self._master = Master(this_account(), self._folder / "farm", self._folder / "buildmaster.log")
+            log = self._folder / "buildmaster.log"
+            self._master = Master(this_account(), self._folder / "farm", log, self._settings)
             self.master.run("init", "--distribution", DISTRIBUTION)
             place = f"{DISTRIBUTION}/{self.suite}"
             self.master.run("add-chroot", "--no-check", place, own_architecture(), chroot)

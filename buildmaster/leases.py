@@ -239,9 +239,10 @@ class Leases:
             try:
                 await self._turn()
                 self._troubles = False
-            except Exception as error:  # The database is away: it may come back.
+            except Exception as error:  # If the database is away, it may come back.
                 if not self._troubles:
-                    self.log.failure("cannot renew the leases on builders; trying again: {error}", error=error)
+                    tell = self.log.error if isinstance(error, DatabaseLost) else self.log.failure
+                    tell("cannot renew the leases on builders; trying again: {error}", error=error)
                 self._troubles = True
                 self._beat_due = max(self._beat_due, self._clock() + _AGAIN_S)
             if not self._ending:
