@@ -18,8 +18,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
 from benchmarks.farm import Builders, add_builders, noop_builders, wait_until
 from benchmarks.noop_builders import source_name
@@ -35,7 +36,7 @@ from tools import postgresql
 from tools.places import CHECKOUT
 
 BUILDS_S = (0.5, 1.0, 2.0, 4.0)  # How long builds take, more or less.
-DRAIN_S = 90.0  # So long all builds that are left may take when nobody is killed any more.
+STUCK_S = 60.0  # When for so long nothing has happened on any builder, and nobody is killed, nothing will any more.
 HANG_S = 12.0
 TAKE_OVER_S = 10.0  # Wanted.
 RESULTS = 2  # A .changes and what it names.
@@ -76,6 +77,7 @@ class Outcome:
 
     seconds: float = 0.0
     builds: int = 0
+    gaps_s: list[float] = field(default_factory=list)  # Of builders between two builds.
     take_over_s: list[float] = field(default_factory=list)  # From a kill until others had all its builders.
     duplicates: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
@@ -99,10 +101,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=float, default=20.0, help="seconds between two kills (default: %(default)g)")
     parser.add_argument("--hang", action="store_true", help="stop (SIGSTOP) one for 12 s each time, and do not kill it")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="which is killed, and when exactly")
-    parser.add_argument("--quick", action="store_true", help="just see that it works: 30 s, 10 builders, 2 kills")
+    parser.add_argument("--quick", action="store_true", help="just see that it works: 36 s, 10 builders, 2 kills")
     arguments = parser.parse_args(argv)
     if arguments.quick:
-        arguments.minutes, arguments.builders, arguments.every = 0.5, 10, 12.0
+        arguments.minutes, arguments.builders, arguments.every = 0.6, 10, 10.0
     print(f"seed {arguments.seed}", flush=True)
     outcome = measure(
         arguments.minutes * 60, arguments.masters, arguments.builders, arguments.every,
@@ -130,10 +132,11 @@ def measure(
                 kill_at += every_s
                 outcome.take_over_s.append(_lose_one(farm, running, feed, dice, hang=hang))
             time.sleep(dice.uniform(0.1, 0.3))
-        _drain(farm)
+        _drain(farm, noop)
         outcome.seconds = time.monotonic() - began
         running.stop()
         _judge(farm, noop, outcome)
+        outcome.gaps_s = noop.gaps_s(began)
         outcome.own_errors = running.log.count("Traceback")
     return outcome
 
@@ -169,9 +172,7 @@ def _feed(farm: Farm, number: int) -> Iterator[None]:
     waiting = select(func.count()).where(build.c.state == BuildState.NEEDS_BUILD)
     turn = 0
     while True:
-        with farm.reading() as connection:
-            missing = number - int(connection.execute(waiting).scalar_one())
-        for _ in range(missing):
+        for _ in range(number - _ask(farm, waiting)):
             known = turn >= len(sources)
             packages.accept(farm, sources[turn % len(sources)], time.time(), **place, rebuild=known)  # type: ignore
             turn += 1
@@ -181,9 +182,12 @@ def _feed(farm: Farm, number: int) -> Iterator[None]:
 def _lose_one(farm: Farm, running: Masters, feed: Iterator[None], dice: random.Random, *, hang: bool) -> float:
     """Kill a master and start another; or let it hang for a while. Returns how long others took to have all it had."""
     process = dice.choice(running.processes)
-    with farm.reading() as connection:
-        ours = select(master.c.id).where(master.c.name.endswith(f":{process.pid}"))
-        victim = connection.execute(ours).scalar()
+    ours = select(master.c.id).where(master.c.name.endswith(f":{process.pid}")).scalar_subquery()
+    held = select(func.count()).where(builder.c.master_id == ours)
+    while not _ask(farm, held):  # It has just been started.
+        next(feed)
+        time.sleep(0.1)
+    held = select(func.count()).where(builder.c.master_id == _ask(farm, select(ours)))
     lost = time.monotonic()
     if hang:
         process.send_signal(signal.SIGSTOP)
@@ -191,12 +195,10 @@ def _lose_one(farm: Farm, running: Masters, feed: Iterator[None], dice: random.R
         process.kill()
         process.wait()
         running.processes.remove(process)
-    held = select(func.count()).where(builder.c.master_id == victim)
 
     def taken() -> bool:
         next(feed)
-        with farm.reading() as connection:
-            return connection.execute(held).scalar_one() == 0
+        return _ask(farm, held) == 0
 
     wait_until(taken, 60.0)
     seconds = time.monotonic() - lost
@@ -210,15 +212,19 @@ def _lose_one(farm: Farm, running: Masters, feed: Iterator[None], dice: random.R
     return seconds
 
 
-def _drain(farm: Farm) -> None:
+def _ask(farm: Farm, query: Select[Any]) -> int:
+    with farm.reading() as connection:
+        return int(connection.execute(query).scalar() or 0)
+
+
+def _drain(farm: Farm, noop: Builders) -> None:
     """Let what is left be built."""
     going = select(func.count()).where(build.c.state.not_in([str(state) for state in ENDED]))
     dirty = select(func.count()).where(builder.c.cleanliness != Cleanliness.CLEAN)
-    deadline = time.monotonic() + DRAIN_S
-    while time.monotonic() < deadline:
-        with farm.reading() as connection:
-            if not connection.execute(going).scalar_one() and not connection.execute(dirty).scalar_one():
-                return
+    seen, since = len(noop.happened), time.monotonic()
+    while (_ask(farm, going) or _ask(farm, dirty)) and time.monotonic() < since + STUCK_S:
+        if len(noop.happened) > seen:
+            seen, since = len(noop.happened), time.monotonic()
         time.sleep(0.2)
 
 
@@ -234,7 +240,7 @@ def _judge(farm: Farm, noop: Builders, outcome: Outcome) -> None:
     for row in rows:
         counts = [happened[what][cookie(row.id)] for what in _ONCE]
         told = f"build {row.id} is {row.state}; on builders it has begun, ended and been cleaned {counts} times"
-        if row.state not in ENDED:
+        if row.state not in ENDED or counts == [1, 1, 0]:
             outcome.stuck.append(told)
         elif row.state != BuildState.BUILT or row.files != RESULTS or row.log_file_id is None or 0 in counts:
             outcome.lost.append(f"{told}; {row.files} results")
@@ -247,10 +253,11 @@ _ONCE = ("begin", "end", "clean")
 
 def tell(outcome: Outcome) -> None:
     """Print what a run came to."""
-    columns = ("builds", "a second", "losses", "take-over p50 s", "max", "duplicates", "lost", "stuck")
+    columns = ("builds", "a second", "gap p50 s", "losses", "take-over p50 s", "max", "duplicates", "lost", "stuck")
     row = (
         str(outcome.builds),
         f"{outcome.builds / outcome.seconds:.1f}",
+        f"{percentile(outcome.gaps_s, 0.5):.2f}",
         str(len(outcome.take_over_s)),
         f"{percentile(outcome.take_over_s, 0.5):.1f}",
         f"{max(outcome.take_over_s, default=0.0):.1f}",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks import filecache, latency, load, noops, overhead, rpc, scale, table
+from benchmarks import filecache, latency, load, masters, noops, overhead, rpc, scale, table
 from benchmarks.servers import baseline, daemon
 from benchmarks.span import Watch, now
 from harness import BuilddTestSetup
@@ -127,3 +127,13 @@ def test_noops(capsys: pytest.CaptureFixture[str]) -> None:
     ((rate, ratio, latency_ms, _),) = rows(capsys.readouterr().out, "debfarm")
     assert rate > 0.2 and ratio == 1
     assert 0 < latency_ms < 20_000
+
+
+def test_masters_that_are_killed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Masters on PostgreSQL are killed under load: nothing is lost, done twice, or stuck."""
+    with pytest.raises(SystemExit) as ended:
+        masters.main(QUICK)
+    output = capsys.readouterr().out
+    assert not ended.value.code, output
+    (figures,) = [line.split() for line in output.splitlines() if re.match(r"  \d+ ", line)]
+    assert int(figures[0]) > 20 and int(figures[3]) >= 1 and figures[-3:] == ["0", "0", "0"]
