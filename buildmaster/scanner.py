@@ -193,18 +193,19 @@ class Scanner:
     async def _forgotten(self, vitals: Vitals, job: Job) -> Progress:
         """The builder is out of service, or does not know its build: back into the queue."""
         now, outcome = self._work.now(), None
+        why = "forgot the build: was its daemon started anew?" if vitals.enabled else "was taken out of service"
+        reason = f"{vitals.name} {why}"
         if vitals.enabled:
-            reason = f"{vitals.name} forgot it"
             forgotten = recovery.requeue_forgotten
             outcome = await self._work.tenure.transact(vitals.id, forgotten, vitals.id, job, reason, now)
         else:
-            reason = f"{vitals.name} was taken out of service"
             record = (vitals.id, builds.record)
             await self._work.tenure.transact(*record, job.build_id, Event.REQUEUED, now, reason=reason)
-        self.log.warn(
+        self.log.warn(  # The words of Launchpad's master: programs look for them in its log.
             "Builder {url} forgot about build {title} -- resetting buildqueue record",
             url=vitals.url, title=job.title, build=job.build_id,
         )  # fmt: skip
+        self.log.info("build {build}: no longer on this builder: {reason}", build=job.build_id, reason=reason)
         if outcome is not None:
             recovery.tell(self.log, reason, outcome)
         return Progress.CHANGED

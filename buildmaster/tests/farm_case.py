@@ -67,6 +67,7 @@ class FarmCase(TestCase):
 
     async def tearDown(self) -> None:  # type: ignore[override]
         self.snapshot.stop()
+        await self.work.tenure.acts.ended(reactor, 3.0)
         await self.fake.stop()
         await self.http.close()
         await self.files.stopListening()  # type: ignore[misc]

@@ -48,7 +48,8 @@ class TestCrashPoints(FarmCase):
     def arm(self, bomb: Bomb) -> None:
         """Let commits and calls of the master that starts now be points of the bomb."""
         database: Any = self.farm.database
-        database.transact = bomb.around("a commit", type(database).transact.__get__(database))
+        for name in ("transact", "transact_about"):
+            setattr(database, name, bomb.around("a commit", getattr(type(database), name).__get__(database)))
         for name in CALLS:
             self.patch(BuilderClient, name, self.armed(bomb, name))  # type: ignore[no-untyped-call]
 

@@ -20,7 +20,7 @@ from buildmaster.tests.farm_case import SETTINGS, FarmCase
 
 S = BuildState
 PATIENCE = Patience(gone_s=1.0, silent_s=2.5)
-SLACK_S = 3.0  # For a machine that does other things as well.
+SLACK_S = 6.0  # For a machine that does other things as well.
 
 _PROGRAM = """
 import sys
@@ -72,8 +72,8 @@ class TestPolled(FarmCase):
         build_id = make_build(self.farm)
         await self.snapshot.start()
         await self.fleet.start()
-        await self.until(build_id, S.BUILDING)
-        await self.sleep(0.3)
+        while not self.farm.log_path(build_id).exists():  # It was begun, and scanned since.
+            await self.sleep(0.02)
         return build_id
 
     async def until(self, build_id: int, state: BuildState, seconds: float = 20.0) -> float:
@@ -88,16 +88,16 @@ class TestPolled(FarmCase):
         build_id = await self.building()
         self.elsewhere.signal(signal.SIGKILL)
         took = await self.until(build_id, S.NEEDS_BUILD)
-        assert PATIENCE.gone_s - 0.3 < took < PATIENCE.gone_s + SLACK_S
+        assert took < PATIENCE.gone_s + SLACK_S
         assert (self.build(build_id).failures, self.vitals().failures) == (1, 1)
-        assert "lost was not heard of for 1 s: " in self.build(build_id).reason
+        assert "lost was not heard of for " in self.build(build_id).reason
 
     async def test_silent(self) -> None:
         """Where nothing answers it is queued again when the longer patience is over, though each call takes long."""
         build_id = await self.building()
         self.elsewhere.signal(signal.SIGSTOP)
         took = await self.until(build_id, S.NEEDS_BUILD)
-        assert PATIENCE.silent_s - 0.3 < took < PATIENCE.silent_s + SLACK_S
+        assert took < PATIENCE.silent_s + SLACK_S
         assert (self.build(build_id).failures, self.vitals().failures) == (1, 1)
 
     async def test_back_in_time(self) -> None:
@@ -120,7 +120,7 @@ class TestPolled(FarmCase):
         with self.farm.transaction() as connection:
             connection.exec_driver_sql("UPDATE builder SET manual = 1 WHERE name = 'lost'")
         await self.until(build_id, S.NEEDS_BUILD, 5.0)
-        assert self.build(build_id).reason == "lost forgot it"
+        assert self.build(build_id).reason == "lost forgot the build: was its daemon started anew?"
         assert (self.build(build_id).failures, self.vitals().failures) == (0, 0)
         assert builds.cookie(build_id) not in self.fake.started
 
