@@ -7,7 +7,7 @@ running transactions finds commits as well: those of its other databases too, wh
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CHANNEL = "buildmaster_commits"
 _TRY_AGAIN_S = 1.0
+_VERSION = "data_version"  # Under which a connection to SQLite keeps it.
 
 
 class CannotSee(Exception):
@@ -37,12 +38,20 @@ class Commits(Protocol):
         :raises CannotSee: there is no telling; the next look will.
         """
 
+    def by_others(self, connection: Connection) -> Collection[int] | None:
+        """Which builders the commits were about that other processes have made since the last call: at the beginning of
+        a transaction that reads, all that it sees. None: nobody knows which, or there was no call before."""
+
     def close(self) -> None:
         """Look no longer."""
 
 
 class SqliteCommits:
-    """See :class:`Commits`."""
+    """See :class:`Commits`.
+
+    SQLite tells each connection whether others have committed. The one that is asked how often seen() is called is none
+    of those that write, so our own commits are seen as well; by_others() asks the one that it is given.
+    """
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
@@ -59,6 +68,12 @@ class SqliteCommits:
         except sqlite3.Error as error:
             raise CannotSee(str(error)) from error
         return before != self._version
+
+    def by_others(self, connection: Connection) -> Collection[int] | None:
+        version = connection.exec_driver_sql("PRAGMA data_version").scalar()
+        before = connection.info.get(_VERSION)
+        connection.info[_VERSION] = version
+        return () if version == before else None
 
     def close(self) -> None:
         self._connection.close()
@@ -79,6 +94,8 @@ class PostgresqlCommits:
         self._wake = wake
         self._poll_s = poll_s
         self._seen = False
+        self._about: set[int] | None = None  # Builders, of commits by others; None: nobody knows which.
+        self._lock = threading.Lock()  # Over these two.
         self._trouble: str | None = None
         self._ended = threading.Event()
         try:
@@ -90,8 +107,14 @@ class PostgresqlCommits:
     def seen(self) -> bool:
         if self._trouble is not None:
             raise CannotSee(self._trouble)
-        seen, self._seen = self._seen, False
+        with self._lock:
+            seen, self._seen = self._seen, False
         return seen
+
+    def by_others(self, connection: Connection) -> Collection[int] | None:
+        with self._lock:
+            about, self._about = self._about, set()
+        return about
 
     def close(self) -> None:
         """Look no longer. The thread notices soon."""
@@ -136,31 +159,45 @@ class PostgresqlCommits:
     def _listen(self, connection: Connection) -> None:
         driver: psycopg.Connection[tuple[object, ...]] = connection.connection.dbapi_connection  # type: ignore
         with self._engine.begin() as another:
-            another.execute(_NOTIFY, {"channel": CHANNEL, "own": _HELLO})
+            another.execute(_NOTIFY, {"channel": CHANNEL, "payload": _HELLO})
         works, before = False, ""
         while not self._ended.is_set():
             told = [notice.payload for notice in driver.notifies(timeout=self._poll_s, stop_after=1)]
             works = works or bool(told)
             now = before if works else _running(connection)
-            if now != before or any(payload not in (self._own, _HELLO) for payload in told):
+            if now != before:
                 self._tell()
             before = now
+            for own, _, about in (payload.partition(" ") for payload in told):
+                if own not in (self._own, _HELLO):
+                    self._tell(int(about) if about else None)
 
-    def _tell(self) -> None:
-        self._seen = True
+    def _tell(self, about: int | None = None) -> None:
+        """Something is to be seen; about this builder, or nobody knows what about."""
+        with self._lock:
+            self._seen = True
+            if about is None:
+                self._about = None
+            elif self._about is not None:
+                self._about.add(about)
         if not self._ended.is_set():
             with suppress(RuntimeError):
                 self._wake()
 
 
 _HELLO = "hello"  # Sent to ourselves, to see whether notifications come through; no news.
-_NOTIFY = text("SELECT pg_notify(:channel, :own)")
+_NOTIFY = text("SELECT pg_notify(:channel, :payload)")
 _NOTIFY_OF_CHANGES = text(f"{_NOTIFY} WHERE pg_current_xact_id_if_assigned() IS NOT NULL")
 
 
-def notify(connection: Connection, own: str) -> None:
-    """Have a writing transaction of PostgreSQL tell of itself when it commits; one that changed nothing does not."""
-    connection.execute(_NOTIFY_OF_CHANGES, {"channel": CHANNEL, "own": own})
+def notify(connection: Connection, own: str, about: int | None) -> None:
+    """Have a writing transaction of PostgreSQL tell of itself when it commits; one that changed nothing does not.
+
+    :param own: who makes it.
+    :param about: the only builder that it concerns; None: nobody knows.
+    """
+    payload = own if about is None else f"{own} {about}"
+    connection.execute(_NOTIFY_OF_CHANGES, {"channel": CHANNEL, "payload": payload})
 
 
 def _running(connection: Connection) -> str:

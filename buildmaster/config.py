@@ -118,7 +118,7 @@ class MasterConfig:
 
     poll_fastest_s: float = key("polling", "fastest", "1s", parse_duration)
     poll_slowest_s: float = key("polling", "slowest", "15s", parse_duration)
-    database_poll_s: float = key("polling", "database", "500ms", parse_duration)
+    database_poll_s: float = key("polling", "database", "50ms", parse_duration)
 
     rpc_timeout_s: float = key("builders", "rpc_timeout", "40s", parse_duration)
     fetch_timeout_s: float = key("builders", "fetch_timeout", "800s", parse_duration)  # One ensurepresent.

@@ -140,13 +140,13 @@ class Database:
             yield connection
 
     @contextmanager
-    def _transaction(self, own: str | None) -> Iterator[Connection]:
+    def _transaction(self, own: str | None, about: int | None = None) -> Iterator[Connection]:
         with _telling(DatabaseLost), self.engine.connect() as connection:
             transaction = connection.begin()
             try:
                 yield connection
                 if self._on_server and own is not None:
-                    commits.notify(connection, own)
+                    commits.notify(connection, own, about)
             except BaseException:
                 transaction.rollback()
                 raise
@@ -190,7 +190,7 @@ class Database:
 
     async def _transact(self, about: int | None, function: Callable[[Connection], T]) -> T:
         def run() -> T:
-            with self._transaction(self._own) as connection:
+            with self._transaction(self._own, about) as connection:
                 return function(connection)
 
         try:

@@ -104,10 +104,9 @@ async def together(calls: Iterable[Coroutine[Any, Any, None]]) -> None:
     try:
         await gatherResults(running, consumeErrors=True)
     except FirstError as error:
-        error.subFailure.raiseException()
-    finally:
         for one in running:
             one.cancel()
+        error.subFailure.raiseException()
 
 
 def take(connection: Connection, vitals: Vitals, now: float) -> BuildOrder | None:

@@ -7,6 +7,7 @@ could take what waits, are woken. Once a minute it is taken anew in any case.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
@@ -80,8 +81,9 @@ class Snapshot:
             if not self._blind:
                 self.log.error("cannot see what other processes commit; trying again: {error}", error=error)
             seen, self._blind = False, True
-        if seen:
-            self.stale()
+        if seen:  # It may have been ourselves; the next picture finds out.
+            self.generation += 1
+            self._take_in(_SETTLE_S)
         elif self._clock.seconds() - self._asked >= _RETAKE_S:
             self._changed = None
             self._take_in(0)
@@ -141,15 +143,17 @@ class Snapshot:
         """Bring the picture up to date, and wake whom it concerns."""
         generation, before, waited = self.generation, self.builders, self.waiting
         changed, self._changed = self._changed, set()
-        if changed is None:
-            self._asked = self._clock.seconds()
         try:
-            read, self.waiting = await self._farm.read(_read, changed)
+            look = await self._farm.read(_look, changed, self._commits)
         except BaseException:
             self._changed = None
             raise
-        kept = {} if changed is None else {id: each for id, each in before.items() if id not in changed}
-        self.builders = kept | read
+        if look.only is None:
+            self._asked = self._clock.seconds()
+            self.builders = look.builders
+        else:
+            self.builders = {id: each for id, each in before.items() if id not in look.only} | look.builders
+        self.waiting = look.waiting
         self.taken = generation
         for builder_id, waker in list(self._wakers.items()):
             was, now = before.get(builder_id), self.builders.get(builder_id)
@@ -184,5 +188,17 @@ def _holders(builders: Mapping[int, Vitals]) -> dict[int, int | None]:
     return {each.id: each.master_id for each in builders.values()}
 
 
-def _read(connection: Connection, only: Collection[int] | None) -> tuple[dict[int, Vitals], dict[Kind, float]]:
-    return builders.vitals(connection, only), queue.waiting(connection)
+@dataclass(frozen=True)
+class _Look:
+    """What was read."""
+
+    only: Collection[int] | None  # The builders that were looked at; None: all.
+    builders: dict[int, Vitals]
+    waiting: dict[Kind, float]
+
+
+def _look(connection: Connection, only: Collection[int] | None, commits: Commits | None) -> _Look:
+    """Look at these builders and those that others have changed; None: at all."""
+    by_others = None if commits is None else commits.by_others(connection)
+    only = None if only is None or by_others is None else {*only, *by_others}
+    return _Look(only, builders.vitals(connection, only), queue.waiting(connection))

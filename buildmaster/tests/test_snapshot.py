@@ -48,6 +48,8 @@ class TestFollowing(FarmCase):
         """Let what has begun end."""
         await self.farm.read(lambda _: None)
         await self.sleep(0.05 if databases.on_postgresql() else 0)  # On SQLite there is one thread.
+        while self.snapshot._turn.locked:
+            await self.sleep(0.01)
 
     async def test_a_commit_while_it_starts(self) -> None:
         """What another process commits right after the first picture was read is seen by the next."""
@@ -115,21 +117,43 @@ class TestFollowing(FarmCase):
         assert self.snapshot._taking is None
         del self.farm.read
 
+    def looked_at(self) -> list[Any]:
+        """Grows by what each picture is of from now on: ids of builders, or None for all."""
+        looks: list[Any] = []
+        real = builders.vitals
+
+        def vitals(connection: Any, only: Any = None) -> Any:
+            looks.append(only)
+            return real(connection, only)
+
+        self.patch(builders, "vitals", vitals)  # type: ignore[no-untyped-call]
+        return looks
+
+    async def change(self, builder_id: int, version: str) -> None:
+        """Commit something about one builder only, and let a second pass."""
+        clean = builders.Cleanliness.CLEAN
+        await self.farm.transact_about(builder_id, builders.set_cleanliness, builder_id, clean, version=version)
+        for _ in range(10):
+            self.clock.pump([0.1])
+            await self.settle()
+
     async def test_what_is_about_one_builder(self) -> None:
-        """After a commit that concerns one builder only that is looked at; the next one by others shows all."""
+        """After a commit of ours that concerns one builder, only that is looked at; also when it is noticed later."""
         second = make_builder(self.farm, "second", "http://localhost:8222/")
         await self.snapshot.start()
-        self.blind(lambda: False)
-        self.rename("unseen")
-        clean = builders.Cleanliness.CLEAN
-        await self.farm.transact_about(second, builders.set_cleanliness, second, clean, version="new")
-        self.clock.pump([0.1])
-        await self.settle()
-        assert (self.shown(), self.snapshot.builders[second].version) == ("", "new")
-        await self.farm.transact(builders.set_cleanliness, second, clean, version="newer")
-        self.clock.pump([0.1])
-        await self.settle()
-        assert (self.shown(), self.snapshot.builders[second].version) == ("unseen", "newer")
+        await self.change(second, "1")
+        looks = self.looked_at()
+        await self.change(second, "2")
+        assert self.snapshot.builders[second].version == "2"
+        assert {second} in looks and None not in looks
+
+    async def test_what_others_commit_meanwhile(self) -> None:
+        """It shows in the same picture."""
+        second = make_builder(self.farm, "second", "http://localhost:8222/")
+        await self.snapshot.start()
+        self.rename("others'")
+        await self.change(second, "ours")
+        assert (self.shown(), self.snapshot.builders[second].version) == ("others'", "ours")
 
     async def test_a_builder_that_goes(self) -> None:
         """One that a look at it alone does not find is no longer in the picture."""
