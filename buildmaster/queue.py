@@ -106,7 +106,7 @@ def _place() -> tuple[ColumnElement[bool], ...]:
 
 
 _Q = build_queue.c
-_FIRST_ARCHITECTURE = select(func.min(_Q.architecture))
+_FIRST_ARCHITECTURE = select(func.min(_Q.architecture)).where(_Q.builder_id.is_(None))
 _NEXT_ARCHITECTURE = _FIRST_ARCHITECTURE.where(_Q.architecture > bindparam("architecture"))
 _FIRST_TAGS = select(func.min(_Q.tags)).where(*_place())
 _NEXT_TAGS = _FIRST_TAGS.where(_Q.tags > bindparam("tags"))

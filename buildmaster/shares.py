@@ -145,16 +145,18 @@ def _archives() -> Select[Any]:
     archives = archives.union_all(select(leap.scalar_subquery()).where(archives.c.archive_id.is_not(None)))
     first = select(other.c.id).where(*_within(other.c), other.c.band == _BAND, *_allowed(other.c))
     first = first.where(other.c.archive_id == archives.c.archive_id).correlate(archives)
-    first = first.order_by(other.c.minus_score, other.c.id).limit(1)
+    first_id = first.order_by(other.c.minus_score, other.c.id).limit(1).scalar_subquery().label("first_id")
+    # Made before it is joined: PostgreSQL would look for the first of each archive once for each row of the queue.
+    heads = select(archives.c.archive_id, first_id).cte("heads").prefix_with("MATERIALIZED")
     account = archive_account.c
     its_account = and_(
-        account.archive_id == archives.c.archive_id,
+        account.archive_id == heads.c.archive_id,
         account.architecture == bindparam("architecture", type_=String),
         account.virtualised == bindparam("virtualised", type_=Boolean),
     )
     tables = (
-        archives.join(build_queue, build_queue.c.id == first.scalar_subquery())
-        .join(archive, archive.c.id == archives.c.archive_id)
+        heads.join(build_queue, build_queue.c.id == heads.c.first_id)
+        .join(archive, archive.c.id == heads.c.archive_id)
         .outerjoin(archive_account, its_account)
     )
     query = select(*_WAITS, account.used_s, account.level_s, archive.c.weight).select_from(tables)

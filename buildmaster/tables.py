@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
     true,
 )
 
@@ -272,6 +273,8 @@ build_file = Table(
     UniqueConstraint("build_id", "name"),
 )
 
+_WAITS = text("builder_id IS NULL")
+
 build_queue = Table(
     "build_queue",
     metadata,
@@ -296,19 +299,29 @@ build_queue = Table(
     Column("expected_s", Double, nullable=False, server_default="300"),  # How long it will take.
     Column("cancelled_at", Double),  # When a person asked for it.
     Column("stage", String(255), nullable=False, server_default=""),  # What its daemon says it is at.
-    # Candidates are found by the one, and that there is something new by the other.
+    # Of what waits, candidates are found by the one, and that there is something new by the other. PostgreSQL knows no
+    # order in what comes after a column that IS NULL: so builder_id is no column of theirs.
     Index(
         "ix_build_queue_turns",
         "architecture",
         "virtualised",
-        "builder_id",
         "tags",
         "band",
         "archive_id",
         "minus_score",
         "id",
+        sqlite_where=_WAITS,
+        postgresql_where=_WAITS,
     ),
-    Index("ix_build_queue_entered", "architecture", "virtualised", "builder_id", "tags", "entered_at"),
+    Index(
+        "ix_build_queue_entered",
+        "architecture",
+        "virtualised",
+        "tags",
+        "entered_at",
+        sqlite_where=_WAITS,
+        postgresql_where=_WAITS,
+    ),
 )
 
 # Somebody who is still to be told of the state that a build has ended in; see notifications.py.
