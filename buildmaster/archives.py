@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Select, case, func, select, update
+from sqlalchemy import Connection, case, func, select, update
 
 from buildd.protocol import ProtocolError, parse_suite
 from buildmaster import distributions, needs
@@ -102,14 +102,16 @@ def _move(connection: Connection, archive_id: int, more: int) -> None:
 
 def every(connection: Connection) -> list[Archive]:
     """All archives, by distribution and name."""
-    rows = connection.execute(_listing().order_by(distribution.c.name, archive.c.name))
-    return [Archive(**dict(row._mapping) | {"purpose": ArchivePurpose(row.purpose)}) for row in rows]
-
-
-def _listing() -> Select[tuple[object, ...]]:
-    waits = select(func.count()).where(build_queue.c.archive_id == archive.c.id, build_queue.c.builder_id.is_(None))
+    queue = build_queue.c
+    # The queue is read once; joined to the archives, SQLite reads it once for each of these.
+    counts = select(queue.archive_id, func.count()).where(queue.builder_id.is_(None)).group_by(queue.archive_id)
+    waiting = {row[0]: row[1] for row in connection.execute(counts)}
     columns = [archive.c[name] for name in ("id", "name", "purpose", "private", "relative_score", "virtualised")]
     columns += [archive.c.weight, archive.c.tags, archive.c.apt_lines, archive.c.notify]
-    return select(
-        distribution.c.name.label("distribution"), *columns, waits.scalar_subquery().label("waiting")
-    ).select_from(archive.join(distribution, distribution.c.id == archive.c.distribution_id))
+    tables = archive.join(distribution, distribution.c.id == archive.c.distribution_id)
+    query = select(distribution.c.name.label("distribution"), *columns).select_from(tables)
+    rows = connection.execute(query.order_by(distribution.c.name, archive.c.name))
+    return [
+        Archive(**dict(row._mapping) | {"purpose": ArchivePurpose(row.purpose), "waiting": waiting.get(row.id, 0)})
+        for row in rows
+    ]
