@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks import filecache, latency, load, masters, noops, overhead, rpc, scale, table
+from benchmarks import filecache, latency, load, masters, noops, overhead, queue, rpc, scale, table
 from benchmarks.servers import baseline, daemon
 from benchmarks.span import Watch, now
 from harness import BuilddTestSetup
@@ -137,3 +137,11 @@ def test_masters_that_are_killed(capsys: pytest.CaptureFixture[str]) -> None:
     assert not ended.value.code, output
     (figures,) = [line.split() for line in output.splitlines() if re.match(r"  \d+ ", line)]
     assert int(figures[0]) > 20 and int(figures[3]) >= 1 and figures[-3:] == ["0", "0", "0"]
+
+
+def test_queue(capsys: pytest.CaptureFixture[str]) -> None:
+    """A row with a figure in each of its columns."""
+    queue.main(QUICK)
+    (row,) = rows(capsys.readouterr().out, "SQLite")
+    assert len(row) == len(queue.COLUMNS) - 1
+    assert all(figure >= 0 for figure in row)
