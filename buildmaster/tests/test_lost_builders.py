@@ -68,7 +68,7 @@ class TestPolled(FarmCase):
     async def building(self) -> int:
         """A build that the builder elsewhere has; the other one is to take what comes back into the queue."""
         with self.farm.transaction() as connection:
-            connection.exec_driver_sql("UPDATE builder SET manual = 1 WHERE name = 'x86'")
+            connection.exec_driver_sql("UPDATE builder SET manual = true WHERE name = 'x86'")
         build_id = make_build(self.farm)
         await self.snapshot.start()
         await self.fleet.start()
@@ -118,7 +118,7 @@ class TestPolled(FarmCase):
         self.elsewhere.end()
         self.elsewhere = Elsewhere(self.kind, port)
         with self.farm.transaction() as connection:
-            connection.exec_driver_sql("UPDATE builder SET manual = 1 WHERE name = 'lost'")
+            connection.exec_driver_sql("UPDATE builder SET manual = true WHERE name = 'lost'")
         await self.until(build_id, S.NEEDS_BUILD, 5.0)
         assert self.build(build_id).reason == "lost forgot the build: was its daemon started anew?"
         assert (self.build(build_id).failures, self.vitals().failures) == (0, 0)
