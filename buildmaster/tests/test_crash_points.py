@@ -1,6 +1,7 @@
 """The master dies at each point where it commits or talks, and another goes on: nothing lost, nothing done twice."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from buildd.protocol import BuilderStatus, BuildStatus
@@ -48,8 +49,16 @@ class TestCrashPoints(FarmCase):
     def arm(self, bomb: Bomb) -> None:
         """Let commits and calls of the master that starts now be points of the bomb."""
         database: Any = self.farm.database
-        for name in ("transact", "transact_about"):
-            setattr(database, name, bomb.around("a commit", getattr(type(database), name).__get__(database)))
+        transaction = type(database)._transaction.__get__(database)
+
+        @contextmanager
+        def committing(*arguments: Any) -> Iterator[Any]:
+            with transaction(*arguments) as connection:
+                yield connection
+                bomb.tick("before a commit")  # All of it is rolled back.
+            bomb.tick("after a commit")
+
+        database._transaction = committing  # By which all that writes commits, whoever asked for it.
         for name in CALLS:
             self.patch(BuilderClient, name, self.armed(bomb, name))  # type: ignore[no-untyped-call]
 
@@ -75,10 +84,10 @@ class TestCrashPoints(FarmCase):
         started = len(self.fake.started)
         scanner = self.scanner()
         for _ in range(60):
-            if cancel and self.state(build_id) is S.BUILDING and self.fake.status is BuilderStatus.BUILDING:
-                with self.farm.transaction() as connection:
-                    builds.cancel(connection, build_id, self.now)
             try:
+                if cancel and self.state(build_id) is S.BUILDING and self.fake.status is BuilderStatus.BUILDING:
+                    with self.farm.transaction() as connection:
+                        builds.cancel(connection, build_id, self.now)
                 await self.scan(scanner)
             except Died:
                 scanner = self.scanner()
