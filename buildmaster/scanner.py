@@ -77,6 +77,7 @@ class Scanner:
         self._cleaning_since: float | None = None  # When we began to make it clean.
         self._cleanings = 0  # Calls of clean() in a row.
         self._inherited_until = work.clock() + _INHERITED_S if inherited else 0.0  # By the work's clock.
+        self._had_it = False  # The builder had its build, as far as we saw. If not, a master may have died before.
         self._log_tail = b""
         self._log_troubles = False
 
@@ -147,6 +148,7 @@ class Scanner:
         self.status = status = None if not vitals.enabled else heard or await client.status()
         if status is None or status.build_id != job.cookie:
             return await self._forgotten(vitals, job)
+        self._had_it = True
         if job.state is BuildState.GATHERING and status.build_status is not BuildStatus.OK:
             raise BadAnswer(f"it said that {job.title} is built, and now says {status.builder_status}")
         match status.builder_status:
@@ -195,7 +197,7 @@ class Scanner:
         now, outcome = self._work.now(), None
         why = "forgot the build: was its daemon started anew?" if vitals.enabled else "was taken out of service"
         reason = f"{vitals.name} {why}"
-        if vitals.enabled:
+        if vitals.enabled and self._had_it:
             forgotten = recovery.requeue_forgotten
             outcome = await self._work.tenure.transact(vitals.id, forgotten, vitals.id, job, reason, now)
         else:
@@ -234,7 +236,9 @@ class Scanner:
             )
         if vitals.given is None and (vitals.manual or not self._work.snapshot.may_have_work(vitals)):
             return Progress.IDLE
+        self._had_it = False
         begun = await self._work.dispatcher.dispatch(vitals, client, self.log)
+        self._had_it = begun
         return Progress.CHANGED if begun else Progress.IDLE
 
     async def _reset(self, vitals: Vitals, client: BuilderClient) -> Progress:

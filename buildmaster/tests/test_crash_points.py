@@ -4,11 +4,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sqlalchemy import select
+
 from buildd.protocol import BuilderStatus, BuildStatus
 from buildmaster import builds
 from buildmaster.builder_client import BuilderClient
 from buildmaster.builders import Cleanliness
 from buildmaster.lifecycle import BuildState
+from buildmaster.tables import builder
 from buildmaster.tests.factories import make_build
 from buildmaster.tests.farm_case import FarmCase
 
@@ -103,10 +106,15 @@ class TestCrashPoints(FarmCase):
         assert self.queue_row(build_id) is None, told
         assert self.fake.started[started:] == [builds.cookie(build_id)], told
         assert self.vitals().enabled and self.vitals().failures == 0, told
+        assert self.losses() == 0, told  # A builder is not to blame for what the master did not send it.
         assert self.vitals().job is None and self.fake.status is BuilderStatus.IDLE, told
         assert self.build(build_id).log_file_id, told
         assert end is not S.BUILT or len(self.results(build_id)) == 2, told
         return bomb.where
+
+    def losses(self) -> int:
+        with self.farm.reading() as connection:
+            return int(connection.execute(select(builder.c.losses)).scalar_one())
 
     async def at_each_point(self, end: BuildState, **more: bool) -> set[str]:
         """Die at the first point, at the second, and so on until there is none."""
