@@ -120,6 +120,10 @@ class MasterConfig:
     poll_slowest_s: float = key("polling", "slowest", "15s", parse_duration)
     database_poll_s: float = key("polling", "database", "50ms", parse_duration)
 
+    looks: bool = key("dependencies", "look", "yes", parse_flag)
+    archive_poll_s: float = key("dependencies", "poll", "2s", parse_duration)
+    archive_proxy: str = key("dependencies", "proxy", "", parse_url)  # "": what the environment says.
+
     rpc_timeout_s: float = key("builders", "rpc_timeout", "40s", parse_duration)
     fetch_timeout_s: float = key("builders", "fetch_timeout", "800s", parse_duration)  # One ensurepresent.
     gone_after_s: float = key("builders", "gone_after", "50s", parse_duration)

@@ -1,32 +1,20 @@
 """Can build-dependencies be installed from what the archives have? libsolv says so; here its question and its answer.
 
-What the archives have is what apt would choose from: one version of each package, as `apt-cache dumpavail` lists them,
-with FIELDS and no more: with Recommends and descriptions a solve takes 15 ms instead of 0.5. The relations come reduced
-as the builder reduces them (:mod:`buildd.relations`), so that what is missing here is what would be missing there.
-Pure, but that libsolv reads what it is given from a file.
+What the archives have comes from :mod:`buildmaster.available`. The relations come reduced as the builder reduces them
+(:mod:`buildd.relations`), so that what is missing here is what would be missing there. Pure, but that libsolv reads
+what it is given from a file.
 """
 
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import IO, Any, Final
 
 import solv
 
 from buildd.relations import Alternatives, Relation, parse_relations, show_relations
+from buildmaster.available import ANY, ESSENTIAL, Lack
 
-FIELDS: Final = (
-    *("Package", "Version", "Architecture", "Multi-Arch", "Essential", "Status"),
-    *("Provides", "Depends", "Pre-Depends", "Conflicts", "Breaks"),
-)
 # apt-get build-dep installs the first, and the builder asks for the second (buildd.apt.dependency_dsc).
 ALWAYS: Final = parse_relations("build-essential, fakeroot")
-
-# Names that no package can have, by which libsolv is told what it does not know of Debian: `python3:any` is satisfied
-# by what is Multi-Arch: allowed and by nothing else (tried with apt), and essential packages are there unasked.
-_ANY: Final = "%any"
-_ESSENTIAL: Final = "%essential"
-_END_OF_NAME: Final = rb"(?=[ ,|(\n])"
 
 _OPERATORS: Final = {
     "<<": solv.REL_LT,
@@ -37,49 +25,6 @@ _OPERATORS: Final = {
 }
 _IN_DEBIAN: Final = {"<": "<<", ">": ">>"}  # What libsolv writes in another way.
 _FACTS_MAX: Final = 6  # In one reason.
-
-
-@dataclass(frozen=True)
-class Lack:
-    """Why build-dependencies cannot be installed."""
-
-    reason: str  # In words.
-    missing: str  # What nothing satisfies, as a relationship field; "": all is there, but not all of it at once.
-
-
-def with_installed(available: bytes, status: bytes) -> bytes:
-    """What apt has, and what is installed in a chroot and no archive has (dpkg's status)."""
-    names = frozenset(re.findall(rb"^Package: (.*)$", available, re.MULTILINE))
-    added = [
-        stanza
-        for stanza in status.split(b"\n\n")
-        if (name := re.search(rb"^Package: (.*)$", stanza, re.MULTILINE)) is not None
-        and name[1] not in names
-        and re.search(rb"^Status: \S+ \S+ installed$", stanza, re.MULTILINE)
-    ]
-    return b"\n\n".join([available.rstrip(b"\n"), *added, b""])
-
-
-def prepared(stanzas: bytes, architecture: str) -> bytes:
-    """The stanzas as Packages takes them, which are in words that libsolv knows."""
-    text = re.sub(rb":any" + _END_OF_NAME, _ANY.encode(), stanzas)
-    text = re.sub(rb":" + re.escape(architecture.encode()) + _END_OF_NAME, b"", text)
-    return b"\n\n".join(map(_telling_more, text.split(b"\n\n")))
-
-
-def _telling_more(stanza: bytes) -> bytes:
-    """A stanza that says as provided what it says by Multi-Arch and Essential."""
-    if b"\nMulti-Arch: allowed" not in stanza and b"\nEssential: yes" not in stanza:
-        return stanza
-    fields = {name: value for name, _, value in (line.partition(b": ") for line in stanza.split(b"\n"))}
-    more = []
-    if fields.get(b"Multi-Arch") == b"allowed":
-        itself = b"%s (= %s)" % (fields.get(b"Package", b""), fields.get(b"Version", b""))
-        provided = filter(None, map(bytes.strip, fields.get(b"Provides", b"").split(b",")))
-        more = [re.sub(rb"^[^\s(]+", rb"\g<0>" + _ANY.encode(), each) for each in (itself, *provided)]
-    if fields.get(b"Essential") == b"yes":
-        more.append(_ESSENTIAL.encode())
-    return b"%s\nProvides: %s" % (stanza.rstrip(b"\n"), b", ".join(more))
 
 
 class Packages:
@@ -100,7 +45,7 @@ class Packages:
             raise ValueError(f"libsolv cannot read what there is for {architecture}")
         self._pool.addfileprovides()
         self._pool.createwhatprovides()
-        essential = self._pool.whatprovides(self._pool.Dep(_ESSENTIAL))
+        essential = self._pool.whatprovides(self._pool.Dep(ESSENTIAL))
         here = solv.Job.SOLVER_INSTALL | solv.Job.SOLVER_SOLVABLE
         self._always = [self._pool.Job(here, package.id) for package in essential]
 
@@ -132,7 +77,7 @@ class Packages:
         """A relation, as libsolv has it; None when it is to a package of another architecture."""
         if relation.qualifier not in ("", "any", "native", "all", self.architecture):
             return None
-        found = self._pool.Dep(relation.package + (_ANY if relation.qualifier == "any" else ""))
+        found = self._pool.Dep(relation.package + (ANY if relation.qualifier == "any" else ""))
         if relation.operator:
             found = found.Rel(_OPERATORS[relation.operator], self._pool.Dep(relation.version))
         return found
@@ -193,7 +138,7 @@ def _named(package: Any) -> str:
 def _shown(dependency: Any) -> str:
     """A dependency of libsolv's, `foo%any >= 1 | bar`, as a relationship field has it."""
     clause = []
-    for one in str(dependency).replace(_ANY, ":any").split(" | "):
+    for one in str(dependency).replace(ANY, ":any").split(" | "):
         name, *version = one.split()
         operator = _IN_DEBIAN.get(version[0], version[0]) if version else ""
         clause.append(f"{name} ({operator} {version[1]})" if len(version) == 2 else one)

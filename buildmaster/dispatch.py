@@ -42,12 +42,15 @@ class Dispatcher:
         now: Callable[[], float],
         files_url: str,
         *,
+        unlooked: bool = True,
         is_reset: Callable[[Vitals], bool] = lambda _: False,
     ) -> None:
         """:param files_url: where builders fetch the store's files, without a slash at the end.
+        :param unlooked: builds whose build-dependencies nobody has looked at are given, too.
         :param is_reset: whether a builder is thrown away after a build, so that it need not tidy up.
         """
         self.is_reset = is_reset
+        self._unlooked = unlooked
         self._farm = farm
         self._tenure = tenure
         self._now = now
@@ -58,9 +61,9 @@ class Dispatcher:
 
         :raises DispatchFailed: a build was claimed, and the builder did not take it.
         """
-        if vitals.given is None and not await self._farm.read(queue.candidates, vitals, self._now(), 1):
+        if vitals.given is None and not await self._has_candidates(vitals):
             return False  # Found without making others wait for a writing transaction.
-        order = await self._tenure.transact(vitals.id, take, vitals, self._now())
+        order = await self._tenure.transact(vitals.id, take, vitals, self._now(), unlooked=self._unlooked)
         if order is None:
             return False
         self._farm.log_path(order.build_id).unlink(missing_ok=True)  # That of an earlier attempt.
@@ -76,6 +79,9 @@ class Dispatcher:
             await self._tenure.transact(vitals.id, _take_back, order.build_id, vitals.name, self._now())
             log.info("build {build}: did not begin {title} after all", title=order.title, build=order.build_id)
         return True
+
+    async def _has_candidates(self, vitals: Vitals) -> bool:
+        return bool(await self._farm.read(queue.candidates, vitals, self._now(), 1, unlooked=self._unlooked))
 
     async def _send(self, order: BuildOrder, vitals: Vitals, client: BuilderClient) -> bool:
         """Send the files and begin the build. False: it was cancelled, or its builder disabled, meanwhile."""
@@ -109,9 +115,9 @@ async def together(calls: Iterable[Coroutine[Any, Any, None]]) -> None:
         error.subFailure.raiseException()
 
 
-def take(connection: Connection, vitals: Vitals, now: float) -> BuildOrder | None:
+def take(connection: Connection, vitals: Vitals, now: float, *, unlooked: bool = True) -> BuildOrder | None:
     """Claim the most urgent build that a builder can be given, and mark the builder DIRTY. None: there is none."""
-    for build_id in _choices(connection, vitals, now):
+    for build_id in _choices(connection, vitals, now, unlooked=unlooked):
         order = orders.find(connection, build_id)
         if order.chroot is None:
             builds.wait_for_chroot(connection, build_id, now)
@@ -121,13 +127,13 @@ def take(connection: Connection, vitals: Vitals, now: float) -> BuildOrder | Non
     return None
 
 
-def _choices(connection: Connection, vitals: Vitals, now: float) -> Iterator[int]:
+def _choices(connection: Connection, vitals: Vitals, now: float, *, unlooked: bool) -> Iterator[int]:
     """What a builder may have, in order: what a person gave it, then what is its turn unless it is in manual mode."""
     given = giving.take(connection, vitals)
     if given is not None:
         yield given
     if not vitals.manual:
-        yield from queue.candidates(connection, vitals, now, _LOOK_AT)
+        yield from queue.candidates(connection, vitals, now, _LOOK_AT, unlooked=unlooked)
 
 
 def _take_back(connection: Connection, build_id: int, builder: str, now: float) -> None:

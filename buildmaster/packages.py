@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from buildd.control import ControlError, Dsc, ListedFile, parse_dsc
 from buildd.protocol import FileName
-from buildmaster import architectures, builds, distributions, files, superseding
+from buildmaster import architectures, builds, depwaits, distributions, files, superseding
 from buildmaster.farm import Farm
 from buildmaster.scoring import Pocket
 from buildmaster.store import Sha256, Store, StoredFile
@@ -195,6 +195,7 @@ def _record(connection: Connection, archive_id: int, series_id: int, stored: _So
     pocket."""
     values = {"archive_id": archive_id, "series_id": series_id, "created_at": now, "dsc": stored.dsc_name}
     values |= {"name": stored.dsc.source, "version": stored.dsc.version, **words}
+    values |= {"relations": depwaits.relations_of(stored.dsc)}
     values |= {"architectures": " ".join(stored.dsc.architectures)}
     source_id = int(connection.execute(source.insert().values(**values).returning(source.c.id)).scalar_one())
     names = dict.fromkeys(name for name in stored.dsc.binaries if _PACKAGE.fullmatch(name))

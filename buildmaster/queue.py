@@ -26,17 +26,19 @@ class Kind(NamedTuple):
         return same and can_take(self.tags, vitals.tags, vitals.restricted_tags)
 
 
-def candidates(connection: Connection, vitals: Vitals, now: float, limit: int) -> list[int]:
+def candidates(connection: Connection, vitals: Vitals, now: float, limit: int, *, unlooked: bool = True) -> list[int]:
     """The builds that a builder could be given now, the most urgent first.
 
     A build that was lost by this builder is left to others, while there is another that could take it at once,
     answers, and has not failed since it last did well.
+
+    :param unlooked: also those whose build-dependencies nobody has looked at; see depwaits.py.
     """
     kinds = _fitting(connection, vitals)
     others_take = _taken_by_others(connection, vitals, kinds)
 
     ranges = tuple(Range(kind.tags, vitals.id if kind in others_take else NOBODY) for kind in kinds)
-    lane = Lane(vitals.architecture, vitals.virtualised, ranges, now)
+    lane = Lane(vitals.architecture, vitals.virtualised, ranges, now, unlooked)
     return [each.build_id for each in islice(in_order(connection, lane, limit), limit)]
 
 

@@ -17,6 +17,7 @@ from buildmaster.blame import Patience
 from buildmaster.builder_client import Timeouts
 from buildmaster.builder_http import BuilderHttp
 from buildmaster.config import MasterConfig
+from buildmaster.examiner import Examiner
 from buildmaster.farm import Farm, only_master
 from buildmaster.fetching import Limits
 from buildmaster.file_server import file_site
@@ -88,6 +89,7 @@ def _settings(config: MasterConfig) -> WorkSettings:
         resets=ResetSettings(
             config.reset_command, config.reset_asynchronous, config.reset_timeout_s, config.cleaning_timeout_s
         ),
+        looks=config.looks,
     )
 
 
@@ -118,6 +120,7 @@ class _Parts:
     snapshot: Snapshot
     fleet: Fleet
     notifier: Notifier
+    examiner: Examiner | None  # None: build-dependencies are not looked at.
     http: BuilderHttp
     port: Any  # An IListeningPort.
 
@@ -149,6 +152,8 @@ class Master:
         RunningLogs(self._farm, self._reactor, self._config.log_limit_bytes).sweep(running)
         await parts.fleet.start()
         parts.notifier.start()
+        if parts.examiner is not None:
+            parts.examiner.start()
         address = f"{self._config.host}:{port.getHost().port}"
         log.info("the farm in {directory} runs; files at {address}", directory=self._farm.directory, address=address)
         self._systemd.ready()
@@ -173,7 +178,8 @@ class Master:
         work = make_work(farm, reactor, snapshot, http, leases, files_url=url, settings=_settings(config))
         fleet = Fleet(work, reactor, Pace(config.poll_fastest_s, config.poll_slowest_s))
         notifier = Notifier(farm, reactor, _notify_settings(config), time.time)
-        return _Parts(snapshot, fleet, notifier, http, port)
+        examiner = Examiner(farm, reactor, snapshot, config.archive_poll_s, proxy=config.archive_proxy)
+        return _Parts(snapshot, fleet, notifier, examiner if config.looks else None, http, port)
 
     async def stop(self) -> None:
         """End all of it, in reverse. What builders do goes on."""
@@ -184,6 +190,8 @@ class Master:
         log.info("the master ends")
         parts.snapshot.stop()
         parts.notifier.stop()
+        if parts.examiner is not None:
+            await parts.examiner.stop()
         await parts.fleet.stop()
         await parts.port.stopListening()
         await parts.http.close()

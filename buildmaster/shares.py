@@ -52,6 +52,7 @@ class Lane(NamedTuple):
     virtualised: bool
     ranges: tuple[Range, ...]
     now: float = EVER  # What is to pause longer is left out.
+    unlooked: bool = True  # False: what nobody has looked at is left out; see depwaits.py.
 
 
 def in_order(connection: Connection, lane: Lane, limit: int) -> Iterator[Waits]:
@@ -107,7 +108,7 @@ def _values(lane: Lane, its_range: Range, band: int) -> dict[str, object]:
     """What the statements below take."""
     values: dict[str, object] = {"architecture": lane.architecture, "virtualised": lane.virtualised, "band": band}
     values |= {"tags": its_range.tags, "loser": its_range.loser}
-    return values | {"now": lane.now, "longest": lane.now + LONGEST_PAUSE_S}
+    return values | {"now": lane.now, "longest": lane.now + LONGEST_PAUSE_S, "unlooked": lane.unlooked}
 
 
 def _within(columns: Any) -> tuple[ColumnElement[bool], ...]:
@@ -121,12 +122,13 @@ def _within(columns: Any) -> tuple[ColumnElement[bool], ...]:
 
 
 def _allowed(columns: Any) -> tuple[ColumnElement[bool], ...]:
-    """Does not pause, and is not what this builder has lost."""
+    """Does not pause, is not what this builder has lost, and was looked at, if that matters."""
     now, longest = bindparam("now", type_=Double), bindparam("longest", type_=Double)
     loser = bindparam("loser", type_=Integer)
     return (
         or_(columns.not_before <= now, columns.not_before > longest),
         func.coalesce(columns.lost_by_id, 0) != loser,
+        or_(columns.looked_at.is_not(None), bindparam("unlooked", type_=Boolean)),
     )
 
 

@@ -102,6 +102,14 @@ pocket_chroot = Table(
     UniqueConstraint("series_architecture_id", "pocket"),
 )
 
+# What apt in a chroot goes by, read from the tarball when it is first needed; see chroot_system.py.
+chroot_system = Table(
+    "chroot_system",
+    metadata,
+    Column("sha256", String(64), primary_key=True),  # Of the tarball.
+    Column("content", Text, nullable=False),  # System.pack(), as base64; "": there is none in it.
+)
+
 archive = Table(
     "archive",
     metadata,
@@ -120,6 +128,7 @@ archive = Table(
     Column("apt_lines", Text, nullable=False, server_default=""),
     # OpenPGP public keys that apt trusts for those lines, each as base64, one a line.
     Column("trusted_keys", Text, nullable=False, server_default=""),
+    Column("changed_at", Double),  # When it was last said that something was published there; see depwaits.py.
     UniqueConstraint("distribution_id", "name"),
 )
 
@@ -150,6 +159,8 @@ source = Table(
     Column("urgency", String(16), nullable=False, server_default="medium"),
     Column("architectures", Text, nullable=False),  # The .dsc's Architecture field.
     Column("dsc", Text, nullable=False, server_default=""),  # Name of the .dsc among its files.
+    # Its build relationship fields, one a line: "Build-Depends: foo, bar". None: accepted before they were kept.
+    Column("relations", Text),
     Column("created_at", Double, nullable=False),
     Column("superseded_at", Double),  # None: this is the newest of its name.
     UniqueConstraint("archive_id", "series_id", "name", "version"),
@@ -237,6 +248,8 @@ build = Table(
     Column("state", String(16), nullable=False),  # lifecycle.BuildState.
     Column("reason", Text, nullable=False, server_default=""),  # Why it is in that state, in words.
     Column("dependencies", Text, nullable=False, server_default=""),  # What a DEP_WAIT waits for.
+    # Of what its archives had when its build-dependencies were last looked at, a digest; "": nobody has.
+    Column("archive_state", String(64), nullable=False, server_default=""),
     Column("cause", String(32), nullable=False, server_default=""),  # protocol.Cause of the last failure; "": not told.
     Column("error", Text, nullable=False, server_default=""),  # The lines of the log that told so.
     Column("failures", Integer, nullable=False, server_default="0"),  # Consecutive; see blame.py.
@@ -296,6 +309,8 @@ build_queue = Table(
     Column("not_before", Double, nullable=False, server_default="0"),  # A pause after it was given back.
     Column("builder_id", ForeignKey("builder.id"), unique=True),  # None: waiting.
     Column("lost_by_id", ForeignKey("builder.id"), index=True),  # The last builder that lost it.
+    # When its build-dependencies were found installable, or it was found that nobody can tell. None: not yet.
+    Column("looked_at", Double),
     Column("expected_s", Double, nullable=False, server_default="300"),  # How long it will take.
     Column("cancelled_at", Double),  # When a person asked for it.
     Column("stage", String(255), nullable=False, server_default=""),  # What its daemon says it is at.
@@ -322,6 +337,7 @@ build_queue = Table(
         sqlite_where=_WAITS,
         postgresql_where=_WAITS,
     ),
+    Index(None, "looked_at", "archive_id", "minus_score"),
 )
 
 # Somebody who is still to be told of the state that a build has ended in; see notifications.py.

@@ -28,6 +28,7 @@ class WorkSettings:
     cancel_timeout_s: float = 180.0
     send_ahead_bytes: int = 1 << 30
     resets: ResetSettings = field(default_factory=ResetSettings)
+    looks: bool = False  # Builds are given to builders when their build-dependencies were looked at; see examiner.py.
 
 
 def make_work(
@@ -50,7 +51,7 @@ def make_work(
     """
     fetcher = Fetcher(farm.store, reactor, settings.limits)
     resetter = Resetter(reactor, settings.resets)
-    dispatcher = Dispatcher(farm, tenure, now, files_url, is_reset=resetter.is_for)
+    dispatcher = Dispatcher(farm, tenure, now, files_url, unlooked=not settings.looks, is_reset=resetter.is_for)
 
     def client(url: str) -> BuilderClient:
         return BuilderClient(url, http, settings.timeouts, clock, allowed=tenure.allowed(), acts=tenure.acts)

@@ -16,7 +16,8 @@ from pathlib import Path
 import apt_pkg
 
 from buildd.relations import build_conflicts_of, build_depends_of, is_for
-from buildmaster.dependencies import FIELDS, Packages, prepared
+from buildmaster.available import FIELDS, prepared
+from buildmaster.dependencies import Packages
 from tools.machines_apt import find_mirror
 from tools.places import Places, default_root
 from tools.source_package import PrivateApt

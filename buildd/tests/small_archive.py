@@ -91,11 +91,19 @@ class SmallArchive:
             return f"deb [trusted=yes] {self.url} ./"
         return f"deb [signed-by={_signing_home() / 'key.gpg'}] {self.url} stable main"
 
-    def add(self, name: str, version: str = "1.0", size: int = 0) -> None:
-        """Have a package, with so many bytes in it; `publish` tells of it."""
+    @property
+    def key(self) -> bytes:
+        """The public key of its signatures."""
+        return (_signing_home() / "key.gpg").read_bytes()
+
+    def add(self, name: str, version: str = "1.0", size: int = 0, fields: str = "") -> None:
+        """Have a package, with so many bytes in it; `publish` tells of it.
+
+        :param fields: more lines for its control file.
+        """
         tree = self.folder / "tree"
         (tree / "DEBIAN").mkdir(parents=True)
-        (tree / "DEBIAN/control").write_text(_CONTROL.format(name=name, version=version))
+        (tree / "DEBIAN/control").write_text(_CONTROL.format(name=name, version=version) + fields)
         (tree / "content").write_bytes(os.urandom(size))
         file = self.folder / f"files/pool/{name}_{version}_all.deb"
         build = ["dpkg-deb", "-Znone", "--root-owner-group", "--build", str(tree), str(file)]

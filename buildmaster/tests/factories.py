@@ -95,16 +95,23 @@ def set_chroot(farm: Farm, place: int, chroot: bytes = BOGUS_CHROOT) -> StoredFi
     return stored
 
 
-def write_source(folder: Path, name: str = "hello", version: str = "1.0", architectures: str = "any") -> Path:
-    """The files of a tiny native source package, in a folder. Returns the .dsc."""
+def write_source(
+    folder: Path, name: str = "hello", version: str = "1.0", architectures: str = "any", relations: str = ""
+) -> Path:
+    """The files of a tiny native source package, in a folder. Returns the .dsc.
+
+    :param relations: lines such as `Build-Depends: foo`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tar = f"not really the source of {name} {version}\n".encode()
     tar_name = f"{name}_{version.partition(':')[2] or version}.tar.xz"
     (folder / tar_name).write_bytes(tar)
     dsc = folder / tar_name.replace(".tar.xz", ".dsc")
+    more = f"{relations}\n" if relations else ""
     dsc.write_text(
         f"Format: 3.0 (native)\nSource: {name}\nBinary: {name}\nArchitecture: {architectures}\nVersion: {version}\n"
-        f"Maintainer: Somebody <somebody@example.org>\nChecksums-Sha1:\n {hashlib.sha1(tar).hexdigest()} {len(tar)} "
+        f"Maintainer: Somebody <somebody@example.org>\n{more}Checksums-Sha1:\n "
+        f"{hashlib.sha1(tar).hexdigest()} {len(tar)} "
         f"{tar_name}\nChecksums-Sha256:\n {hashlib.sha256(tar).hexdigest()} {len(tar)} {tar_name}\n"
     )
     return dsc
@@ -120,9 +127,10 @@ def make_build(
     needs: str = "",
     pocket: Pocket = Pocket.RELEASE,
     wishes: Wishes = NONE,
+    relations: str = "",
 ) -> int:
     """A source package in a series that exists, and one build of it. Returns the build's id."""
-    dsc = write_source(farm.directory / "sources", name, version, architectures)
+    dsc = write_source(farm.directory / "sources", name, version, architectures, relations)
     accepted = packages.accept(
         farm, dsc, time.time(), distribution=place[0], series_name=place[1], needs=needs, pocket=pocket, wishes=wishes
     )

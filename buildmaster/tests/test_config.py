@@ -33,6 +33,7 @@ def test_shipped_file_has_every_key_with_its_default(tmp_path: Path) -> None:
     examples: dict[str, Any] = {"base_url": "", "reset_command": (), "database_url": "", "database_secret": ""}
     examples |= EXAMPLES
     examples |= {"store_url": "", "store_endpoint": ""}
+    examples["archive_proxy"] = ""
     assert dataclasses.replace(every, **examples) == MasterConfig()
     for key in keys(MasterConfig):
         assert f"\n{key.name} = " in text

@@ -5,7 +5,8 @@ import tempfile
 import pytest
 
 from buildd.relations import parse_relations
-from buildmaster.dependencies import Packages, prepared, with_installed
+from buildmaster.available import prepared, with_installed
+from buildmaster.dependencies import Packages
 
 BASE = """
 Package: build-essential

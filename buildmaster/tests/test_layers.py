@@ -14,6 +14,7 @@ LAYERS = {
     "core": {
         "ahead", "sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets",
         "dependencies", "leasing", "wishes", "letters", "reasons", "forecast",
+        "available",
     },
     "state": {
         "tables", "migrations", "database", "engines", "commits", "files", "builds", "shares", "queue", "builders",
@@ -23,11 +24,13 @@ LAYERS = {
         "waiting", "supplies", "forecasting",
         "inventory",
         "dump", "backup", "backup_places",
+        "depwaits",
     },
     "work": {
         "ports", "builder_http", "builder_client", "fetching", "snapshot", "dispatch", "results", "gathering",
         "recovery", "external", "resetting", "running_log", "scanner", "fleet", "workshop", "file_server", "master",
         "acts", "sending_ahead", "leases", "notifying",
+        "programs", "chroot_system", "package_lists", "looking", "examiner",
     },
     "edges": {"config", "service", "cli"},
 }  # fmt: skip

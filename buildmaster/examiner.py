@@ -1,0 +1,276 @@
+"""Looks at the build-dependencies of builds before builders get them, and again when archives have changed.
+
+A build that is queued is looked at before it is given to a builder: who lacks something becomes a DEP_WAIT at once, and
+no builder is used. While builds wait for dependencies, their archives are asked every few seconds whether they have
+changed, and all that wait are looked at when they have. Where nobody can tell, since the lists of an archive cannot be
+had, builds are let pass: the builder will tell. See depwaits.py for what is recorded; nothing is kept here that may not
+be forgotten. Masters that share a farm each look, and what the first of them finds counts.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from buildmaster import depwaits
+from buildmaster.chroot_system import System
+from buildmaster.depwaits import Archives, Place, Question
+from buildmaster.farm import Farm
+from buildmaster.looking import LOOKS_MAX, CannotLook, Look, Looker
+from buildmaster.package_lists import Changed, Curiosity, Lists, ListSource, NoLists, fetch
+from buildmaster.ports import IMasterReactor
+from buildmaster.programs import Children, ProgramFailed
+from buildmaster.snapshot import Snapshot
+from buildmaster.store import NotStored, Sha256
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_TICK_S = 0.02  # Between two looks whether something was committed; they cost microseconds.
+_FETCHERS = 4  # So many archives are asked, and lists fetched, at once.
+_APT_AGAIN_S = 15.0  # Where only apt can tell whether an archive has changed, or the lists could not be had.
+_SYSTEM_S = 600.0  # To read a chroot tarball.
+_SYSTEMS_KEPT = 20  # Of some 300 kB each.
+FOLDER = "lists"  # In the farm's directory.
+
+
+@dataclass
+class _Shelf:
+    """Lists that may be kept up to date; one at a time works on them."""
+
+    curiosity: Curiosity
+    lists: Lists | None = None
+    asked: float = float("-inf")  # When it was last found out whether they have changed, by the clock,
+    asked_at: float = 0.0  # and in Unix time.
+    fetched: float = float("-inf")  # When apt last fetched them, or tried to, by the clock.
+    trouble: str = ""  # Why they cannot be had.
+    turn: DeferredLock = field(default_factory=DeferredLock)
+
+
+class Examiner:
+    """Looks at builds, for one master."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        farm: Farm,
+        reactor: IMasterReactor,
+        snapshot: Snapshot,
+        poll_s: float,
+        *,
+        proxy: str = "",
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """:param poll_s: how often archives that builds wait for are asked whether they have changed.
+        :param proxy: the http proxy by which they are asked; "": what the environment says.
+        """
+        self._farm = farm
+        self._reactor = reactor
+        self._snapshot = snapshot
+        self._poll_s = poll_s
+        self._proxy = proxy
+        self._now = now
+        self._seen = -1  # The generation of the database that the following is about.
+        self._unlooked: set[Place] = set()
+        self._waiting: set[Place] = set()
+        self._waiting_known = float("-inf")  # When that was read, by the clock.
+        self._busy: dict[Place, Deferred[None]] = {}
+        self._attended: dict[Place, float] = {}  # When, by the clock.
+        self._published_at = 0.0
+        self._shelves: dict[str, _Shelf] = {}
+        self._systems: dict[Sha256, System | None] = {}
+        self._children = Children()
+        self._looker = Looker()
+        self._looking = ThreadPool(1, 1, name="looking")
+        self._fetching = ThreadPool(0, _FETCHERS, name="fetching")
+        self._running: Deferred[None] | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._looking.start()
+        self._fetching.start()
+        self._running = Deferred.fromCoroutine(self._run())
+
+    async def stop(self) -> None:
+        """End all of it, wherever it is: the next master goes on from there."""
+        self._stopping = True
+        self._looker.close()
+        self._children.close()
+        for task in [*self._busy.values(), *([self._running] if self._running else [])]:
+            task.cancel()
+            await task
+        for pool in (self._looking, self._fetching):  # They wait for what an archive is asked, for some seconds.
+            await self._in(self._reactor.getThreadPool(), pool.stop)
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            try:
+                await self._turn()
+                await deferLater(self._reactor, _TICK_S)
+            except CancelledError:
+                return
+            except Exception:
+                self.log.failure("looking at build-dependencies ended by an error of the master's own; trying again")
+                await self._pause()
+
+    async def _turn(self) -> None:
+        """See what there is to do, and begin with it."""
+        now, generation = self._reactor.seconds(), self._snapshot.generation
+        if generation != self._seen:
+            self._unlooked, published_at = await self._farm.read(_news)
+            if published_at > self._published_at:
+                self._attended.clear()
+                self._waiting_known = float("-inf")
+            self._seen, self._published_at = generation, published_at
+        if now - self._waiting_known >= self._poll_s:
+            self._waiting_known = now
+            self._waiting = set(await self._farm.read(depwaits.waiting_places))
+        due = {place for place in self._waiting if now - self._attended.get(place, float("-inf")) >= self._poll_s}
+        for place in (self._unlooked | due) - self._busy.keys():
+            self._attended[place] = now
+            task = self._busy[place] = Deferred.fromCoroutine(self._attend(place))
+            task.addBoth(self._attended_to, place)
+
+    def _attended_to(self, _: object, place: Place) -> None:
+        del self._busy[place]
+
+    async def _attend(self, place: Place) -> None:
+        """Look at all that is to be looked at of one place now."""
+        try:
+            lists = await self._lists(place, await self._farm.read(depwaits.archives_of, place))
+            while questions := await self._farm.read(depwaits.unlooked, place, LOOKS_MAX):
+                await self._look_at_queued(questions, lists)
+            while lists is not None and (
+                questions := await self._farm.read(depwaits.waiting, place, lists.state, LOOKS_MAX)
+            ):
+                await self._look(questions, lists)
+        except CancelledError:
+            return
+        except (CannotLook, OSError) as exc:
+            self.log.warn("build-dependencies are not looked at now: {exc}", exc=exc)
+            await self._pause()
+        except Exception:
+            self.log.failure("looking at build-dependencies ended by an error of the master's own; trying again")
+            await self._pause()
+
+    async def _pause(self) -> None:
+        with suppress(CancelledError):
+            await deferLater(self._reactor, _APT_AGAIN_S)
+
+    async def _look_at_queued(self, questions: list[Question], lists: Lists | None) -> None:
+        """Nobody waits for long because nobody can tell: the builder will."""
+        known = [question for question in questions if lists is not None and question.relations is not None]
+        pass_by = {question.build_id for question in questions}
+        try:
+            if lists is not None and known:
+                await self._look(known, lists)
+                pass_by -= {question.build_id for question in known}
+        except CannotLook as exc:
+            if self._stopping:
+                raise
+            self.log.warn("builds are dispatched without a look at their build-dependencies: {exc}", exc=exc)
+        if pass_by:
+            await self._farm.transact(depwaits.let_pass, sorted(pass_by), self._now())
+
+    async def _look(self, questions: list[Question], lists: Lists) -> None:
+        """:raises CannotLook: nothing is recorded."""
+        looks = [Look(question.relations or "", question.arch_indep, question.profiles) for question in questions]
+        lacks = await self._in(self._looking, self._looker.look, lists, looks)
+        verdicts = {question.build_id: lack for question, lack in zip(questions, lacks, strict=True)}
+        changed = await self._farm.transact(depwaits.settle, verdicts, lists.state, self._now())
+        for build_id, state in changed.items():
+            lack = verdicts[build_id]
+            why = lack.reason if lack is not None else "its build-dependencies are there"
+            self.log.info("build {build}: now {state}: {why}", build=build_id, state=state, why=why)
+
+    # What the archives have
+
+    async def _lists(self, place: Place, archives: Archives) -> Lists | None:
+        """The lists of a place, no older than the archives as they were asked last. None: they cannot be had."""
+        try:
+            system = await self._system(archives.chroot)
+        except (NotStored, ProgramFailed, OSError) as exc:
+            self.log.warn("the chroot {chroot} cannot be read: {exc}", chroot=archives.chroot, exc=exc)
+            return None
+        if system is None or archives.chroot is None:
+            return None
+        source = ListSource(archives.chroot, system, archives.lines, archives.keys, archives.architecture)
+        shelf = self._shelves.setdefault(source.key, _Shelf(Curiosity(self._proxy)))
+        await shelf.turn.acquire()
+        try:
+            await self._bring_up_to_date(shelf, source, archives.changed_at)
+        finally:
+            shelf.turn.release()
+        return shelf.lists
+
+    async def _bring_up_to_date(self, shelf: _Shelf, source: ListSource, published_at: float) -> None:
+        now, published = self._reactor.seconds(), published_at > shelf.asked_at
+        if now - shelf.asked < self._poll_s and not published:
+            return
+        shelf.asked, shelf.asked_at = now, self._now()
+        changed = Changed.UNKNOWN
+        if shelf.lists is not None:
+            changed = await self._in(self._fetching, shelf.curiosity.changed, shelf.lists)
+        rarely = changed is Changed.UNKNOWN and not published and now - shelf.fetched < _APT_AGAIN_S
+        if changed is Changed.NO or rarely:
+            return
+        shelf.fetched, trouble = now, ""
+        try:
+            await self._fetch(shelf, source, changed)
+        except NoLists as exc:
+            trouble = str(exc)
+        if trouble and trouble != shelf.trouble:
+            self.log.warn("package lists cannot be had: {trouble}", trouble=trouble)
+        shelf.trouble = trouble
+
+    async def _fetch(self, shelf: _Shelf, source: ListSource, changed: Changed) -> None:
+        before, folder = shelf.lists, self._farm.directory / FOLDER / source.key
+        shelf.lists = await self._in(self._fetching, fetch, folder, source, self._children, self._proxy)
+        if changed is Changed.YES and before is not None and shelf.lists.releases == before.releases:
+            # apt was told that there is nothing newer than what it has, by a date that both releases have.
+            again = {"forget": True}
+            shelf.lists = await self._in(self._fetching, fetch, folder, source, self._children, self._proxy, **again)
+
+    async def _system(self, chroot: Sha256 | None) -> System | None:
+        """What is known of a chroot, which is read when that was not done before. None: there is no such thing."""
+        if chroot is None:
+            return None
+        if chroot not in self._systems:
+            packed = await self._farm.read(depwaits.system, chroot)
+            if packed is None:
+                packed = await self._in(self._fetching, self._read_system, chroot)
+                await self._farm.transact(depwaits.keep_system, chroot, packed)
+            while len(self._systems) >= _SYSTEMS_KEPT:
+                self._systems.pop(next(iter(self._systems)))
+            self._systems[chroot] = System.parse(packed) if packed else None
+        return self._systems[chroot]
+
+    def _read_system(self, chroot: Sha256) -> bytes:
+        """Blocks. Empty when there is nothing of the kind in it."""
+        with self._farm.store.open(chroot) as tarball:
+            try:
+                return self._children.run("buildmaster.chroot_system", limit_s=_SYSTEM_S, source=tarball)
+            except ProgramFailed as exc:
+                if self._stopping:
+                    raise
+                self.log.warn("builds in chroot {chroot} are not looked at: {exc}", chroot=chroot, exc=exc)
+                return b""
+
+    async def _in(self, pool: ThreadPool, function: "Callable[P, T]", *args: P.args, **kwargs: P.kwargs) -> T:
+        result: T = await deferToThreadPool(self._reactor, pool, function, *args, **kwargs)
+        return result
+
+
+def _news(connection: Connection) -> tuple[set[Place], float]:
+    """Where something is to be looked at, and when something was last published (Unix time)."""
+    return set(depwaits.unlooked_places(connection)), depwaits.last_published(connection)

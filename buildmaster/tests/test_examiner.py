@@ -1,0 +1,216 @@
+"""Builds are looked at before a builder is used, and again when what they wait for is published."""
+
+import io
+import tarfile
+import time
+from typing import Any
+
+from twisted.internet import reactor
+
+from buildd.protocol import BuildStatus
+from buildd.tests.small_archive import SmallArchive
+from buildmaster import depwaits, distributions
+from buildmaster.examiner import Examiner
+from buildmaster.lifecycle import BuildState
+from buildmaster.tests.factories import make_build, set_chroot
+from buildmaster.tests.farm_case import SETTINGS, FarmCase
+from buildmaster.wishes import Wishes
+from buildmaster.workshop import WorkSettings
+
+STATUS = "".join(
+    f"Package: {name}\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\n\n"
+    for name in ("build-essential", "fakeroot", "apt")
+)
+RELEASED_S = 5.0  # From publication to release.
+
+
+def make_chroot(files: dict[str, str]) -> bytes:
+    """A chroot tarball with what apt goes by."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, text in {"var/lib/dpkg/status": STATUS, **files}.items():
+            member = tarfile.TarInfo(f"chroot-autobuild/{name}")
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return packed.getvalue()
+
+
+class ExaminerCase(FarmCase):
+    """A farm whose builds have an archive of their own, and the examiner."""
+
+    settings = WorkSettings(SETTINGS.timeouts, SETTINGS.limits, looks=True)
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        super().setUp()
+        self.archive = SmallArchive()
+        self.archive.add("there", "1.0")
+        self.archive.publish()
+        set_chroot(self.farm, self.place, make_chroot({}))
+        self.use(f"deb {self.archive.url} stable main", self.archive.key)
+        await self.snapshot.start()
+        self.examiner = self.examine()
+
+    def examine(self, poll_s: float = 0.5) -> Examiner:
+        """Begin to examine."""
+        examiner = Examiner(self.farm, reactor, self.snapshot, poll_s)  # type: ignore[arg-type]
+        examiner.start()
+        return examiner
+
+    def use(self, line: str, key: bytes) -> None:
+        with self.farm.transaction() as connection:
+            distributions.set_apt_lines(connection, "debian", "primary", line)
+            distributions.set_trusted_keys(connection, "debian", "primary", [key])
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        await self.examiner.stop()
+        self.archive.close()
+        await super().tearDown()
+
+    def submit(self, name: str, relations: str) -> int:
+        """A build in the queue."""
+        return make_build(self.farm, name, relations=relations)
+
+    async def until(self, build_id: int, *wanted: object, within_s: float = 60.0) -> float:
+        """Wait until a build is in a state, or is looked at (True); how long that took."""
+        began = time.monotonic()
+        while time.monotonic() - began < within_s:
+            row = self.queue_row(build_id)
+            if self.state(build_id) in wanted or (row is not None and row.looked_at is not None) in wanted:
+                return time.monotonic() - began
+            await self.sleep(0.02)
+        raise AssertionError(f"build {build_id} is {self.state(build_id)}: {self.build(build_id).reason}")
+
+
+class BeforeDispatch(ExaminerCase):
+    async def test_what_is_missing_uses_no_builder(self) -> None:
+        """A build whose build-dependencies are not there waits for them, with the reason in words; no builder is
+        asked. One whose are there is dispatched."""
+        bad = self.submit("bad", "Build-Depends: there (>= 2), gone")
+        good = self.submit("good", "Build-Depends: there (>= 1) | gone")
+        await self.until(bad, BuildState.DEP_WAIT)
+        row = self.build(bad)
+        assert row.dependencies == "there (>= 2), gone"
+        assert row.reason == (
+            "it needs there (>= 2), and its archives have there 1.0; it needs gone, and its archives do not have it"
+        )
+        await self.until(good, True)
+        assert await self.scan_until(good, BuildState.BUILT) is BuildState.BUILT
+        assert [f"PACKAGEBUILD-{good}"] == self.fake.started
+
+    async def test_nobody_gets_what_was_not_looked_at(self) -> None:
+        """Until it was looked at, a build is no candidate."""
+        await self.examiner.stop()
+        build_id = self.submit("good", "Build-Depends: there")
+        await self.scan(self.scanner(), 3)
+        assert self.state(build_id) is BuildState.NEEDS_BUILD
+        self.examiner = self.examine()
+        await self.until(build_id, True)
+        await self.scan_until(build_id, BuildState.BUILT)
+
+    async def test_which_fields_count(self) -> None:
+        """A build of arch:all packages needs Build-Depends-Indep, one without them does not; conflicts count."""
+        indep = self.submit("indep", "Build-Depends-Indep: gone")
+        conflicts = self.submit("conflicts", "Build-Depends: there\nBuild-Conflicts-Arch: there")
+        await self.until(indep, True)
+        await self.until(conflicts, BuildState.DEP_WAIT)
+        assert self.build(conflicts).dependencies == ""
+        assert self.build(conflicts).reason == "it must be built without there"
+
+    async def test_build_profiles(self) -> None:
+        """What is said to be done without is not needed."""
+        relations = "Build-Depends: gone <!nocheck>, there"
+        await self.until(make_build(self.farm, "checked", relations=relations), BuildState.DEP_WAIT)
+        wishes = Wishes(profiles=("nocheck",))
+        await self.until(make_build(self.farm, "unchecked", relations=relations, wishes=wishes), True)
+
+    async def test_the_chroots_own_sources(self) -> None:
+        """An archive without lines of its own has those of the chroot, and the keys that they name there."""
+        self.use("", self.archive.key)
+        line = f"deb [trusted=yes] {self.archive.url} stable main\n"
+        set_chroot(self.farm, self.place, make_chroot({"etc/apt/sources.list.d/own.list": line}))
+        await self.until(self.submit("bad", "Build-Depends: gone"), BuildState.DEP_WAIT)
+        await self.until(self.submit("good", "Build-Depends: there, apt"), True)
+
+
+class WhenNobodyCanTell(ExaminerCase):
+    async def test_lists_that_cannot_be_had(self) -> None:
+        """Builds of an archive that does not answer are dispatched all the same."""
+        self.archive.answers["dists/stable/InRelease"] = 500
+        build_id = self.submit("bad", "Build-Depends: gone")
+        await self.until(build_id, True)
+        assert self.build(build_id).archive_state == ""
+        await self.scan_until(build_id, BuildState.BUILT)
+
+    async def test_no_chroot_that_can_be_read(self) -> None:
+        """Nor does anybody wait because a chroot is not what it should be."""
+        set_chroot(self.farm, self.place, b"This is no chroot.\n")
+        await self.until(self.submit("bad", "Build-Depends: gone"), True)
+
+    async def test_relations_that_are_none(self) -> None:
+        """What the fields are is not what they must be: the builder says so better."""
+        await self.until(self.submit("bad", "Build-Depends: gone (is)"), True)
+
+    async def test_a_looker_that_dies(self) -> None:
+        """libsolv is written in C."""
+        await self.until(self.submit("good", "Build-Depends: there"), True)
+        process: Any = self.examiner._looker._process
+        process.kill()
+        process.wait()
+        await self.until(self.submit("other", "Build-Depends: there"), True)
+        await self.until(self.submit("bad", "Build-Depends: gone"), BuildState.DEP_WAIT)
+
+
+class Release(ExaminerCase):
+    async def test_released_by_a_publication(self) -> None:
+        """What a build waits for is published, by another name: it is in the queue within 5 s, and no builder was
+        used before."""
+        build_id = self.submit("waits", "Build-Depends: virtual (>= 2)")
+        other = self.submit("other", "Build-Depends: gone")
+        await self.until(build_id, BuildState.DEP_WAIT)
+        await self.until(other, BuildState.DEP_WAIT)
+        self.archive.add("provider", "7", fields="Provides: virtual (= 2)\n")
+        self.archive.publish()
+        took_s = await self.until(build_id, BuildState.NEEDS_BUILD)
+        assert took_s < RELEASED_S
+        assert self.state(other) is BuildState.DEP_WAIT
+        assert self.fake.started == []
+        await self.scan_until(build_id, BuildState.BUILT)
+
+    async def test_released_at_once_when_told_so(self) -> None:
+        """Who publishes says so, and nobody waits for the next time that the archive is asked."""
+        await self.examiner.stop()
+        self.examiner = self.examine(poll_s=600)
+        build_id = self.submit("waits", "Build-Depends: new")
+        await self.until(build_id, BuildState.DEP_WAIT)
+        self.archive.add("new")
+        self.archive.publish()
+        await self.sleep(1)
+        assert self.state(build_id) is BuildState.DEP_WAIT
+        with self.farm.transaction() as connection:
+            depwaits.published(connection, distributions.find_archive(connection, "debian"), time.time())
+        assert await self.until(build_id, BuildState.NEEDS_BUILD) < RELEASED_S
+
+    async def test_what_a_builder_misses_is_not_tried_again_and_again(self) -> None:
+        """A build that is found good, and that its builder says lacks something, waits until the archives change; then
+        it has another try."""
+        self.fake.outcome, self.fake.dependencies = BuildStatus.DEPFAIL, "there (>= 1)"
+        build_id = self.submit("odd", "Build-Depends: there")
+        await self.until(build_id, True)
+        await self.scan_until(build_id, BuildState.DEP_WAIT)
+        await self.sleep(2)
+        await self.scan(self.scanner(), 2)
+        assert len(self.fake.started) == 1
+        assert self.build(build_id).dependencies == "there (>= 1)"
+        self.archive.add("something-else")
+        self.archive.publish()
+        await self.until(build_id, BuildState.NEEDS_BUILD)
+
+    async def test_another_master_takes_over(self) -> None:
+        """Nothing is kept in memory that a build could wait for in vain."""
+        build_id = self.submit("waits", "Build-Depends: new")
+        await self.until(build_id, BuildState.DEP_WAIT)
+        await self.examiner.stop()
+        self.archive.add("new")
+        self.archive.publish()
+        self.examiner = self.examine()
+        await self.until(build_id, BuildState.NEEDS_BUILD)
