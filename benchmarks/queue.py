@@ -141,7 +141,6 @@ def fill(farm: Farm, number: int, archives: int) -> Vitals:
         ids = [own, *(_archive(connection, each) for each in range(1, archives))]
         for first in range(1, number + 1, _AT_ONCE):
             _queue(connection, place, ids, range(first, min(number + 1, first + _AT_ONCE)))
-        connection.exec_driver_sql("ANALYZE")  # As PostgreSQL does by itself within minutes.
         return builders.find(connection, "one")
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import Boolean, ColumnElement, Connection, bindparam, exists, func, select, update
 
 from buildmaster.builders import Cleanliness, Vitals
-from buildmaster.shares import LONGEST_PAUSE_S, NOBODY, Lane, Range, in_order
+from buildmaster.shares import LONGEST_PAUSE_S, NOBODY, Lane, Range, in_order, waits
 from buildmaster.tables import build_queue, builder
 from buildmaster.tags import can_take
 
@@ -63,8 +63,8 @@ def kinds_waiting(connection: Connection, architecture: str, virtualised: bool) 
 def _taken_by_others(connection: Connection, vitals: Vitals, kinds: list[Kind]) -> frozenset[Kind]:
     """Those of the kinds that another builder could take at once, where that matters: this one has lost something."""
     # In a function, so that SQLite does not take the index of builder_id, which has all that waits in one place.
-    waits = func.coalesce(build_queue.c.builder_id, NOBODY) == NOBODY
-    lost = exists().where(build_queue.c.lost_by_id == vitals.id, waits)
+    no_builder = func.coalesce(build_queue.c.builder_id, NOBODY) == NOBODY
+    lost = exists().where(build_queue.c.lost_by_id == vitals.id, no_builder)
     if not connection.execute(select(lost)).scalar():
         return frozenset()
     other = builder.alias("other")
@@ -104,11 +104,11 @@ def waiting(connection: Connection) -> dict[Kind, float]:
 def _place() -> tuple[ColumnElement[bool], ...]:
     """Waits for this kind of builder."""
     here = (_Q.architecture == bindparam("architecture"), _Q.virtualised == bindparam("virtualised", type_=Boolean))
-    return (*here, _Q.builder_id.is_(None))
+    return (*here, waits(_Q))
 
 
 _Q = build_queue.c
-_FIRST_ARCHITECTURE = select(func.min(_Q.architecture)).where(_Q.builder_id.is_(None))
+_FIRST_ARCHITECTURE = select(func.min(_Q.architecture)).where(waits(_Q))
 _NEXT_ARCHITECTURE = _FIRST_ARCHITECTURE.where(_Q.architecture > bindparam("architecture"))
 _FIRST_TAGS = select(func.min(_Q.tags)).where(*_place())
 _NEXT_TAGS = _FIRST_TAGS.where(_Q.tags > bindparam("tags"))

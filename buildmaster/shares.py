@@ -20,6 +20,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     func,
+    literal_column,
     or_,
     select,
     update,
@@ -111,12 +112,18 @@ def _values(lane: Lane, its_range: Range, band: int) -> dict[str, object]:
     return values | {"now": lane.now, "longest": lane.now + LONGEST_PAUSE_S, "unlooked": lane.unlooked}
 
 
+def waits(columns: Any) -> ColumnElement[bool]:
+    """Has no builder: in the very words of the indexes in tables.py, which are of no use to others."""
+    nobody: ColumnElement[int] = literal_column("0")
+    return func.coalesce(columns.builder_id, nobody) == nobody
+
+
 def _within(columns: Any) -> tuple[ColumnElement[bool], ...]:
     """Waits in a lane, with the tags of a range: the first columns of the index."""
     return (
         columns.architecture == bindparam("architecture", type_=String),
         columns.virtualised == bindparam("virtualised", type_=Boolean),
-        columns.builder_id.is_(None),
+        waits(columns),
         columns.tags == bindparam("tags", type_=String),
     )
 

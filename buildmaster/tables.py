@@ -286,7 +286,7 @@ build_file = Table(
     UniqueConstraint("build_id", "name"),
 )
 
-_WAITS = text("builder_id IS NULL")
+_WAITS = text("coalesce(builder_id, 0) = 0")
 
 build_queue = Table(
     "build_queue",
@@ -315,7 +315,8 @@ build_queue = Table(
     Column("cancelled_at", Double),  # When a person asked for it.
     Column("stage", String(255), nullable=False, server_default=""),  # What its daemon says it is at.
     # Of what waits, candidates are found by the one, and that there is something new by the other. PostgreSQL knows no
-    # order in what comes after a column that IS NULL: so builder_id is no column of theirs.
+    # order in what comes after a column that IS NULL: so builder_id is no column of theirs. And SQLite would
+    # take the index of builder_id for what IS NULL.
     Index(
         "ix_build_queue_turns",
         "architecture",

@@ -165,7 +165,7 @@ def _machine(each: Builder) -> Machine:
 
 def _ahead(connection: Connection, row: Row[Any]) -> Ahead:
     queue = build_queue.c
-    here = (queue.architecture == row.architecture, queue.virtualised == row.virtualised, queue.builder_id.is_(None))
+    here = (queue.architecture == row.architecture, queue.virtualised == row.virtualised, shares.waits(queue))
     own = (*here, queue.band == row.band, queue.archive_id == row.archive_id)
 
     def count(*conditions: ColumnElement[bool]) -> int:

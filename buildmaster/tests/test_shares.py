@@ -1,10 +1,10 @@
 """Fair share in the database: whose build is next, as builders take and end builds."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, event, select
 
 from buildmaster import builders, builds, distributions, packages, queue, shares
 from buildmaster.builders import Cleanliness
@@ -12,6 +12,7 @@ from buildmaster.farm import Farm
 from buildmaster.lifecycle import Event
 from buildmaster.scoring import ArchivePurpose
 from buildmaster.tables import archive, archive_account, source
+from buildmaster.tests.databases import on_postgresql
 from buildmaster.tests.factories import make_builder, make_series, write_source
 
 NOW = 1_000_000.0
@@ -179,3 +180,23 @@ def test_another_kind_of_builder(farm: Farm, bulk: list[int]) -> None:
         assert builds.claim(connection, first, arm.id, NOW)
         rows: Iterable[str] = connection.execute(select(archive_account.c.architecture)).scalars()
         assert sorted(rows) == ["amd64", "arm64"]
+
+
+@pytest.mark.skipif(on_postgresql(), reason="PostgreSQL chooses by statistics, and small tables by other rules")
+def test_no_search_reads_the_queue(farm: Farm, bulk: list[int]) -> None:
+    """Whatever the search asks of what waits, it finds by the indexes that are made for it."""
+    plans: list[str] = []
+    with farm.reading() as connection:
+
+        def explain(_: object, __: object, statement: str, parameters: Sequence[object], *___: object) -> None:
+            if "WITH RECURSIVE" in statement or "SELECT min" in statement or "SELECT max" in statement:
+                rows = connection.connection.cursor().execute("EXPLAIN QUERY PLAN " + statement, parameters)
+                plans.extend(row[3] for row in rows)
+
+        event.listen(connection, "before_cursor_execute", explain)
+        queue.candidates(connection, builders.find(connection, "x86"), NOW, 5)
+        queue.waiting(connection)
+    asked = [each for each in plans if "INDEX" in each and "archive_account" not in each and "PRIMARY KEY" not in each]
+    assert len(asked) >= 6
+    assert all("ix_build_queue_turns" in each or "ix_build_queue_entered" in each for each in asked), asked
+    assert not any(each.startswith("SCAN build_queue") and "INDEX" not in each for each in plans)
