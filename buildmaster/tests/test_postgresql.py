@@ -1,5 +1,7 @@
 """What PostgreSQL does otherwise than SQLite: several writers at a time, a server that goes away, and a password."""
 
+import shutil
+import tempfile
 import threading
 import time
 import unittest.mock
@@ -326,8 +328,8 @@ def test_another_machine(farm: Farm, tmp_path: Path) -> None:
 
 class TestLost(TestCase):
     def setUp(self) -> None:
-        self.directory = Path(self.mktemp()).absolute()  # type: ignore[no-untyped-call]
-        self.directory.mkdir(parents=True)
+        self.directory = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.directory)
         self.farm = make_farm(self.directory)
         self.farm.start(reactor)  # type: ignore[arg-type]
         self.addCleanup(self.farm.close)
@@ -449,8 +451,8 @@ class TestToldOf(TestCase):
     """Commits by others."""
 
     def setUp(self) -> None:
-        self.directory = Path(self.mktemp()).absolute()  # type: ignore[no-untyped-call]
-        self.directory.mkdir(parents=True)
+        self.directory = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.directory)
         self.farm = make_farm(self.directory)
         self.farm.start(reactor)  # type: ignore[arg-type]
         self.other = open_farm(self.farm.directory)
