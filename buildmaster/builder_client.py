@@ -1,59 +1,24 @@
-"""The protocol, version 1.0, as the master speaks it to one builder.
-
-What a builder says is hostile until it is parsed: whatever has not the right shape is one BuilderError, and what comes
-out of here is a frozen value.
-"""
+"""The protocol, version 1.0, as the master speaks it to one builder; builder_answers.py parses what that says."""
 
 import time
 import xmlrpc.client
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from xml.parsers.expat import ExpatError
 
-from defusedxml.xmlrpc import DefusedExpatParser
 from twisted.internet.defer import CancelledError, Deferred
 
-from buildd.protocol import (
-    ERROR_MAX,
-    STATUSES_WITH_FILES,
-    BuildAnswer,
-    BuilderStatus,
-    BuildId,
-    BuildStatus,
-    Cause,
-    FileName,
-    Sha1,
-    parse_build_id,
-    parse_cause,
-    parse_filemap,
-)
+from buildd.protocol import BuildAnswer, BuildId, FileName, Sha1
 from buildmaster.acts import Acts, Allowed
 from buildmaster.blame import Patience, Unheard
+from buildmaster.builder_answers import BadAnswer, BuilderFault, Status, pair, parse_answer, parse_status, text
 from buildmaster.builder_http import BodyReader, BuilderError, BuilderHttp, BuilderSilent, BuilderUnreachable
 
 ANSWER_LIMIT_BYTES = 4 << 20  # The longest honest one is the filemap of a build with some thousand results.
-DEPTH_LIMIT = 8  # Arrays and structs inside each other; the protocol needs three.
-FILES_LIMIT = 20_000  # In one filemap.
-TEXT_LIMIT = 8_192  # Characters; a longer text is cut.
-LINES_LIMIT = 40  # Of a text that has several.
 _LONG_BYTES = 64 << 10  # A longer answer is parsed in a thread: one of 4 MB would have the reactor for 0.7 s.
 UNKNOWN_METHOD = 8001  # The fault that twisted.web answers.
 
 T = TypeVar("T")
-
-
-class BuilderFault(BuilderError):
-    """A builder answered with a fault."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(f"fault {code}: {text}")
-        self.code = code
-        self.text = text
-
-
-class BadAnswer(BuilderError):
-    """A builder's answer is not what the protocol allows."""
 
 
 class CutShort(Exception):
@@ -77,23 +42,6 @@ class Timeouts:
     silence_s: float = 60.0  # Without a byte, in a download.
     look_s: float = 5.0  # One look at the log of a running build.
     patience: Patience = field(default_factory=Patience)  # No call ends long after a builder counts as lost.
-
-
-@dataclass(frozen=True)
-class Status:
-    """What status() said."""
-
-    builder_status: BuilderStatus
-    version: str = ""
-    build_id: BuildId | None = None  # None when IDLE.
-    log_tail: bytes = b""
-    stage: str = ""
-    build_status: BuildStatus | None = None  # While WAITING.
-    filemap: Mapping[FileName, Sha1] | None = None  # While WAITING, for STATUSES_WITH_FILES.
-    dependencies: str = ""
-    reason: str = ""
-    cause: Cause | None = None  # Of a failure; a stock daemon tells none.
-    error: str = ""  # Lines of the log that tell what went wrong.
 
 
 class BuilderClient:
@@ -165,11 +113,11 @@ class BuilderClient:
         """
         extra_s = self.timeouts.fetch_s - self.timeouts.rpc_s
         answer = await self._unless_cut(self._call("ensurepresent", sha1, url, "", "", extra_s=extra_s))
-        present, text = _pair(answer, "ensurepresent")
+        present, why = pair(answer, "ensurepresent")
         if present is not True:
             place, _, secret = url.partition("?")  # With which anybody could fetch it.
-            why = _text(text).replace(f"?{secret}", "").replace(secret, "...") if secret else _text(text)
-            raise BuilderError(f"it could not fetch {place}: {why}")
+            words = text(why).replace(f"?{secret}", "").replace(secret, "...") if secret else text(why)
+            raise BuilderError(f"it could not fetch {place}: {words}")
 
     async def build(
         self, build_id: BuildId, build_type: str, chroot: Sha1, filemap: Mapping[FileName, Sha1], arguments: object
@@ -179,9 +127,9 @@ class BuilderClient:
         :raises BuildRefused: the answer was not BUILDING.
         """
         answer = await self._act("build", build_id, build_type, chroot, dict(filemap), arguments)
-        code, text = _pair(answer, "build")
+        code, why = pair(answer, "build")
         if code != BuildAnswer.BUILDING:
-            raise BuildRefused(f"build() answered {_text(code)}: {_text(text)}")
+            raise BuildRefused(f"build() answered {text(code)}: {text(why)}")
 
     async def abort(self) -> None:
         """Begin to stop the build."""
@@ -329,115 +277,3 @@ class BuilderClient:
 
 class _NothingThere(BuilderError):
     """The builder does not have this file, or not as much of it."""
-
-
-def parse_answer(body: bytes) -> object:
-    """The value in an answer. No entity is expanded.
-
-    :raises BuilderFault: the answer is a fault.
-    :raises BadAnswer: it is not XML-RPC, or nested too deeply.
-    """
-    unmarshaller = xmlrpc.client.Unmarshaller()
-    parser = DefusedExpatParser(unmarshaller, forbid_dtd=True)
-    try:
-        parser.feed(body)
-        parser.close()
-        values = unmarshaller.close()
-    except xmlrpc.client.Fault as fault:
-        raise BuilderFault(_fault_code(fault), _text(fault.faultString)) from None
-    except (ExpatError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
-        raise BadAnswer(f"not an XML-RPC answer: {type(error).__name__}: {_text(str(error))}") from error
-    except xmlrpc.client.Error as error:
-        raise BadAnswer("not an XML-RPC answer") from error
-    if len(values) != 1:
-        raise BadAnswer(f"an XML-RPC answer with {len(values)} values")
-    _check_depth(values[0], DEPTH_LIMIT)
-    return values[0]
-
-
-def _fault_code(fault: xmlrpc.client.Fault) -> int:
-    return fault.faultCode if isinstance(fault.faultCode, int) else 0
-
-
-def _check_depth(value: object, limit: int) -> None:
-    if not isinstance(value, list | dict):
-        return
-    if limit == 0:
-        raise BadAnswer(f"arrays or structs nested more than {DEPTH_LIMIT} deep")
-    for part in value.values() if isinstance(value, dict) else value:
-        _check_depth(part, limit - 1)
-
-
-def _pair(answer: object, method: str) -> tuple[object, object]:
-    if not isinstance(answer, list) or len(answer) != 2:
-        raise BadAnswer(f"{method}() answered something else than a pair")
-    return answer[0], answer[1]
-
-
-def parse_status(answer: object) -> Status:
-    """What status() and wait() answer.
-
-    :raises BadAnswer: a word in it is unknown, or a value is no such thing.
-    """
-    if not isinstance(answer, dict):
-        raise BadAnswer("status() answered something else than a struct")
-    try:
-        builder_status = BuilderStatus(_word(answer, "builder_status"))
-        version, stage = _text(answer.get("builder_version", "")), _text(answer.get("stage", ""))[:255]
-        if builder_status is BuilderStatus.IDLE:
-            return Status(builder_status, version)
-        build_id = parse_build_id(answer.get("build_id"))
-        if builder_status is not BuilderStatus.WAITING:
-            return Status(builder_status, version, build_id, _log_tail(answer), stage)
-        return _parse_waiting(answer, version, build_id)
-    except ValueError as error:  # ProtocolError is one; so is an unknown word.
-        raise BadAnswer(f"status(): {_text(str(error))}") from error
-
-
-def _parse_waiting(answer: Mapping[object, object], version: str, build_id: BuildId) -> Status:
-    build_status = BuildStatus(_word(answer, "build_status"))
-    filemap = None
-    if build_status in STATUSES_WITH_FILES:
-        filemap = parse_filemap(answer.get("filemap", {}))
-        if len(filemap) > FILES_LIMIT:
-            raise BadAnswer(f"a filemap of {len(filemap)} files")
-    return Status(
-        BuilderStatus.WAITING,
-        version,
-        build_id,
-        build_status=build_status,
-        filemap=filemap,
-        dependencies=_text(answer.get("dependencies", "")),
-        reason=_text(answer.get("reason", "")),
-        cause=parse_cause(answer.get("cause")),
-        error=_lines(answer.get("error", "")),
-    )
-
-
-def _word(answer: Mapping[object, object], key: str) -> str:
-    value = answer.get(key)
-    if not isinstance(value, str):
-        raise BadAnswer(f"status(): {key} is no string")
-    return value
-
-
-def _log_tail(answer: Mapping[object, object]) -> bytes:
-    tail = answer.get("logtail", b"")
-    if isinstance(tail, xmlrpc.client.Binary):
-        return tail.data
-    return tail.encode() if isinstance(tail, str) else b""
-
-
-def _text(value: object) -> str:
-    """A builder's words, as one line that can be shown and stored: nothing unprintable, and not too long."""
-    if not isinstance(value, str):
-        return "" if value is None else f"a {type(value).__name__}"
-    return "".join(c if c.isprintable() else " " for c in value[:TEXT_LIMIT]).strip()
-
-
-def _lines(value: object) -> str:
-    """A builder's words, as lines that can be shown and stored."""
-    if not isinstance(value, str):
-        return ""
-    lines = value[:ERROR_MAX].split("\n")[:LINES_LIMIT]
-    return "\n".join("".join(c if c.isprintable() else " " for c in line).rstrip() for line in lines).strip("\n")

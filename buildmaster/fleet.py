@@ -8,7 +8,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from buildd.protocol import WAIT_MAX_S
-from buildmaster.builder_client import Status
+from buildmaster.builder_answers import Status
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Vitals
 from buildmaster.database import DatabaseLost

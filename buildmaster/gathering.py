@@ -14,7 +14,8 @@ from twisted.logger import Logger
 
 from buildd.protocol import BuildStatus, Cause, FileName, Sha1
 from buildmaster import builders, builds, queue, recovery, results
-from buildmaster.builder_client import BadAnswer, BuilderClient, Status
+from buildmaster.builder_answers import BadAnswer, Status
+from buildmaster.builder_client import BuilderClient
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Job, Vitals
 from buildmaster.farm import Farm

@@ -14,7 +14,8 @@ from twisted.logger import Logger
 from buildd.protocol import BuilderStatus, BuildStatus
 from buildmaster import blame, builders, builds, recovery
 from buildmaster.blame import Trouble
-from buildmaster.builder_client import BadAnswer, BuilderClient, CutShort, Status, TooSlow
+from buildmaster.builder_answers import BadAnswer, Status
+from buildmaster.builder_client import BuilderClient, CutShort, TooSlow
 from buildmaster.builder_http import BuilderError, BuilderSilent, BuilderUnreachable
 from buildmaster.builders import Cleanliness, Job, Vitals
 from buildmaster.dispatch import Dispatcher, DispatchFailed

@@ -12,17 +12,8 @@ from twisted.web.xmlrpc import Fault
 
 from buildd.protocol import BuilderStatus, BuildId, BuildStatus, FileName, Sha1
 from buildmaster import builder_client
-from buildmaster.builder_client import (
-    BadAnswer,
-    BuilderClient,
-    BuilderFault,
-    BuildRefused,
-    Status,
-    Timeouts,
-    TooSlow,
-    parse_answer,
-    parse_status,
-)
+from buildmaster.builder_answers import BadAnswer, BuilderFault, Status, parse_answer, parse_status
+from buildmaster.builder_client import BuilderClient, BuildRefused, Timeouts, TooSlow
 from buildmaster.builder_http import BuilderError, BuilderHttp, BuilderUnreachable
 from buildmaster.fetching import Fetcher, Limits
 from buildmaster.pacing import Allowance
