@@ -44,32 +44,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--builders", type=int, nargs="+", default=[100, 1000, 3000], help="default: 100 1000 3000")
     parser.add_argument("--seconds", type=float, default=120, help="how long each is measured (default: %(default)g)")
+    parser.add_argument(
+        "--settle", type=float, default=20, help="seconds before that, once all have begun (default: %(default)g)"
+    )
     parser.add_argument("--quick", action="store_true", help="just see that it works: 20 builders, 5 seconds")
     arguments = parser.parse_args(argv)
     if arguments.quick:
-        arguments.builders, arguments.seconds = [20], 5.0
+        arguments.builders, arguments.seconds, arguments.settle = [20], 5.0, 5.0
     rows = []
     for number in arguments.builders:
         for stock in (False, True):
-            rows.append(measure(number, arguments.seconds, stock=stock))
+            rows.append(measure(number, arguments.seconds, arguments.settle, stock=stock))
             print("  ".join(rows[-1]), flush=True)
     show("One master", COLUMNS, rows)
     print(NOTES)
 
 
-def measure(number: int, seconds: float, *, stock: bool) -> Sequence[str]:
+def measure(number: int, seconds: float, settle_s: float, *, stock: bool) -> Sequence[str]:
     """One row."""
     own, *others = processors()
     other = others[0] if others else own
     options = ("--result-bytes", str(RESULT_BYTES), *(["--stock"] if stock else []))
     with empty_farm() as farm, noop_builders(number, *options, cpu=other) as builders:
         add_builders(farm, builders.urls)
-        queue_builds(farm, _durations_s(number, seconds))
+        queue_builds(farm, _durations_s(number, settle_s + seconds))
         began = time.monotonic()
         with probed_master(farm, cpu=own) as master:
             wait_until(lambda: builders.count("begin") >= number, 60 + number)
             ramp_s = time.monotonic() - began
-            time.sleep(5)
+            time.sleep(settle_s)
             master.begin()
             since = time.monotonic()
             time.sleep(seconds)
