@@ -177,7 +177,11 @@ class BuilderClient:
         if code == (206 if offset else 200):
             return body
         if code == 200:  # It does not know ranges: what is known already is skipped.
-            await self._skip(body, offset, deadline or self.now() + self.timeouts.look_s)
+            try:
+                await self._skip(body, offset, self.now() + self.timeouts.look_s if deadline is None else deadline)
+            except BaseException:
+                body.drop()
+                raise
             return body
         body.drop()
         if code in (404, 416):

@@ -9,7 +9,13 @@ from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimedOut
-from twisted.internet.error import ConnectError, ConnectionClosed, ConnectionRefusedError, DNSLookupError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    ConnectionRefusedError,
+    DNSLookupError,
+)
 from twisted.internet.error import TimeoutError as TimedOut
 from twisted.internet.interfaces import IReactorTCP, IReactorThreads, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
@@ -155,13 +161,17 @@ class BuilderHttp:
             raise BuilderSilent(f"no answer within {timeout_s:.3g} s") from error
 
 
-_NETWORK_ERRORS = (ConnectError, ConnectionClosed, DNSLookupError, ResponseFailed, TimedOut, OSError)
+_NETWORK_ERRORS = (
+    ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError, ResponseFailed, TimedOut, OSError,
+)  # fmt: skip
 _GONE = (ConnectionRefusedError, ConnectionClosed, ResponseFailed)  # Its machine says so itself.
 
 
 def _was_cancelled(error: BaseException) -> bool:
     reasons = getattr(error, "reasons", None) or []
-    return any(isinstance(reason, Failure) and isinstance(reason.value, CancelledError) for reason in reasons)
+    return isinstance(error, ConnectingCancelledError) or any(
+        isinstance(reason, Failure) and isinstance(reason.value, CancelledError) for reason in reasons
+    )
 
 
 def network_reason(error: BaseException | None) -> str:

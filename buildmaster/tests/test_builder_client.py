@@ -1,5 +1,6 @@
 """What a builder says, parsed; and what becomes of it when it says something else."""
 
+import socket
 import xmlrpc.client
 from typing import Any
 
@@ -14,7 +15,7 @@ from buildd.protocol import BuilderStatus, BuildId, BuildStatus, FileName, Sha1
 from buildmaster import builder_client
 from buildmaster.builder_answers import BadAnswer, BuilderFault, Status, parse_answer, parse_status
 from buildmaster.builder_client import BuilderClient, BuildRefused, Timeouts, TooSlow
-from buildmaster.builder_http import BuilderError, BuilderHttp, BuilderUnreachable
+from buildmaster.builder_http import BuilderError, BuilderHttp, BuilderSilent, BuilderUnreachable
 from buildmaster.fetching import Fetcher, Limits
 from buildmaster.pacing import Allowance
 from buildmaster.running_log import RunningLogs
@@ -205,6 +206,18 @@ class TestCalls(OverHttp):
         await self.fake.stop()
         assert isinstance(await self.failure(self.client.status()), BuilderUnreachable)
 
+    async def test_does_not_take_connections(self) -> None:
+        """A builder to which no connection comes about is silent when a call's time is over, be that long before the
+        system gives up."""
+        full = socket.create_server(("127.0.0.1", 0), backlog=0)  # Takes one; whoever comes then is not answered.
+        self.addCleanup(full.close)
+        first = socket.create_connection(full.getsockname())
+        self.addCleanup(first.close)
+        client = BuilderClient(f"http://127.0.0.1:{full.getsockname()[1]}/", self.http, Timeouts(0.3, 0.3, 0.2))
+        assert isinstance(await self.failure(client.status()), BuilderSilent)
+        assert isinstance(await self.failure(client.log()), BuilderSilent)
+        assert client.unheard.tries == 2
+
     async def test_http_error(self) -> None:
         """Another HTTP status than 200 is an error that names it."""
         client = BuilderClient(f"{self.fake.url}nowhere/", self.http, Timeouts(0.5, 0.5, 0.2))
@@ -332,14 +345,22 @@ class _Dripping(Protocol):
             self.transport.write(b"x")
             reactor.callLater(0.02, self.drip)
 
+    def connectionMade(self) -> None:
+        factory: Any = self.factory
+        factory.open.add(self)
+
     def connectionLost(self, reason: object = None) -> None:
         self.connected = 0
+        factory: Any = self.factory
+        factory.open.discard(self)
 
 
 class TestDripping(FarmCase):
     def setUp(self) -> None:
         super().setUp()
         factory: Any = Factory.forProtocol(_Dripping)
+        self.open: set[Protocol] = set()
+        factory.open = self.open
         drips: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.drips = drips
         url = f"http://127.0.0.1:{self.drips.getHost().port}/"
@@ -359,6 +380,17 @@ class TestDripping(FarmCase):
             with pytest.raises(TooSlow):
                 await fetcher.file(self.slow, Sha1("0" * 40), allowance, 1 << 20)
         assert 0.3 < reactor.seconds() - began < 1.5
+
+    async def test_what_is_skipped(self) -> None:
+        """Where a builder knows no ranges, and does not come to the offset in time, its connection is not left open."""
+        for deadline in (None, self.slow.now()):
+            with pytest.raises(TooSlow):
+                await self.slow.log(900, deadline)
+        for _ in range(50):
+            if not self.open:
+                return
+            await self.sleep(0.02)
+        raise AssertionError(f"still open: {len(self.open)}")
 
     async def test_a_running_log(self) -> None:
         """A look at a log that comes byte by byte ends, and what came is kept."""
