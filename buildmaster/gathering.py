@@ -156,7 +156,7 @@ class Gatherer:
         self, vitals: Vitals, job: Job, status: Status, client: BuilderClient, log: Logger
     ) -> BuildState:
         """The builder says that it is broken, or stopped a build that nobody asked it to stop."""
-        kept = await self._fetcher.log_of(client, self._allowance(vitals, job, client))
+        kept = await self._log_if_worth_it(vitals, job, client)
         reason = status.reason or f"the builder says {status.build_status}"
         outcome = await self._tenure.transact(
             vitals.id,

@@ -37,6 +37,15 @@ class TestCancelling(FarmCase):
         await self.scan_until(build_id, S.CANCELLED)
         assert self.results(build_id) == []
 
+    async def test_its_builder_fails_meanwhile(self) -> None:
+        """A builder that says that it failed does not keep a cancelled build by a log that cannot be had."""
+        build_id = await self.cancelled_while_building()
+        self.fake.outcome, self.fake.log, self.fake.break_off = BuildStatus.BUILDERFAIL, b"x" * 1000, 100
+        self.fake.end()
+        await self.scan(self.scanner())
+        assert self.state(build_id) is S.CANCELLED
+        assert self.vitals().failures == 1 and not self.build(build_id).log_name
+
     async def test_it_does_not_stop(self) -> None:
         """After 180 s the build is CANCELLED and the builder is blamed."""
         self.fake.abort_s = None
