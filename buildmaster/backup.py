@@ -69,13 +69,20 @@ def _copy(farm: Farm, file: StoredFile, writer: BackupWriter, made: Made) -> Non
         return
     try:
         with farm.store.open(file.sha256) as content:
-            whole = writer.put(file, iter(lambda: content.read(_CHUNK), b""))
+            whole = writer.put(file, _pieces(content))
     except NotStored:
         whole = False
     if whole:
         made.copied += 1
     else:
         made.lacking.append(file.sha256)
+
+
+def _pieces(content: BinaryIO) -> Iterator[bytes]:
+    """A file's content; it ends too early when the file is deleted meanwhile."""
+    with contextlib.suppress(NotStored):
+        while data := content.read(_CHUNK):
+            yield data
 
 
 def restore(places: Places, reader: BackupReader, progress: Progress = lambda part, files: None) -> Manifest:
@@ -146,17 +153,28 @@ class _Restoring:
 
     def _take(self, sha256: Sha256, content: BinaryIO) -> None:
         """Put a file into the store, unless it is damaged."""
-        writer = self._farm.store.writer()
+        store, size = self._farm.store, self._missing[sha256]
+        writer = store.writer()
         try:
-            while data := content.read(_CHUNK):
+            while writer.size <= size and (data := content.read(_CHUNK)):
                 writer.write(data)
-            if (writer.sha256, writer.size) == (sha256, self._missing[sha256]):
-                if not self._farm.store.has(sha256):
+            if (writer.sha256, writer.size) == (sha256, size):
+                if not store.has(sha256):
                     self._added.append(sha256)
+                elif not self._is_good(sha256):
+                    store.delete(sha256)
                 writer.commit()
                 del self._missing[sha256]
         finally:
             writer.discard()
+
+    def _is_good(self, sha256: Sha256) -> bool:
+        """Whether a file that the store had before is what its name says."""
+        try:
+            with self._farm.store.open(sha256) as stream:
+                return _sha256(stream) == sha256
+        except NotStored:
+            return False
 
     def _verify(self, manifest: Manifest, database: BinaryIO) -> None:
         if _sha256(database) != manifest.database:

@@ -8,6 +8,7 @@ FILE.tar has the same: database.gz, files/..., and backup.json at its end.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -24,6 +25,7 @@ from typing import Any, BinaryIO, Protocol, cast
 
 from buildmaster.store import Sha256, StoredFile, parse_sha256
 from buildmaster.store.local import LocalStore
+from buildmaster.store.writing import sync_folder
 
 _FORM = 1
 _MANIFEST = "backup.json"
@@ -31,11 +33,19 @@ _DATABASE = "database.gz"
 _DATABASES = re.compile(r"database-[0-9a-f]{64}\.gz", re.ASCII)
 _FILE = re.compile(r"files/([0-9a-f]{2})/([0-9a-f]{62})", re.ASCII)
 _MANIFEST_BYTES = 1 << 30
+_LATEST = 253402300799  # The last second of the year 9999.
 _CHUNK = 1 << 20
 
 
 class NoBackup(Exception):
     """There is no whole backup in this place; the message says what is there instead."""
+
+
+class BackupBusy(Exception):
+    """Another process is writing a backup to this place; two at once would spoil it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"another backup is being written to {path}: wait for its end, or name another place")
 
 
 @dataclass(frozen=True)
@@ -59,9 +69,9 @@ def parse_manifest(content: bytes) -> Manifest:
             case {
                 "debfarm_backup": 1, "database": str(database), "made_at": int() | float() as made_at,
                 "files": int(files), "size": int(size), "lacking": [*lacking],
-            }:  # fmt: skip
-                return Manifest(database, made_at, files, size, tuple(map(parse_sha256, lacking)))
-    except (ValueError, TypeError):
+            } if 0 <= made_at < _LATEST:  # fmt: skip
+                return Manifest(parse_sha256(database), made_at, files, size, tuple(map(parse_sha256, lacking)))
+    except (ValueError, TypeError, RecursionError):
         pass
     raise NoBackup(f"{_MANIFEST} is not that of a backup that this version knows")
 
@@ -108,22 +118,47 @@ def writing(path: Path) -> Iterator[BackupWriter]:
     """Begin a backup at a path: one file if that ends in .tar, else a folder.
 
     :raises NoBackup: something else is there.
+    :raises BackupBusy: somebody else writes one there.
     """
     if not is_one_file(path):
-        yield _FolderWriter(path)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(path, path, os.O_RDONLY | os.O_DIRECTORY):
+            yield _FolderWriter(path)
         return
     beside = path.with_name(f".{path.name}.part")
+    with _locked(path, beside, os.O_WRONLY | os.O_CREAT) as descriptor:
+        try:
+            with os.fdopen(descriptor, "wb", closefd=False) as stream:
+                stream.truncate()
+                writer = _TarWriter(stream)
+                yield writer
+                writer.close()
+                stream.flush()
+                os.fsync(descriptor)
+            beside.replace(path)
+            sync_folder(path.parent)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, locked: Path, flags: int) -> Iterator[int]:
+    """Open what is locked as long as somebody writes a backup to a path. Ends with the process at the latest.
+
+    :raises BackupBusy: it is locked, or was a moment ago.
+    """
+    descriptor = os.open(locked, flags | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-            writer = _TarWriter(stream)
-            yield writer
-            writer.close()
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-        _sync_folder(path.parent)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            still_there = os.path.samestat(os.fstat(descriptor), locked.stat())
+        except (BlockingIOError, FileNotFoundError):
+            still_there = False
+        if not still_there:  # Another's; or it was, and was renamed before we had the lock.
+            raise BackupBusy(path)
+        yield descriptor
     finally:
-        beside.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -143,7 +178,6 @@ def reading(path: Path) -> Iterator[BackupReader]:
 
 class _FolderWriter:
     def __init__(self, path: Path) -> None:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = path
         foreign = [each.name for each in path.iterdir() if not _is_ours(each.name)]
         if foreign:
@@ -153,7 +187,9 @@ class _FolderWriter:
 
     def database(self, stream: BinaryIO) -> None:
         beside = self._path / "database.part"
-        with beside.open("wb") as target:
+        beside.unlink(missing_ok=True)
+        # There are passwords of archives in it, and the folder may be one that others read.
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
             stream.seek(0)
             shutil.copyfileobj(stream, target, _CHUNK)
             target.flush()
@@ -183,9 +219,9 @@ class _FolderWriter:
             stream.write(manifest.to_json())
             stream.flush()
             os.fsync(stream.fileno())
-        _sync_folder(self._path)
+        sync_folder(self._path)
         beside.replace(self._path / _MANIFEST)
-        _sync_folder(self._path)
+        sync_folder(self._path)
         for old in self._path.iterdir():
             if _DATABASES.fullmatch(old.name) and old != database:
                 old.unlink()
@@ -310,7 +346,7 @@ class _TarReader:
         """Every file; and None for the others, once they are taken."""
         with _whole(self._path), tarfile.open(fileobj=self._stream, mode="r|") as tar:
             for member in tar:
-                content: Any = tar.extractfile(member) if member.isreg() else None
+                content: Any = tar.extractfile(member) if member.isreg() and not member.issparse() else None
                 match = _FILE.fullmatch(member.name)
                 if content is None or self._found is not None:
                     raise NoBackup(f"{self._path} is no backup: {member.name[:100]!r} does not belong there")
@@ -360,12 +396,3 @@ def _whole(path: Path) -> Iterator[None]:
         yield
     except (tarfile.TarError, EOFError) as error:
         raise NoBackup(f"{path} is no whole backup: {error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from sqlalchemy import Connection, MetaData, Table, text
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from buildd.protocol import Sha1
 from buildmaster.store import StoredFile, parse_sha256
@@ -108,7 +109,7 @@ def stored_files(part: Part) -> Iterator[StoredFile]:
             values = dict(zip(part.columns, row, strict=True))
             try:
                 yield StoredFile(parse_sha256(values["sha256"]), Sha1(values["sha1"]), int(values["size"]))
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise BadDump("a file has no good digest or size") from error
 
 
@@ -125,7 +126,11 @@ def load(connection: Connection, written: Iterable[Part]) -> None:
         table = known.tables.get(part.table)
         if table is None or not set(part.columns) <= set(table.columns.keys()):
             raise BadDump(f"there is no table {part.table!r} with such columns")
-        connection.execute(table.insert(), [_values(connection, part.columns, row) for row in part.rows])
+        try:
+            connection.execute(table.insert(), [_values(connection, part.columns, row) for row in part.rows])
+        except (DataError, IntegrityError, ProgrammingError, OverflowError, UnicodeError) as error:
+            why = " ".join(str(getattr(error, "orig", error)).split())
+            raise BadDump(f"rows of {part.table} do not fit: {why}") from error
     _settle_sequences(connection, known.tables.values())
 
 
@@ -171,5 +176,5 @@ def _lines(stream: BinaryIO) -> Iterator[Any]:
                 if number == 0:
                     _check_head(value)
                 yield value
-    except (OSError, EOFError, zlib.error, ValueError) as error:  # Of gzip; and of JSON.
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:  # Of gzip; and of JSON.
         raise BadDump(str(error)) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from buildmaster.store import Listed, NotStored, Sha256, StoredFile, parse_sha256, store_chunks
-from buildmaster.store.writing import DigestingWriter
+from buildmaster.store.writing import DigestingWriter, sync_folder
 
 
 class LocalStore:
@@ -92,9 +92,9 @@ class LocalWriter(DigestingWriter):
         os.fsync(self._stream.fileno())
         if not path.parent.exists():
             path.parent.mkdir(exist_ok=True)
-            _sync_folder(path.parent.parent)
+            sync_folder(path.parent.parent)
         self._part.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def discard(self) -> None:
         with contextlib.suppress(OSError):  # Closing flushes what a full disk did not take.
@@ -118,12 +118,3 @@ def _locked_part(folder: Path) -> tuple[Path, BinaryIO]:
         if os.fstat(descriptor).st_nlink:
             return Path(name), stream
         stream.close()  # sweep() came between creation and lock.
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

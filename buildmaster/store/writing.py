@@ -1,6 +1,8 @@
-"""What every store's writer does: count and digest what goes through it."""
+"""What writers of stores have in common: count and digest what goes through them; and names that last."""
 
 import hashlib
+import os
+from pathlib import Path
 from typing import BinaryIO
 
 from buildd.protocol import Sha1
@@ -38,3 +40,12 @@ class DigestingWriter:
     def stored(self) -> StoredFile:
         """What was written, as a file that is in the store now."""
         return StoredFile(self.sha256, self.sha1, self._size)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -19,12 +19,13 @@ from sqlalchemy import Boolean, Double, Float, Integer, String, Text, select, te
 from buildd.protocol import Cause, FileName
 from buildmaster import backup, backup_places, builders, builds, database, distributions, dump, inventory
 from buildmaster.backup import BackupRefused
-from buildmaster.backup_places import NoBackup
+from buildmaster.backup_places import BackupBusy, NoBackup
 from buildmaster.database import NotEmpty, UnknownRevision
 from buildmaster.farm import Farm, NoFarm, Places
 from buildmaster.inventory import How
 from buildmaster.lifecycle import Event
-from buildmaster.store import Sha256
+from buildmaster.store import NotStored, Sha256
+from buildmaster.store.writing import DigestingWriter
 from buildmaster.tables import metadata
 from buildmaster.tests import databases, stores
 from buildmaster.tests.factories import make_build, make_builder, make_busy, make_series
@@ -394,6 +395,8 @@ TABLE = {"table": "distribution", "columns": ["id", "name"]}
         [HEAD, [1, "x"], {"end": 1}], [HEAD, {"table": 5, "columns": []}, {"end": 0}], [HEAD, "x", {"end": 0}],
         [HEAD, {"table": "nothing", "columns": ["id"]}, [1], {"end": 1}],
         [HEAD, {"table": "distribution", "columns": ["id", "colour"]}, [1, "x"], {"end": 1}],
+        [HEAD, TABLE, [1, "x"], [1, "y"], {"end": 2}], [HEAD, TABLE, [1 << 70, "x"], {"end": 1}],
+        [HEAD, TABLE, [1, "\ud800"], {"end": 1}], [HEAD, TABLE, [1, None], {"end": 1}],
     ],
 )  # fmt: skip
 def test_what_is_no_database(tmp_path: Path, lines: list[Any]) -> None:
@@ -452,6 +455,114 @@ def test_only_the_owner_reads_it(full: Farm, tmp_path: Path) -> None:
     save(full, tmp_path / "backup")
     assert (tmp_path / "backup.tar").stat().st_mode & 0o077 == 0
     assert (tmp_path / "backup").stat().st_mode & 0o077 == 0
+
+
+def test_the_database_is_the_owners_alone(full: Farm, tmp_path: Path) -> None:
+    """Nor in a folder that others can read: archives' passwords are in the database."""
+    (tmp_path / "backup").mkdir(mode=0o755)
+    save(full, tmp_path / "backup")
+    (database,) = (tmp_path / "backup").glob("database-*")
+    assert database.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_two_at_once(full: Farm, tmp_path: Path, form: str) -> None:
+    """Of two that are written to one place at once, the second is refused, and the first is whole."""
+    path = tmp_path / form
+    with backup_places.writing(path) as writer:
+        with pytest.raises(BackupBusy, match="wait for its end"):
+            save(full, path)
+        backup.back_up(full, writer)
+    bring_back(new_places(tmp_path / "there"), path).close()
+    save(full, path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_that_is_deleted_while_it_is_copied(
+    full: Farm, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is lacking, and all else is in the backup, as it should be."""
+    gone = next(file for file in contents(full))
+    before = {sha256: content for sha256, content in contents(full).items() if sha256 != gone}
+    opened = full.store.open
+
+    class Going(io.BytesIO):
+        def read(self, count: int | None = -1, /) -> bytes:
+            raise NotStored(gone)
+
+    monkeypatch.setattr(full.store, "open", lambda sha256: Going() if sha256 == gone else opened(sha256))
+    assert save(full, tmp_path / form).lacking == [gone]
+    restored = bring_back(new_places(tmp_path / "there"), tmp_path / form)
+    assert contents(restored) == before
+    restored.close()
+
+
+def test_a_store_that_has_damaged_files(full: Farm, tmp_path: Path) -> None:
+    """What a store had before, and is damaged, is good after a restore, like all else."""
+    save(full, tmp_path / "backup")
+    good = contents(full)
+    places = new_places(tmp_path / "there", kind=stores.STORE)
+    for sha256, content in good.items():
+        places.store().add([content])
+        stores.spoil(places.store(), sha256, bytes(len(content)))
+    restored = bring_back(places, tmp_path / "backup")
+    assert contents(restored) == good
+    restored.close()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("database", "../../secrets"), ("database", "\0"), ("made_at", 1e300), ("made_at", float("inf")),
+        ("made_at", -1), ("lacking", ["x"]), ("files", "many"),
+    ],
+)  # fmt: skip
+def test_a_hostile_manifest(full: Farm, tmp_path: Path, key: str, value: object) -> None:
+    """What says what a backup is, is looked at before it is believed."""
+    save(full, tmp_path / "backup")
+    manifest = tmp_path / "backup" / "backup.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {key: value}))
+    with pytest.raises(NoBackup, match=r"backup\.json is not"):
+        bring_back(new_places(tmp_path / "there"), tmp_path / "backup")
+
+
+def test_json_that_is_too_deep(full: Farm, tmp_path: Path) -> None:
+    """It is refused like any other that is not ours."""
+    deep = b"[" * 200_000
+    with pytest.raises(dump.BadDump):
+        list(dump.parts(io.BytesIO(gzip.compress(json.dumps(HEAD).encode() + b"\n" + deep))))
+    save(full, tmp_path / "backup")
+    (tmp_path / "backup" / "backup.json").write_bytes(deep)
+    refused(new_places(tmp_path / "there"), tmp_path / "backup")
+
+
+def test_a_tar_with_holes(tmp_path: Path) -> None:
+    """A sparse member, of which a few bytes are a petabyte, fills no disk."""
+    member = tarfile.TarInfo("database.gz")
+    member.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.size": str(1 << 26),
+                          "GNU.sparse.map": f"{(1 << 26) - 1},1", "GNU.sparse.name": "database.gz"}  # fmt: skip
+    hostile(tmp_path / "backup.tar", [(member, b"x")])
+    with pytest.raises(NoBackup, match="does not belong"):
+        bring_back(new_places(tmp_path / "there"), tmp_path / "backup.tar")
+
+
+def test_a_file_that_is_too_long(full: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more of it is written than it should have."""
+    save(full, tmp_path / "backup")
+    path = first_file(tmp_path / "backup")
+    path.chmod(0o600)
+    with path.open("ab") as stream:
+        stream.truncate(20 << 20)
+    written: list[int] = []
+    write = DigestingWriter.write
+
+    def counted(self: DigestingWriter, data: bytes) -> None:
+        written.append(len(data))
+        write(self, data)
+
+    monkeypatch.setattr(DigestingWriter, "write", counted)
+    refused(new_places(tmp_path / "there"), tmp_path / "backup")
+    assert sum(written) < 5 << 20
 
 
 def test_every_column_can_be_written() -> None:
