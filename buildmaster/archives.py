@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, case, func, select, update
 
 from buildd.protocol import ProtocolError, parse_suite
-from buildmaster import distributions, needs
+from buildmaster import distributions, needs, rows
 from buildmaster.scoring import BANDS, ArchivePurpose, Band, archive_points
 from buildmaster.tables import archive, build_queue, distribution
 
@@ -60,19 +60,20 @@ def add(connection: Connection, distribution_name: str, name: str, purpose: Arch
     distribution_id = connection.execute(there).scalar()
     if distribution_id is None:
         raise distributions.NoSuchSeries(f"there is no distribution {distribution_name!r}")
-    same = select(archive.c.id).where(archive.c.distribution_id == distribution_id, archive.c.name == name)
-    if connection.execute(same).first() is not None:
-        raise ArchiveRefused(f"there is an archive {name!r} in {distribution_name!r} already")
     values = {"distribution_id": distribution_id, "name": name, "purpose": purpose}
-    return int(connection.execute(archive.insert().values(**values).returning(archive.c.id)).scalar_one())
+    archive_id = rows.add(connection, archive, values)
+    if archive_id is None:
+        raise ArchiveRefused(f"there is an archive {name!r} in {distribution_name!r} already")
+    return archive_id
 
 
 def change(connection: Connection, archive_id: int, changes: Changes, now: float) -> None:
     """Change an archive, and with it what its builds that wait need and how urgent they are. What a builder has
     is looked at when it is queued again.
 
-    :raises TagsRefused: with its new tags, a build that waits would need too many.
+    :raises TagsRefused: with its new tags, a build that is to be built yet would need too many.
     """
+    needs.hold_archive(connection, archive_id)
     this = archive.c.id == archive_id
     before = connection.execute(select(archive).where(this)).one()
     values = {name: value for name, value in vars(changes).items() if value is not None}
@@ -110,8 +111,8 @@ def every(connection: Connection) -> list[Archive]:
     columns += [archive.c.weight, archive.c.tags, archive.c.apt_lines, archive.c.notify]
     tables = archive.join(distribution, distribution.c.id == archive.c.distribution_id)
     query = select(distribution.c.name.label("distribution"), *columns).select_from(tables)
-    rows = connection.execute(query.order_by(distribution.c.name, archive.c.name))
+    found = connection.execute(query.order_by(distribution.c.name, archive.c.name))
     return [
         Archive(**dict(row._mapping) | {"purpose": ArchivePurpose(row.purpose), "waiting": waiting.get(row.id, 0)})
-        for row in rows
+        for row in found
     ]

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import Connection, Row, and_, delete, func, select, update
+from sqlalchemy import Connection, Row, and_, delete, select, update
 
 from buildd.protocol import BuildId, Cause, FileName
-from buildmaster import chroots, files, needs, notifications, shares
+from buildmaster import chroots, entries, files, notifications, shares
 from buildmaster.lifecycle import ACTIVE, ENDED, PENDING, BuildState, Event, ImpossibleTransition, after
-from buildmaster.scoring import ArchivePurpose, Pocket, Urgency, band, score
+from buildmaster.scoring import Pocket
 from buildmaster.store import StoredFile
 from buildmaster.tables import (
     archive,
@@ -24,8 +24,6 @@ from buildmaster.tables import (
     series,
     series_architecture,
     source,
-    source_file,
-    stored_file,
 )
 from buildmaster.wishes import NONE, Wishes
 
@@ -33,9 +31,6 @@ if TYPE_CHECKING:
     AnyRow: TypeAlias = Row[*tuple[Any, ...]]  # SQLAlchemy 2.0 has one parameter here, 2.1 one for each column.
 else:
     AnyRow = Row
-
-EXPECTED_S = 300.0  # How long a build takes that we know nothing of.
-_SOURCE_BYTES_A_SECOND = 20_000  # A rough figure: hello's 1 MB takes a minute.
 
 
 class NoSuchBuild(LookupError):
@@ -140,7 +135,7 @@ def add(
         "created_at": now,
     }
     build_id = int(connection.execute(build.insert().values(**values).returning(build.c.id)).scalar_one())
-    _enqueue(connection, build_id, now)
+    entries.add(connection, build_id, now)
     wait_for_chroot(connection, build_id, now)
     return build_id
 
@@ -169,9 +164,10 @@ def record(
     :param pause_s: for an event that puts it back into the queue: how long it is not to be built.
     :raises NoSuchBuild: there is none.
     :raises ImpossibleTransition: it cannot take this event now.
+    :raises TagsRefused: it would go into the queue, and needs too many.
     :raises ChangedMeanwhile: somebody changed it at the same time; since it is locked, that can be nobody.
     """
-    _hold(connection, build_id)
+    hold(connection, [build_id])
     row = find(connection, build_id)
     old = BuildState(row.state)
     new = after(old, event)
@@ -190,9 +186,9 @@ def record(
     if new in ENDED:
         connection.execute(delete(build_queue).where(build_queue.c.build_id == build_id))
     elif new is BuildState.NEEDS_BUILD and old in ENDED:
-        _enqueue(connection, build_id, now)
+        entries.add(connection, build_id, now)
     elif new is BuildState.NEEDS_BUILD:
-        _requeue(connection, build_id, now, pause_s)
+        entries.put_back(connection, build_id, now, pause_s)
     elif new is BuildState.CANCELLING and old is not new:
         connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(cancelled_at=now))
     if unwanted:
@@ -200,62 +196,14 @@ def record(
     return new
 
 
-def _hold(connection: Connection, build_id: int) -> None:
-    """Wait until nobody else changes a build, and let nobody before this transaction ends (SQLite has one writer).
+def hold(connection: Connection, build_ids: Iterable[int]) -> None:
+    """Wait until nobody else changes these builds, and let nobody before this transaction ends (SQLite has one writer).
 
-    What is read of the build from now on is as the last writer left it.
+    What is read of them from now on is as the last writer left it. Who changes several holds all of them first, so that
+    nobody waits for somebody who waits for him.
     """
-    connection.execute(select(build.c.id).where(build.c.id == build_id).with_for_update(key_share=True))
-
-
-def _enqueue(connection: Connection, build_id: int, now: float) -> None:
-    row = connection.execute(_QUEUED_AS.where(build.c.id == build_id)).one()
-    manual = row.manual_score is not None
-    values = {"build_id": build_id, "architecture": row.architecture, "archive_id": row.archive_id}
-    values |= {**_needs(row), **_place(row.manual_score if manual else _points(row)), "manual_score": manual}
-    values |= {"queued_at": now, "entered_at": now, "expected_s": expected_s(connection, build_id)}
-    connection.execute(build_queue.insert().values(**values))
-
-
-_QUEUED_AS = select(
-    archive.c.id.label("archive_id"),
-    archive.c.private,
-    archive.c.purpose,
-    archive.c.relative_score,
-    archive.c.virtualised,
-    *needs.COLUMNS,
-    build.c.manual_score,
-    source.c.urgency,
-    source.c.component,
-    *DESCRIPTION,
-).select_from(needs.joined(DESCRIBED))
-
-
-def _points(row: AnyRow) -> int:
-    """How urgent the build of a row of _QUEUED_AS is."""
-    return score(
-        Urgency(
-            private=row.private,
-            purpose=ArchivePurpose(row.purpose),
-            relative_score=row.relative_score,
-            urgency=row.urgency,
-            pocket=Pocket(row.pocket),
-            component=row.component,
-        )
-    )
-
-
-def _needs(row: AnyRow) -> dict[str, object]:
-    """What the build of a row of _QUEUED_AS needs of a builder beside its architecture."""
-    return {"virtualised": row.virtualised, "tags": needs.tags_of(row)}
-
-
-def _requeue(connection: Connection, build_id: int, now: float, pause_s: float) -> None:
-    """Take a queue row from its builder. It keeps its score and place; its archive may have changed meanwhile."""
-    values = {"lost_by_id": build_queue.c.builder_id, "builder_id": None, "not_before": now + pause_s, "stage": ""}
-    values |= {"entered_at": now, "cancelled_at": None}
-    needs = _needs(connection.execute(_QUEUED_AS.where(build.c.id == build_id)).one())
-    connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(**values, **needs))
+    these = select(build.c.id).where(build.c.id.in_(list(build_ids))).order_by(build.c.id)
+    connection.execute(these.with_for_update(key_share=True))
 
 
 def wait_for_chroot(connection: Connection, build_id: int, now: float) -> None:
@@ -273,7 +221,7 @@ def claim(connection: Connection, build_id: int, builder_id: int, now: float) ->
     The builder is to be marked DIRTY in the same transaction.
     """
     mine = and_(build.c.id == build_id, build.c.state == BuildState.NEEDS_BUILD)
-    expected = expected_s(connection, build_id)
+    expected = entries.expected_s(connection, build_id)
     values: dict[str, object] = {"state": after(BuildState.NEEDS_BUILD, Event.CLAIMED), "builder_id": builder_id}
     values |= {"started_at": now, "expected_s": expected}
     if connection.execute(update(build).where(mine).values(**values, reason="", cause="", error="")).rowcount != 1:
@@ -282,21 +230,6 @@ def claim(connection: Connection, build_id: int, builder_id: int, now: float) ->
     taken = {"builder_id": builder_id, "expected_s": expected, "attempts": build_queue.c.attempts + 1}
     connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(**taken))
     return True
-
-
-def expected_s(connection: Connection, build_id: int) -> float:
-    """How long a build will take: as its source did there last, else by its size."""
-    this = find(connection, build_id)
-    same = and_(source.c.name == this.source_name, build.c.series_architecture_id == this.series_architecture_id)
-    built = build.c.state == BuildState.BUILT
-    took = select(build.c.finished_at - build.c.started_at).select_from(DESCRIBED).where(same, built)
-    last = connection.execute(took.order_by(build.c.id.desc()).limit(1)).scalar()
-    if last is not None:
-        return float(last)
-    joined = source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id)
-    sizes = select(func.sum(stored_file.c.size)).select_from(joined).where(source_file.c.source_id == this.source_id)
-    size = connection.execute(sizes).scalar()
-    return EXPECTED_S if size is None else max(30.0, float(size) / _SOURCE_BYTES_A_SECOND)
 
 
 def cancel(connection: Connection, build_id: int, now: float, reason: str = "cancelled by hand") -> BuildState:
@@ -314,6 +247,7 @@ def retry(connection: Connection, build_id: int, now: float) -> BuildState:
     :returns: NEEDS_BUILD, or CHROOT_WAIT while there is no chroot.
     :raises NoSuchBuild: there is none.
     :raises ImpossibleTransition: it has not ended, or ended well.
+    :raises TagsRefused: what it needs by now is too much.
     """
     chroots.hold(connection, find(connection, build_id).series_architecture_id)  # In the order in which others do.
     record(connection, build_id, Event.RETRY, now)
@@ -349,17 +283,10 @@ def set_score(connection: Connection, build_id: int, points: int | None) -> None
 
     :raises NoSuchBuild: there is none.
     """
-    this = build.c.id == build_id
-    if not connection.execute(update(build).where(this).values(manual_score=points)).rowcount:
+    row = update(build).where(build.c.id == build_id)
+    if not connection.execute(row.values(manual_score=points)).rowcount:
         raise NoSuchBuild(build_id)
-    found = _points(connection.execute(_QUEUED_AS.where(this)).one()) if points is None else points
-    place = _place(found) | {"manual_score": points is not None}
-    connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(**place))
-
-
-def _place(points: int) -> dict[str, int]:
-    """What a queue row says of a score."""
-    return {"score": points, "band": band(points), "minus_score": -points}
+    entries.set_score(connection, build_id, points)
 
 
 def set_stage(connection: Connection, build_id: int, stage: str) -> None:

@@ -155,6 +155,7 @@ def keep_system(connection: Connection, chroot: Sha256, content: bytes) -> None:
 
 def let_pass(connection: Connection, build_ids: Sequence[int], now: float, archive_state: str = "") -> None:
     """Let queued builds be dispatched: their dependencies are there, or nobody can tell."""
+    builds.hold(connection, build_ids)  # Before their queue rows, as everybody does.
     here = build_queue.c.build_id.in_(build_ids) & build_queue.c.looked_at.is_(None)
     connection.execute(update(build_queue).where(here).values(looked_at=now, entered_at=now))
     connection.execute(update(build).where(build.c.id.in_(build_ids)).values(archive_state=archive_state))
@@ -168,6 +169,7 @@ def settle(
     :param verdicts: by build; None: it lacks nothing.
     :returns: the builds whose state is another now.
     """
+    builds.hold(connection, verdicts)
     let_pass(connection, [build_id for build_id, lack in verdicts.items() if lack is None], now, archive_state)
     changed = {}
     for build_id, lack in verdicts.items():

@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, FromClause, and_, delete, func, select, update
 
+from buildmaster.lifecycle import ACTIVE, PENDING
 from buildmaster.tables import archive, build, build_queue, source, source_need
 from buildmaster.tags import union
 
@@ -38,8 +39,9 @@ def of_source(connection: Connection, archive_id: int, name: str) -> str:
 def set_of_source(connection: Connection, archive_id: int, name: str, tags: str, now: float) -> None:
     """Say what all builds of a source package of this name need, whatever its version; what waits is changed, too.
 
-    :raises TagsRefused: a build that waits would need too much.
+    :raises TagsRefused: a build that is to be built yet would need too much.
     """
+    hold_archive(connection, archive_id)
     this = (source_need.c.archive_id == archive_id, source_need.c.name == name)
     connection.execute(delete(source_need).where(*this))
     if tags:
@@ -47,18 +49,36 @@ def set_of_source(connection: Connection, archive_id: int, name: str, tags: str,
     renew(connection, archive_id, now)
 
 
+def hold(connection: Connection, build_id: int) -> None:
+    """Let nobody change what a build needs, or how urgent its archive makes it, before this transaction ends."""
+    this = select(archive.c.id).select_from(_DESCRIBED).where(build.c.id == build_id)
+    connection.execute(this.with_for_update(read=True, key_share=True, of=archive))
+
+
+def hold_archive(connection: Connection, archive_id: int) -> None:
+    """Let nobody put builds of an archive into the queue before this transaction ends, which changes what they are
+    there: who does so just now is waited for, since the change would not find them."""
+    connection.execute(select(archive.c.id).where(archive.c.id == archive_id).with_for_update())
+
+
 def renew(connection: Connection, archive_id: int, now: float) -> None:
-    """Set anew what builds of an archive that wait need: one change for each way to need something, not each build."""
-    here = (build_queue.c.archive_id == archive_id, build_queue.c.builder_id.is_(None))
-    tables = joined(_described())
-    waits = tables.join(build_queue, build_queue.c.build_id == build.c.id)
-    for row in connection.execute(select(*COLUMNS).select_from(waits).where(*here).distinct()).all():
+    """Set anew what builds of an archive that wait need: one change for each way to need something, not each build.
+
+    :raises TagsRefused: a build that is to be built yet, whoever has it now, would need too much: it could not go back
+        into the queue.
+    """
+    waits = (build_queue.c.archive_id == archive_id, build_queue.c.builder_id.is_(None))
+    tables = joined(_DESCRIBED)
+    ours = source.c.archive_id == archive_id
+    unbuilt = select(*COLUMNS).select_from(tables).where(ours, build.c.state.in_(PENDING | ACTIVE))
+    for row in connection.execute(unbuilt.distinct()).all():
+        tags = tags_of(row)
         like = (build.c.tags == row.tags, func.coalesce(source_need.c.tags, "") == row.source_tags)
-        same = select(build.c.id).select_from(tables).where(source.c.archive_id == archive_id, *like)
-        changed = update(build_queue).where(*here, build_queue.c.build_id.in_(same), build_queue.c.tags != tags_of(row))
-        connection.execute(changed.values(tags=tags_of(row), entered_at=now))
+        same = select(build.c.id).select_from(tables).where(ours, *like)
+        changed = update(build_queue).where(*waits, build_queue.c.build_id.in_(same), build_queue.c.tags != tags)
+        connection.execute(changed.values(tags=tags, entered_at=now))
 
 
-def _described() -> FromClause:
-    tables = build.join(source, source.c.id == build.c.source_id)
-    return tables.join(archive, archive.c.id == source.c.archive_id)
+_DESCRIBED: FromClause = build.join(source, source.c.id == build.c.source_id).join(
+    archive, archive.c.id == source.c.archive_id
+)

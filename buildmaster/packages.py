@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from buildd.control import ControlError, Dsc, ListedFile, parse_dsc
 from buildd.protocol import FileName
-from buildmaster import architectures, builds, depwaits, distributions, files, superseding
+from buildmaster import architectures, builds, chroots, depwaits, distributions, files, superseding
 from buildmaster.farm import Farm
 from buildmaster.scoring import Pocket
 from buildmaster.store import Sha256, Store, StoredFile
@@ -87,6 +87,8 @@ def accept(
         archive_id = distributions.find_archive(connection, distribution, archive_name)
         distributions.hold_archive(connection, archive_id)  # Versions that come at the same time must see each other.
         needed = _needed(connection, series_id, stored, only, f"{distribution} {series_name}")
+        for place in sorted(place for place, _ in needed):  # Before the builds, as who sets a chroot holds it.
+            chroots.hold(connection, place)
         superseded = Superseded()
         source_id = _known(connection, archive_id, series_id, stored, pocket=pocket, rebuild=rebuild)
         if source_id is None:

@@ -102,6 +102,27 @@ def test_too_many_tags(farm: Farm, ppa: int) -> None:
     assert (row(farm, waits).tags, row(farm, waits).score) == (half, 2510)
 
 
+@pytest.mark.parametrize("event", [Event.CLAIMED, Event.DEPENDENCIES_MISSING, Event.CHROOT_UNUSABLE])
+def test_too_many_tags_for_what_comes_back(farm: Farm, ppa: int, event: Event) -> None:
+    """The same goes for a build that is not waiting for a builder now, and could not go back into the queue."""
+    half = " ".join(f"tag-number-{number:04}" for number in range(11))
+    build_id = submit(farm, "comes-back", needs=half)
+    if event is Event.CLAIMED:
+        make_builder(farm)
+        make_busy(farm, "x86", build_id)
+    else:
+        with farm.transaction() as connection:
+            builds.record(connection, build_id, event, 7.0)
+    with pytest.raises(TagsRefused):
+        change(farm, ppa, tags=half.replace("number", "figure"))
+    with pytest.raises(TagsRefused):
+        needs_of(farm, ppa, "comes-back", half.replace("number", "figure"))
+    with farm.transaction() as connection:
+        back = Event.REQUEUED if event is Event.CLAIMED else Event.RELEASED
+        builds.record(connection, build_id, back, 8.0)
+    assert row(farm, build_id).tags == half
+
+
 def needs_of(farm: Farm, archive_id: int, name: str, tags: str) -> None:
     with farm.transaction() as connection:
         needs.set_of_source(connection, archive_id, name, tags, 7.0)

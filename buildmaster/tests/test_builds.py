@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, update
 
 from buildd.protocol import FileName
-from buildmaster import builders, builds, distributions, orders, queue
+from buildmaster import builders, builds, distributions, entries, orders, queue
 from buildmaster.builders import Cleanliness
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import ENDED, BuildState, Event, ImpossibleTransition
@@ -305,7 +305,7 @@ def test_expected_duration(farm: Farm, queued: int) -> None:
     """A build is expected to take as long as its source did last on that architecture, else what its size says."""
     make_builder(farm)
     with farm.reading() as connection:
-        assert builds.expected_s(connection, queued) == 30.0
+        assert entries.expected_s(connection, queued) == 30.0
     make_busy(farm, "x86", queued)
     with farm.transaction() as connection:
         connection.execute(build.update().values(started_at=1000.0))
@@ -313,7 +313,7 @@ def test_expected_duration(farm: Farm, queued: int) -> None:
         builds.record(connection, queued, E.GATHERED, 1234.0)
     again = make_build(farm, "hello", "1.1")
     with farm.reading() as connection:
-        assert builds.expected_s(connection, again) == 234.0
+        assert entries.expected_s(connection, again) == 234.0
 
 
 def test_results_and_log_take_the_place_of_earlier_ones(farm: Farm, queued: int) -> None:

@@ -17,8 +17,8 @@ LAYERS = {
         "available",
     },
     "state": {
-        "tables", "migrations", "database", "engines", "commits", "files", "builds", "shares", "queue", "builders",
-        "orders", "packages", "superseding", "archives", "giving", "notifications", "needs",
+        "tables", "migrations", "database", "engines", "commits", "files", "builds", "entries", "shares", "queue",
+        "builders", "orders", "packages", "superseding", "archives", "giving", "notifications", "needs",
         "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets", "masters",
         "clocks", "rows",
         "waiting", "supplies", "forecasting",

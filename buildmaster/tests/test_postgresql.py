@@ -18,11 +18,13 @@ from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from buildmaster import builders, builds, distributions
+from buildmaster import archives, builders, builds, chroots, depwaits, distributions, needs
+from buildmaster.archives import Changes
 from buildmaster.config import ConfigError, load
 from buildmaster.database import CommitUncertain, DatabaseLost
 from buildmaster.farm import Farm, NoFarm, Places
 from buildmaster.lifecycle import BuildState, Event, ImpossibleTransition
+from buildmaster.scoring import ArchivePurpose, Pocket
 from buildmaster.secrets import SecretRefused
 from buildmaster.tables import archive, build_queue, distribution, source
 from buildmaster.tests import databases
@@ -233,6 +235,62 @@ def test_versions_at_once(farm: Farm) -> None:
     assert state(farm, build_id) is BuildState.SUPERSEDED
 
 
+def test_a_new_version_while_a_chroot_comes(farm: Farm) -> None:
+    """A version that takes the place of one that waits for a chroot, and the chroot, do not wait for each other."""
+    place = make_series(farm, chroot=None)
+    old = make_build(farm)
+    stored = farm.store.add([b"chroot"])
+    with farm.transaction() as connection:
+        chroots.put(connection, place, stored, "chroot.tar", NOW, pocket=Pocket.RELEASE)
+        with meanwhile(farm, lambda: make_build(farm, "hello", "1.1")) as results:
+            pass
+        assert builds.release_chroot_waits(connection, place, NOW, list(Pocket)) == 1
+    new = wait_for(results)[0]
+    assert isinstance(new, int), results
+    assert (state(farm, old), state(farm, new)) == (BuildState.SUPERSEDED, BuildState.NEEDS_BUILD)
+
+
+def test_superseded_while_it_is_looked_at(farm: Farm) -> None:
+    """Who ends a build, and who has found its build-dependencies, do not wait for each other."""
+    make_series(farm)
+    build_id = make_build(farm)
+    with farm.transaction() as connection:
+        builds.hold(connection, [build_id])
+        with meanwhile(farm, transacted(farm, depwaits.settle, {build_id: None}, "state", NOW)) as results:
+            pass
+        builds.record(connection, build_id, Event.SUPERSEDE, NOW)
+    assert wait_for(results) == [{}]
+    assert state(farm, build_id) is BuildState.SUPERSEDED
+
+
+@pytest.mark.parametrize("by", ["archive", "source"])
+@pytest.mark.parametrize("back", ["retried", "requeued", "submitted"])
+def test_a_build_while_its_needs_change(farm: Farm, by: str, back: str) -> None:
+    """What goes into the queue, or back, while what it needs is changed, needs what is said then."""
+    make_series(farm)
+    build_id, builder_id = make_build(farm), make_builder(farm)
+    with farm.reading() as connection:
+        archive_id = distributions.find_archive(connection, "debian")
+    come: Callable[[], Any] = lambda: make_build(farm, version="1.1")  # noqa: E731
+    if back == "retried":
+        transacted(farm, builds.cancel, build_id, NOW)()
+        come = transacted(farm, builds.retry, build_id, NOW)
+    elif back == "requeued":
+        transacted(farm, builds.claim, build_id, builder_id, NOW)()
+        come = transacted(farm, builds.record, build_id, Event.REQUEUED, NOW)
+    with farm.transaction() as connection:
+        if by == "archive":
+            archives.change(connection, archive_id, Changes(tags="large"), NOW)
+        else:
+            needs.set_of_source(connection, archive_id, "hello", "large", NOW)
+        with meanwhile(farm, come) as results:
+            pass
+    assert not isinstance(wait_for(results)[0], Exception), results
+    with farm.reading() as connection:
+        waits = select(build_queue.c.tags).where(build_queue.c.builder_id.is_(None))
+        assert connection.execute(waits).scalars().all() == ["large"]
+
+
 def test_made_at_once(farm: Farm) -> None:
     """What several commands add at the same time is there once, and none of them fails; a builder is refused."""
     ensure = transacted(farm, distributions.ensure, "debian", "trixie", "arm64")
@@ -242,6 +300,9 @@ def test_made_at_once(farm: Farm) -> None:
     add = transacted(farm, builders.add, "x86", "http://x86:8221/", "amd64", NOW)
     results = at_once(add, add, add)
     assert sorted(type(each).__name__ for each in results) == ["BuilderRefused", "BuilderRefused", "int"], results
+    add = transacted(farm, archives.add, "debian", "ppa", ArchivePurpose.PPA)
+    results = at_once(add, add, add)
+    assert sorted(type(each).__name__ for each in results) == ["ArchiveRefused", "ArchiveRefused", "int"], results
 
 
 def test_a_hanging_transaction_is_ended(farm: Farm) -> None:

@@ -1,0 +1,114 @@
+"""The rows of build_queue, as queries: what builds.py writes there when a build goes into the queue, or back.
+
+A row says again what its build, source and archive say, so that candidates are found by one index. So whoever changes
+those changes what waits as well, and holds the archive meanwhile: see needs.py.
+"""
+
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, select, update
+
+from buildmaster import needs
+from buildmaster.lifecycle import BuildState
+from buildmaster.scoring import ArchivePurpose, Pocket, Urgency, band, score
+from buildmaster.tables import archive, build, build_queue, series_architecture, source, source_file, stored_file
+
+EXPECTED_S = 300.0  # How long a build takes that we know nothing of.
+_SOURCE_BYTES_A_SECOND = 20_000  # A rough figure: hello's 1 MB takes a minute.
+
+_DESCRIBED = (
+    build.join(source, source.c.id == build.c.source_id)
+    .join(archive, archive.c.id == source.c.archive_id)
+    .join(series_architecture, series_architecture.c.id == build.c.series_architecture_id)
+)
+_QUEUED_AS = select(
+    archive.c.id.label("archive_id"),
+    archive.c.private,
+    archive.c.purpose,
+    archive.c.relative_score,
+    archive.c.virtualised,
+    *needs.COLUMNS,
+    build.c.manual_score,
+    source.c.urgency,
+    source.c.component,
+    source.c.pocket,
+    series_architecture.c.architecture,
+).select_from(needs.joined(_DESCRIBED))
+
+
+def add(connection: Connection, build_id: int, now: float) -> None:
+    """Put a build into the queue.
+
+    :raises TagsRefused: it needs too many.
+    """
+    row = _queued_as(connection, build_id)
+    manual = row.manual_score is not None
+    values = {"build_id": build_id, "architecture": row.architecture, "archive_id": row.archive_id}
+    values |= {**_needs(row), **_place(row.manual_score if manual else _points(row)), "manual_score": manual}
+    values |= {"queued_at": now, "entered_at": now, "expected_s": expected_s(connection, build_id)}
+    connection.execute(build_queue.insert().values(**values))
+
+
+def put_back(connection: Connection, build_id: int, now: float, pause_s: float) -> None:
+    """Take a build's row from its builder. It keeps its score and place; its archive may have changed meanwhile.
+
+    :param pause_s: how long it is not to be built.
+    :raises TagsRefused: it needs too many.
+    """
+    values: dict[str, object] = {"lost_by_id": build_queue.c.builder_id, "builder_id": None, "stage": ""}
+    values |= {"not_before": now + pause_s, "entered_at": now, "cancelled_at": None}
+    values |= _needs(_queued_as(connection, build_id))
+    connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(**values))
+
+
+def set_score(connection: Connection, build_id: int, points: int | None) -> None:
+    """Give a build, if it is in the queue, this score, which sticks; None: that of scoring.py again."""
+    found = _points(_queued_as(connection, build_id)) if points is None else points
+    place = _place(found) | {"manual_score": points is not None}
+    connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(**place))
+
+
+def _queued_as(connection: Connection, build_id: int) -> Any:
+    needs.hold(connection, build_id)
+    return connection.execute(_QUEUED_AS.where(build.c.id == build_id)).one()
+
+
+def _points(row: Any) -> int:
+    """How urgent the build of a row of _QUEUED_AS is."""
+    return score(
+        Urgency(
+            private=row.private,
+            purpose=ArchivePurpose(row.purpose),
+            relative_score=row.relative_score,
+            urgency=row.urgency,
+            pocket=Pocket(row.pocket),
+            component=row.component,
+        )
+    )
+
+
+def _needs(row: Any) -> dict[str, object]:
+    """What the build of a row of _QUEUED_AS needs of a builder beside its architecture."""
+    return {"virtualised": row.virtualised, "tags": needs.tags_of(row)}
+
+
+def _place(points: int) -> dict[str, int]:
+    """What a queue row says of a score."""
+    return {"score": points, "band": band(points), "minus_score": -points}
+
+
+def expected_s(connection: Connection, build_id: int) -> float:
+    """How long a build will take: as its source did there last, else by its size."""
+    sources = build.join(source, source.c.id == build.c.source_id)
+    asked = select(build.c.source_id, build.c.series_architecture_id, source.c.name).select_from(sources)
+    this = connection.execute(asked.where(build.c.id == build_id)).one()
+    same = and_(source.c.name == this.name, build.c.series_architecture_id == this.series_architecture_id)
+    built = build.c.state == BuildState.BUILT
+    took = select(build.c.finished_at - build.c.started_at).select_from(sources).where(same, built)
+    last = connection.execute(took.order_by(build.c.id.desc()).limit(1)).scalar()
+    if last is not None:
+        return float(last)
+    files = source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id)
+    sizes = select(func.sum(stored_file.c.size)).select_from(files).where(source_file.c.source_id == this.source_id)
+    size = connection.execute(sizes).scalar()
+    return EXPECTED_S if size is None else max(30.0, float(size) / _SOURCE_BYTES_A_SECOND)
