@@ -53,16 +53,20 @@ class Files(Resource):
 
     async def _serve(self, request: Any) -> None:
         pool = self._reactor.getThreadPool()
+        gone: list[Failure] = []
+        request.notifyFinish().addErrback(gone.append)
         try:
             words = [word.decode("ascii") for word in request.postpath or []]
             sha256 = parse_sha256(words[0] if len(words) == 2 else "")
             stream = await deferToThreadPool(self._reactor, pool, self._store.open, sha256)
         except (ValueError, NotStored):
-            request.setResponseCode(404)
-            request.finish()
+            if not gone:
+                request.setResponseCode(404)
+                request.finish()
             return
         with stream:
-            await _Sending(request, stream, self._reactor).send()
+            if not gone:
+                await _Sending(request, stream, self._reactor).send()
 
 
 @implementer(IPushProducer)
@@ -95,7 +99,8 @@ class _Sending:
         finally:
             if not self._gone:
                 request.unregisterProducer()
-                request.finish()
+        if not self._gone:
+            request.finish()
 
     def pauseProducing(self) -> None:
         if self._resumed is None:

@@ -1,13 +1,21 @@
 """The store over HTTP."""
 
+import http.client
+import io
 import shutil
+import socket
 import tempfile
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from unittest import mock
 
+import pytest
 from twisted.internet import reactor
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
+from twisted.web.http import Request
 
 from buildmaster.file_server import file_site
 from buildmaster.store import Sha256
@@ -16,8 +24,6 @@ from buildmaster.store.local import LocalStore
 
 def fetch(port: int, path: str, method: str = "GET") -> tuple[int, bytes]:
     """One request; the path is sent as it is."""
-    import http.client  # noqa: PLC0415
-
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     connection.request(method, path)
     response = connection.getresponse()
@@ -91,3 +97,55 @@ class TestFiles(TestCase):
             pass
         told = self.flushLoggedErrors(OSError)  # type: ignore[no-untyped-call]
         assert len(told) == 1
+
+    async def test_who_gives_up_while_the_store_looks(self) -> None:
+        """A builder that goes away before a slow store has found its file, or has not, is no trouble of the store's."""
+        stored = self.store.add([b"x" * 1_000_000])
+        opened, asked, go_on = self.store.open, threading.Semaphore(0), threading.Event()
+
+        def slow(sha256: Sha256) -> Any:
+            asked.release()
+            go_on.wait(30)
+            return opened(sha256)
+
+        def ask_and_go(path: str) -> None:
+            with socket.create_connection(("127.0.0.1", self.number)) as connection:
+                connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                assert asked.acquire(timeout=30)
+
+        lost: list[Request] = []
+        lose = Request.connectionLost
+
+        def noted(request: Request, reason: Any) -> None:
+            lose(request, reason)  # type: ignore[no-untyped-call]
+            lost.append(request)
+
+        any_reactor: Any = reactor
+        with mock.patch.object(self.store, "open", slow), mock.patch.object(Request, "connectionLost", noted):
+            for path in (f"/files/{stored.sha256}/x", f"/files/{'0' * 64}/x"):
+                await deferToThread(ask_and_go, path)
+            while len(lost) < 2:
+                await deferLater(any_reactor, 0.01)
+            go_on.set()
+            assert await self.get(f"/files/{stored.sha256}/x") == (200, b"x" * 1_000_000)
+        assert self.flushLoggedErrors() == []  # type: ignore[no-untyped-call]
+
+    async def test_a_store_that_breaks_in_the_middle(self) -> None:
+        """Whoever fetches sees a short answer at once, and does not wait for what never comes."""
+        stored = self.store.add([b"x" * 3_000_000])
+        opened = self.store.open
+
+        class Breaking(io.BytesIO):
+            def read(self, count: int | None = -1, /) -> bytes:
+                if self.tell() > 1_000_000:
+                    raise OSError("the disk broke")
+                return super().read(count)
+
+        def breaking(sha256: Sha256) -> BinaryIO:
+            with opened(sha256) as stream:
+                return Breaking(stream.read())
+
+        with mock.patch.object(self.store, "open", breaking), pytest.raises(http.client.IncompleteRead):
+            await self.get(f"/files/{stored.sha256}/x")
+        (told,) = self.flushLoggedErrors()  # type: ignore[no-untyped-call]
+        assert "the disk broke" in str(told.value)
