@@ -5,6 +5,7 @@ not come through (a pooler between us and the server), as one that we send ourse
 running transactions finds commits as well: those of its other databases too, which does no harm.
 """
 
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Collection
@@ -134,7 +135,7 @@ class PostgresqlCommits:
             try:
                 with connection:
                     self._listen(connection)
-            except (SQLAlchemyError, psycopg.Error) as error:
+            except (SQLAlchemyError, SecretRefused, psycopg.Error) as error:
                 self._trouble = _words(error)
                 self._tell()
                 again = self._connect_again()
@@ -170,7 +171,7 @@ class PostgresqlCommits:
             before = now
             for own, _, about in (payload.partition(" ") for payload in told):
                 if own not in (self._own, _HELLO):
-                    self._tell(int(about) if about else None)
+                    self._tell(int(about) if _ID.fullmatch(about) else None)
 
     def _tell(self, about: int | None = None) -> None:
         """Something is to be seen; about this builder, or nobody knows what about."""
@@ -185,6 +186,7 @@ class PostgresqlCommits:
                 self._wake()
 
 
+_ID = re.compile("[0-9]{1,18}")  # Other words are of another version of ours, or anybody's.
 _HELLO = "hello"  # Sent to ourselves, to see whether notifications come through; no news.
 _NOTIFY = text("SELECT pg_notify(:channel, :payload)")
 _NOTIFY_OF_CHANGES = text(f"{_NOTIFY} WHERE pg_current_xact_id_if_assigned() IS NOT NULL")

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
-from buildmaster import shares, waiting
+from buildmaster import rows, shares, waiting
 from buildmaster.builds import AnyRow
+from buildmaster.entries import EXPECTED_S
 from buildmaster.forecast import Forecast, Running, Situation, Span, forecast, forecast_end, inflow, known
 from buildmaster.lifecycle import ACTIVE, BuildState
 from buildmaster.reasons import Code, Facts, Machine, able, reasons
@@ -24,7 +25,6 @@ _ALL = 2**31 - 1
 _LOOK_AT = 200  # Builds that tell how wrong expectations are.
 _WINDOW_S = 3600.0  # What came in so long tells what will come.
 _CAME_MAX = 5000  # Builds that are looked at for that.
-_EXPECTED_S = 300.0  # Of one that nothing is known of.
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def _running(connection: Connection, builder_ids: Iterable[int], now: float) -> 
     joined = build_queue.join(build, build.c.id == build_queue.c.build_id)
     query = select(build_queue.c.builder_id, build.c.started_at, build_queue.c.expected_s).select_from(joined)
     wanted = frozenset(builder_ids)
-    rows = connection.execute(query.where(build_queue.c.builder_id.is_not(None)))
-    return tuple(Running(now - row.started_at, row.expected_s) for row in rows if row.builder_id in wanted)
+    found = connection.execute(query.where(build_queue.c.builder_id.is_not(None)))
+    return tuple(Running(now - row.started_at, row.expected_s) for row in found if row.builder_id in wanted)
 
 
 def _ahead(connection: Connection, facts: Facts, machines: Sequence[Machine], build_id: int) -> list[float]:
@@ -113,24 +113,25 @@ def _inflow(connection: Connection, facts: Facts, own: AnyRow, builders: int, no
     )
     goes_before: ColumnElement[bool] = or_(source.c.archive_id != own.archive_id, build_queue.c.score > own.score)
     here = and_(series_architecture.c.architecture == facts.architecture, archive.c.virtualised == facts.virtualised)
-    expected = func.sum(func.coalesce(build_queue.c.expected_s, build.c.expected_s, _EXPECTED_S))
+    expected = func.sum(func.coalesce(build_queue.c.expected_s, build.c.expected_s, EXPECTED_S))
     query = select(expected, func.min(build.c.created_at)).select_from(tables)
     query = query.where(here, goes_before, build.c.created_at > now - _WINDOW_S)
-    rows = connection.execute(query.group_by(source.c.archive_id)).all()
-    if not rows:
+    came = connection.execute(query.group_by(source.c.archive_id)).all()
+    if not came:
         return 0.0
-    window_s = max(_WINDOW_S / 6, min(_WINDOW_S, now - min(row[1] for row in rows)))
-    share_s = window_s * builders / (len(rows) + 1)
-    return inflow(sum(min(row[0], share_s) for row in rows), window_s, builders)
+    window_s = max(_WINDOW_S / 6, min(_WINDOW_S, now - min(row[1] for row in came)))
+    share_s = window_s * builders / (len(came) + 1)
+    return inflow(sum(min(row[0], share_s) for row in came), window_s, builders)
 
 
 def keep(connection: Connection, build_id: int, told: Forecast, now: float) -> None:
     """Remember what was told of a build, in place of what was told before."""
-    connection.execute(delete(answer).where(answer.c.build_id == build_id))
     begins, ends = told.begins, told.ends
     values = {"begins_from": now + begins.earliest_s, "begins_to": now + begins.latest_s}
     values |= {"ends_from": now + ends.earliest_s, "ends_to": now + ends.latest_s}
-    connection.execute(answer.insert().values(build_id=build_id, told_at=now, **values))
+    values["told_at"] = now
+    if rows.add(connection, answer, {"build_id": build_id, **values}) is None:
+        connection.execute(update(answer).where(answer.c.build_id == build_id).values(**values))
 
 
 def past(connection: Connection) -> Past:

@@ -18,11 +18,14 @@ from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from buildmaster import archives, builders, builds, chroots, depwaits, distributions, needs
+from buildmaster import archives, builders, builds, chroots, depwaits, distributions, forecasting, needs
 from buildmaster.archives import Changes
+from buildmaster.commits import CHANNEL, PostgresqlCommits
 from buildmaster.config import ConfigError, load
 from buildmaster.database import CommitUncertain, DatabaseLost
+from buildmaster.engines import make_engine
 from buildmaster.farm import Farm, NoFarm, Places
+from buildmaster.forecast import Forecast, Span
 from buildmaster.lifecycle import BuildState, Event, ImpossibleTransition
 from buildmaster.scoring import ArchivePurpose, Pocket
 from buildmaster.secrets import SecretRefused
@@ -300,6 +303,10 @@ def test_made_at_once(farm: Farm) -> None:
     add = transacted(farm, builders.add, "x86", "http://x86:8221/", "amd64", NOW)
     results = at_once(add, add, add)
     assert sorted(type(each).__name__ for each in results) == ["BuilderRefused", "BuilderRefused", "int"], results
+    make_series(farm)
+    told = Forecast(Span(0.0, 1.0), Span(2.0, 3.0))
+    keep = transacted(farm, forecasting.keep, make_build(farm), told, NOW)
+    assert at_once(keep, keep, keep) == [None] * 3
     add = transacted(farm, archives.add, "debian", "ppa", ArchivePurpose.PPA)
     results = at_once(add, add, add)
     assert sorted(type(each).__name__ for each in results) == ["ArchiveRefused", "ArchiveRefused", "int"], results
@@ -547,6 +554,36 @@ class TestToldOf(TestCase):
                 distributions.ensure(connection, "debian")
 
         assert not await self.told_after(nothing)
+
+    async def test_words_of_others(self) -> None:
+        """Anybody with the database may notify: what is no word of ours tells that there is something."""
+        for payload in ("somebody a-builder", "9 " + "9" * 5000):
+
+            def notify(payload: str = payload) -> None:
+                with self.other.transaction(told=False) as connection:
+                    connection.execute(select(func.pg_notify(CHANNEL, payload)))
+
+            assert await self.told_after(notify, within_s=20), payload[:20]
+
+    async def test_a_secret_that_is_refused_for_a_while(self) -> None:
+        """Commits are looked for again when the password can be read again."""
+        asked = []
+
+        def password() -> str:
+            asked.append(1)
+            if len(asked) == 2:
+                raise SecretRefused(Path("database-password"), "is empty")
+            return ""
+
+        engine = make_engine(self.farm.database.url, password)
+        self.addCleanup(engine.dispose)
+        commits = PostgresqlCommits(engine, "own", lambda: None, 0.1)
+        self.addCleanup(commits.close)
+        deadline = time.monotonic() + 20
+        while len(asked) < 4:
+            assert time.monotonic() < deadline
+            await deferToThread(time.sleep, 0.01)
+        assert commits.seen()
 
     async def test_without_notifications(self) -> None:
         """Where notifications do not come through, commits are found by looking."""
