@@ -80,6 +80,11 @@ class SqliteCommits:
         self._connection.close()
 
 
+def forget(connection: Connection) -> None:
+    """What this connection commits now is news, too, though it may be the one that SqliteCommits asks the next time."""
+    connection.info.pop(_VERSION, None)
+
+
 class PostgresqlCommits:
     """See :class:`Commits`. A thread with a connection of its own listens."""
 

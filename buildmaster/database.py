@@ -150,6 +150,8 @@ class Database:
             except BaseException:
                 transaction.rollback()
                 raise
+            if own != self._own:
+                commits.forget(connection)
             with _telling(CommitUncertain):
                 transaction.commit()
 

@@ -155,6 +155,17 @@ class TestFollowing(FarmCase):
         await self.change(second, "ours")
         assert (self.shown(), self.snapshot.builders[second].version) == ("others'", "ours")
 
+    async def test_what_this_process_commits_otherwise(self) -> None:
+        """A transaction that blocks is news as another's is, also on the connection that pictures are read by."""
+        await self.snapshot.start()
+        await self.change(self.builder_id, "1")
+        with self.farm.transaction() as connection:
+            builders.set_cleanliness(connection, self.builder_id, builders.Cleanliness.CLEAN, version="2")
+        for _ in range(10):
+            self.clock.pump([0.1])
+            await self.settle()
+        assert self.shown() == "2"
+
     async def test_a_builder_that_goes(self) -> None:
         """One that a look at it alone does not find is no longer in the picture."""
         await self.snapshot.start()
