@@ -81,9 +81,12 @@ class NoFarm(Exception):
     """There is no farm in this place: make one with `buildmaster init`."""
 
     def __init__(self, places: Places) -> None:
-        init = f"buildmaster --dir {shlex.quote(str(places.directory))} init"
-        where = str(places.directory) if places.file else f"the database {places.url}"
-        super().__init__(f"there is no farm in {where}: make one with `{init}`")
+        where = str(places.directory)
+        how = f"`buildmaster --dir {shlex.quote(where)} init`"
+        if places.file is None:  # The configuration says so; where that is, nobody told us.
+            where = f"the database {places.url.set(drivername=places.url.get_backend_name())}"
+            how = "`buildmaster init`, with the same configuration"
+        super().__init__(f"there is no farm in {where}: make one with {how}")
         self.places = places
 
 

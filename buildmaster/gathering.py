@@ -91,7 +91,7 @@ class Gatherer:
         self._farm.log_path(job.build_id).unlink(missing_ok=True)
         log.info(
             "build {build}: {title} ended: {status}, now {state}",
-            title=job.title, build=job.build_id, status=status.build_status, state=state,
+            title=job.title, build=job.build_id, status=status.build_status.value, state=state,
         )  # fmt: skip
         return state
 

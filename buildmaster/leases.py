@@ -319,7 +319,7 @@ class Leases:
         self._since = self._snapshot.generation
         if taken:
             self._inherited |= {each.builder_id for each in taken if each.inherited}
-            self.log.info("took {count} builders", count=len(taken))
+            self.log.info("builders taken: {count}", count=len(taken))
 
     async def _hand_over(self, me: int, count: int) -> None:
         assert self._patrols is not None

@@ -159,8 +159,9 @@ def _needed(
         needed = [one for one in needed if one.architecture in only]
     if not needed:
         wants = " ".join(stored.dsc.architectures) or "nothing"
-        has = " ".join(sorted(available if only is None else only & available.keys())) or "none"
-        raise SourceRefused(f"{stored.dsc_name} builds on {wants}, but the architectures of {place} are: {has}")
+        has = " ".join(sorted(available)) or "none"
+        asked = "" if only is None else f"; asked for was: {' '.join(sorted(only))}"
+        raise SourceRefused(f"{stored.dsc_name} builds on {wants}, but the architectures of {place} are: {has}{asked}")
     if only is None and "all" in stored.dsc.architectures and not any(one.arch_indep for one in needed):
         raise SourceRefused(
             f"{stored.dsc_name} wants its packages for all architectures built on {indep}, which {place} has not: "

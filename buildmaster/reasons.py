@@ -126,9 +126,11 @@ def first(facts: Facts) -> Reason:
 
 def _active(facts: Facts) -> Reason:
     if facts.state is BuildState.CANCELLING:
-        return Reason(Code.CANCELLING, f"{facts.builder} is told to stop it", "It is cancelled when that has stopped.")
+        return Reason(
+            Code.CANCELLING, f"builder {facts.builder} is told to stop it", "It is cancelled when that has stopped."
+        )
     doing = "its results are being fetched" if facts.state is BuildState.GATHERING else facts.stage or "just begun"
-    return Reason(Code.RUNNING, f"{facts.builder} has it: {doing}")
+    return Reason(Code.RUNNING, f"builder {facts.builder} has it: {doing}")
 
 
 def _held(facts: Facts) -> Iterator[Reason]:
@@ -192,21 +194,21 @@ def _builders(facts: Facts) -> Iterator[Reason]:
     able = [each for each in same if can_take(facts.needs, each.tags, each.restricted_tags)]
     usable = [each for each in able if each.state != "disabled"]
     ready = [each for each in usable if not each.manual]
-    kind = f"virtualised {facts.architecture}" if facts.virtualised else facts.architecture
+    kind = f"{'virtualised ' if facts.virtualised else ''}builder for {facts.architecture}"
     kind += f" that has {facts.needs.replace(' ', ', ')}" if facts.needs and same else ""
     if not able and same and not facts.needs:
-        text = f"every builder for {kind} is kept for builds that need its tags"
+        text = f"every {kind} is kept for builds that need its tags"
         yield Reason(Code.KEPT, text, "`buildmaster change-builder` says what a builder is kept for.")
     elif not able and same:
-        yield Reason(Code.NO_BUILDER, f"no builder for {kind}", "`buildmaster change-builder` gives a builder tags.")
+        yield Reason(Code.NO_BUILDER, f"no {kind}", "`buildmaster change-builder` gives a builder tags.")
     elif not able:
-        yield Reason(Code.NO_BUILDER, f"no builder for {kind}", "`buildmaster add-builder URL` adds one.")
+        yield Reason(Code.NO_BUILDER, f"no {kind}", "`buildmaster add-builder URL` adds one.")
     elif not usable:
         change = f"`buildmaster enable-builder` lets one have builds again: {_names(able, why=True)}."
-        yield Reason(Code.DISABLED, f"every builder for {kind} is disabled", change)
+        yield Reason(Code.DISABLED, f"every {kind} is disabled", change)
     elif not ready:
         change = f"It begins when one no longer is: {_names(usable)}."
-        yield Reason(Code.MANUAL, f"every builder for {kind} is in manual mode", change)
+        yield Reason(Code.MANUAL, f"every {kind} is in manual mode", change)
     else:
         yield from _ready(facts, ready, kind)
 
@@ -230,22 +232,26 @@ def _ready(facts: Facts, ready: Sequence[Machine], kind: str) -> Iterator[Reason
     failing = [each for each in ready if each.state == "failing"]
     if facts.pause_s > 0:
         seconds = max(1, round(facts.pause_s))
-        yield Reason(Code.PAUSE, f"given back; tried again in {seconds} s", "It goes on by itself then.")
+        yield Reason(
+            Code.PAUSE, f"its last attempt came to nothing; tried again in {seconds} s", "It goes on by itself then."
+        )
     if loser and others:
         yield Reason(Code.LEFT_TO_OTHERS, f"lost by {loser}; left to other builders", f"Idle is {_names(others)}.")
     elif idle:
         yield Reason(Code.NEXT, "starts at the master's next look")
     elif all(each.state == "cleaning" for each in ready):
         change = f"It begins when one is clean: {_names(ready)}."
-        yield Reason(Code.CLEANING, f"every builder for {kind} is being cleaned", change)
+        yield Reason(Code.CLEANING, f"every {kind} is being cleaned", change)
     elif len(failing) == len(ready):
         change = f"It begins when one does: {_names(failing, why=True)}."
-        yield Reason(Code.FAILING, f"no builder for {kind} answers as it should: see `builders`", change)
+        yield Reason(Code.FAILING, f"no {kind} answers as it should: see `builders`", change)
     else:
         busy = len(ready) - len(failing)
-        text = f"every builder for {kind} is busy" + (", or does not answer as it should" if failing else "")
+        text = f"every {kind} is busy" + (", or does not answer as it should" if failing else "")
         yield Reason(
-            Code.BUSY, text, f"It begins when {'it' if busy == 1 else f'one of {busy}'} is free and it is its turn."
+            Code.BUSY,
+            text,
+            f"It begins when it is its turn, and {'that one' if busy == 1 else f'one of {busy}'} is free.",
         )
 
 

@@ -9,7 +9,7 @@ from buildmaster import backup_places
 from buildmaster.cli.farms import config_of, farm_of
 from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.progress import Progress
-from buildmaster.cli.text import command_on, count, moment, size, stamp
+from buildmaster.cli.text import count, moment, size, stamp
 
 
 @click.command()
@@ -36,7 +36,7 @@ def backup(session: Session, /, *, to: Path) -> int:
     for sha256 in lacking:
         session.output.say(f"not in it: file {sha256}, which is missing or damaged in the farm itself")
     if lacking:
-        session.output.hint(f"What they are: {command_on(directory, 'store check')}")
+        session.output.hint(f"What they are: {session.command_on(directory, 'store check')}")
     if session.output.as_json:
         document = {"path": str(to), "files": made.files, "size": made.size, "copied": made.copied}
         session.output.document(document | {"lacking": lacking})
@@ -65,7 +65,7 @@ def restore(session: Session, /, *, source: Path) -> None:
         )
     what = f"{count(found.files, 'file')} of {size(found.size)}"
     session.output.say(f"the farm of {moment(found.made_at)} is in {config.directory}: {what}")
-    session.output.hint(f"Start it with: {command_on(config.directory, 'run')}")
+    session.output.hint(f"Start it with: {session.command_on(config.directory, 'run')}")
     if session.output.as_json:
         document = {"directory": str(config.directory), "made_at": stamp(found.made_at), "files": found.files}
         session.output.document(document | {"size": found.size, "lacking": list(found.lacking)})

@@ -80,7 +80,11 @@ class _Points(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         if value == AUTO:
             return AUTO
-        return int(click.IntRange(-SCORE_MAX, SCORE_MAX).convert(value, param, ctx))
+        try:
+            points = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor `{AUTO}`", param, ctx)
+        return int(click.IntRange(-SCORE_MAX, SCORE_MAX).convert(points, param, ctx))
 
 
 # A score may begin with a minus, and is no option then.
@@ -102,7 +106,10 @@ def score(session: Session, /, *, build_id: int, points: int | str) -> None:
         farm_builds.set_score(connection, build_id, points if isinstance(points, int) else None)
         found = listings.one_build(connection, build_id)
     assert found is not None
-    place = "not in the queue" if found.score is None else f"{found.state}, score {found.score}"
+    kept = "its usual score" if points == AUTO else f"score {points}"
+    place = f"{found.state}, score {found.score}"
+    if found.score is None:
+        place = f"{found.state}, not in the queue; {kept} if it is built again"
     session.output.say(f"build {found.id}: {found.title}: {place}")
     if session.output.as_json:
         session.output.document(build_document(found))

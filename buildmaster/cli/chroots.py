@@ -13,7 +13,7 @@ from buildmaster.cli.farms import DEFAULT_DISTRIBUTION, choose_series, farm_of
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.cli.numbers import pocket_option
 from buildmaster.cli.output import Column
-from buildmaster.cli.text import command_on, count, moment, size
+from buildmaster.cli.text import count, moment, size
 from buildmaster.scoring import Pocket
 
 
@@ -145,7 +145,7 @@ def chroots(session: Session, /) -> None:
         )
         for each in every
     ]
-    add = command_on(farm.directory, "add-chroot SERIES ARCH FILE.tar.gz")
+    add = session.command_on(farm.directory, "add-chroot SERIES ARCH FILE.tar.gz")
     session.output.table(columns, rows, f"No chroots. Add one with: {add}", whole_lines=True)
 
 

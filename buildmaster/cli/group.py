@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from buildmaster.cli.output import Output
+from buildmaster.cli.text import command_on
 
 INTERRUPTED = 130  # What a shell reports for Ctrl+C.
 
@@ -35,6 +36,10 @@ class Session:
     verbosity: int = 0  # -1 quiet, 0, 1 verbose.
     debug: bool = False
     output: Output = field(default_factory=Output)
+
+    def command_on(self, directory: Path, words: str) -> str:
+        """A command on the farm that this one is about."""
+        return command_on(directory, words, self.config)
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)

@@ -10,7 +10,7 @@ from buildmaster.cli.farms import farm_of
 from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.output import Column
 from buildmaster.cli.presence import somebody_runs, tell_absence
-from buildmaster.cli.text import command_on, count, elapsed
+from buildmaster.cli.text import count, elapsed
 from buildmaster.lifecycle import BuildState
 from buildmaster.listings import Build, Builder
 
@@ -66,7 +66,7 @@ def queue(session: Session, /, *, limit: int, after: int) -> None:
         )
         for each in page.waiting
     ]
-    nothing = "Nothing waits. Add a source package with: buildmaster submit FILE.dsc"
+    nothing = f"Nothing waits. Add a source package with: {session.command_on(directory, 'submit FILE.dsc')}"
     if page.total:
         nothing = f"No more than {page.total} wait."
     session.output.table(columns, rows, nothing)
@@ -106,7 +106,10 @@ def builds(session: Session, /, *, states: tuple[str, ...], source_name: str, li
     if session.output.as_json:
         session.output.document({"builds": [build_document(each) for each in found], "more": more})
         return
-    session.output.table(BUILD_COLUMNS, [build_row(each) for each in found], "No such builds.")
+    nothing = "No such builds."
+    if not states and not source_name:
+        nothing = f"No builds. Add a source package with: {session.command_on(farm.directory, 'submit FILE.dsc')}"
+    session.output.table(BUILD_COLUMNS, [build_row(each) for each in found], nothing)
     if more:
         session.output.hint(f"There are more; --limit {limit * 5} shows them.")
 
@@ -172,11 +175,11 @@ def builders(session: Session, /) -> None:
         (each.name, each.state, each.architecture, each.url, str(each.failures), each.version or "-", _doing(each, now))
         for each in everyone
     ]
-    add = command_on(farm.directory, "add-builder http://HOST:8221/")
+    add = session.command_on(farm.directory, "add-builder http://HOST:8221/")
     session.output.table(columns, rows, f"No builders. Add one with: {add}")
     off = [each for each in everyone if each.state == "disabled"]
     if off:
-        enable = command_on(farm.directory, "enable-builder NAME")
+        enable = session.command_on(farm.directory, "enable-builder NAME")
         session.output.hint(f"{count(len(off), 'builder')} disabled; {enable}")
 
 
@@ -185,7 +188,7 @@ def _doing(builder: Builder, now: float) -> str:
     told = _at(builder)
     if builder.trouble_since is None or builder.state == "disabled":
         return told
-    trouble = f"failing for {elapsed(max(0.0, now - builder.trouble_since))}: {builder.trouble}"
+    trouble = f"failing for {elapsed(max(0.0, now - builder.trouble_since))}: {builder.trouble.rstrip('.')}"
     return trouble if told == "-" else f"{trouble}; {told}"
 
 

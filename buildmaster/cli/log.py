@@ -10,6 +10,7 @@ from functools import partial
 
 import click
 
+from buildmaster import waiting
 from buildmaster.cli.farms import farm_of, known_build
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.cli.growing import CHUNK_BYTES, GrowingLog
@@ -41,6 +42,7 @@ def log(session: Session, /, *, build_id: int, no_follow: bool) -> None:
     with farm_of(session) as farm:
         with farm.reading() as connection:
             build = known_build(connection, build_id)
+            why_not = waiting.why_not_running(connection, build_id, time.time())
         if session.output.as_json:
             chunks = read_log(farm, build_id, follow=False)
             text = b"".join(chunks).decode("utf-8", "replace")
@@ -48,6 +50,8 @@ def log(session: Session, /, *, build_id: int, no_follow: bool) -> None:
                 {"id": build.id, "state": build.state.value, "ended": build.has_ended, "text": text}
             )
             return
+        if why_not and not no_follow:
+            session.output.hint(f"-- build {build_id} waits: {why_not}; `buildmaster why {build_id}` tells more")
         write = _terminal_writer() if session.output.on_terminal else _pipe_writer()
         wrote = False
         for chunk in read_log(farm, build_id, follow=not no_follow, note=session.output.hint):

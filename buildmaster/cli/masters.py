@@ -7,7 +7,7 @@ from buildmaster.cli.documents import master_document
 from buildmaster.cli.farms import farm_of
 from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.output import Column
-from buildmaster.cli.text import command_on, elapsed
+from buildmaster.cli.text import elapsed
 
 
 @click.command()
@@ -45,4 +45,4 @@ def masters(session: Session, /) -> None:
         )
         for each in everyone
     ]
-    session.output.table(columns, rows, f"No master runs. Start one with: {command_on(farm.directory, 'run')}")
+    session.output.table(columns, rows, f"No master runs. Start one with: {session.command_on(farm.directory, 'run')}")

@@ -6,7 +6,6 @@ from sqlalchemy import Connection
 
 from buildmaster import masters
 from buildmaster.cli.group import Session
-from buildmaster.cli.text import command_on
 
 LOCK = "master.lock"  # In the farm's directory; flock()ed by the master as long as it runs.
 LOCKS = Path("/proc/locks")  # Trying to lock the file ourselves could make a starting master give up.
@@ -33,4 +32,4 @@ def somebody_runs(directory: Path, connection: Connection) -> bool:
 
 def tell_absence(session: Session, directory: Path) -> None:
     """Give a hint that no master runs: nothing will happen until one does."""
-    session.output.hint(f"No master runs on this farm: start one with {command_on(directory, 'run')}")
+    session.output.hint(f"No master runs on this farm: start one with {session.command_on(directory, 'run')}")

@@ -12,7 +12,6 @@ from buildmaster import distributions, listings
 from buildmaster.cli.documents import builder_document, place_document
 from buildmaster.cli.farms import DEFAULT_DISTRIBUTION, config_of, farm_of
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
-from buildmaster.cli.text import command_on
 from buildmaster.farm import Farm
 from buildmaster.listings import Builder
 
@@ -89,7 +88,7 @@ def init(
         chroot = "has a chroot" if place.chroot_sha256 else "has no chroot yet"
         also = ", builds arch:all" if place.nominated else ""
         session.output.say(f"  {place.distribution} {place.series} {place.architecture} {chroot}{also}")
-    for step in _next_steps(directory, places, everyone):
+    for step in _next_steps(session, directory, places, everyone):
         session.output.hint(step)
     if session.output.as_json:
         session.output.document({"directory": str(directory), "places": [place_document(each) for each in places]})
@@ -124,7 +123,7 @@ def parse_apt_line(line: str, series: str | None) -> str:
     return f"{match['head']}{suite}{match['rest']}"
 
 
-def _next_steps(directory: Path, places: list[listings.Place], everyone: list[Builder]) -> list[str]:
+def _next_steps(session: Session, directory: Path, places: list[listings.Place], everyone: list[Builder]) -> list[str]:
     """What a farm still needs before it builds."""
     steps = []
     without = next((place for place in places if place.chroot_sha256 is None), None)
@@ -135,7 +134,7 @@ def _next_steps(directory: Path, places: list[listings.Place], everyone: list[Bu
     if not everyone:
         steps.append("add-builder http://HOST:8221/")
     steps.append("run")
-    return ["Next:", *(f"  {command_on(directory, step)}" for step in steps)]
+    return ["Next:", *(f"  {session.command_on(directory, step)}" for step in steps)]
 
 
 @click.command()
@@ -187,7 +186,7 @@ def add_builder(
             fits = any(place.architecture == found for place in listings.places(connection))
     session.output.say(f"builder {builder.name} {'is here already' if same else 'added'}: {builder.url} for {found}")
     if not fits:
-        add = command_on(farm.directory, f"add-chroot SERIES {found} FILE.tar.gz")
+        add = session.command_on(farm.directory, f"add-chroot SERIES {found} FILE.tar.gz")
         session.output.hint(f"No series has {found} yet: {add}")
     if session.output.as_json:
         session.output.document(builder_document(builder))

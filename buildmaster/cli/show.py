@@ -13,7 +13,7 @@ from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.numbers import build_number
 from buildmaster.cli.output import Column
 from buildmaster.cli.places import log_place, took
-from buildmaster.cli.text import command_on, moment, size
+from buildmaster.cli.text import moment, size
 from buildmaster.lifecycle import BuildState
 from buildmaster.listings import Build
 
@@ -52,7 +52,7 @@ def show(session: Session, /, *, build_id: int) -> None:
                 columns, [(each.name, size(each.size), each.sha256) for each in files], "", whole_lines=True
             )
     if results:
-        fetch = command_on(farm.directory, f"fetch {build_id} --to DIRECTORY")
+        fetch = session.command_on(farm.directory, f"fetch {build_id} --to DIRECTORY")
         session.output.hint(f"\n{fetch} copies the results there.")
 
 

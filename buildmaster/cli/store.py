@@ -71,7 +71,8 @@ def check(session: Session, /, *, quick: bool, delete_unreferenced: bool, older_
         return int(bad)
     rows = [(each.wrong.value, each.sha256, size(each.size), _remark(each)) for each in report.findings]
     columns = [Column("what"), Column("sha256"), Column("size", right=True), Column("remarks", wide=True)]
-    session.output.table(columns, rows, "", whole_lines=True)
+    if rows:
+        session.output.table(columns, rows, "", whole_lines=True)
     numbers = ", ".join(f"{len(report.of(wrong))} {wrong}" for wrong in Wrong)
     session.output.say(f"{count(report.files, 'file')} of {size(report.size)}: {numbers}")
     if report.of(Wrong.UNREFERENCED) and not delete_unreferenced:

@@ -15,7 +15,7 @@ from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.numbers import pocket_option
 from buildmaster.cli.places import log_place, took
 from buildmaster.cli.presence import somebody_runs, tell_absence
-from buildmaster.cli.text import command_on, count
+from buildmaster.cli.text import count
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
 from buildmaster.listings import Build
@@ -116,7 +116,7 @@ def submit(
             session.output.document(_document(farm, accepted, builds))
     failed = wait and any(build.state != BuildState.BUILT for build in builds)
     if not wait and builds:
-        session.output.hint(f"Follow it with: {command_on(farm.directory, f'log {builds[0].id}')}")
+        session.output.hint(f"Follow it with: {session.command_on(farm.directory, f'log {builds[0].id}')}")
     return 1 if failed else 0
 
 
@@ -142,11 +142,11 @@ def _report(session: Session, farm: Farm, builds: list[Build]) -> None:
         if build.state == BuildState.BUILT:
             with farm.reading() as connection:
                 made = listings.results(connection, build.id)
-            fetch = command_on(farm.directory, f"fetch {build.id} --to DIRECTORY")
+            fetch = session.command_on(farm.directory, f"fetch {build.id} --to DIRECTORY")
             session.output.hint(f"  {count(len(made), 'file')}: {fetch}")
         if place:
             session.output.say(f"  log: {place}")
-            session.output.hint(f"  read it with: {command_on(farm.directory, f'log {build.id}')}")
+            session.output.hint(f"  read it with: {session.command_on(farm.directory, f'log {build.id}')}")
 
 
 def _document(farm: Farm, accepted: packages.Accepted, builds: list[Build]) -> dict[str, object]:

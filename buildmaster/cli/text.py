@@ -38,9 +38,13 @@ def one_line(text: str) -> str:
     return harmless(" ".join(text.split()), keep="")
 
 
-def command_on(directory: Path, words: str) -> str:
-    """A command of ours on this farm, which does what it says wherever somebody calls it."""
-    return f"buildmaster --dir {shlex.quote(str(directory))} {words}"
+def command_on(directory: Path, words: str, config: Path | None = None) -> str:
+    """A command of ours on this farm, which does what it says wherever somebody calls it.
+
+    :param config: the configuration file that was named: the farm's database and store may be in no other.
+    """
+    options = ["--config", str(config.absolute())] if config else []
+    return f"{shlex.join(['buildmaster', *options, '--dir', str(directory)])} {words}"
 
 
 class HarmlessDecoder:

@@ -99,5 +99,8 @@ def _tell_past(session: Session, farm: Farm) -> None:
     if session.output.as_json:
         session.output.document({"past": vars(found)})
         return
+    if not found.begun and not found.ended:
+        session.output.say("No build that `buildmaster when` was asked about has begun since.")
+        return
     session.output.say(f"{found.begun_within} of {found.begun} builds began when that was told beforehand.")
     session.output.say(f"{found.ended_within} of {found.ended} builds that were built ended when that was told.")

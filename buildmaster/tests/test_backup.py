@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import Boolean, Double, Float, Integer, String, Text, select, text
 
 from buildd.protocol import Cause, FileName
-from buildmaster import backup, backup_places, builders, builds, database, distributions, dump, inventory
+from buildmaster import backup, backup_places, builders, builds, database, distributions, dump, inventory, masters
 from buildmaster.backup import BackupRefused
 from buildmaster.backup_places import BackupBusy, NoBackup
 from buildmaster.database import NotEmpty, UnknownRevision
@@ -123,6 +123,27 @@ def test_everything_comes_back(full: Farm, tmp_path: Path, form: str, on: str, k
         assert inventory.check(farm, How(), time.time).findings == []
         with farm.transaction() as connection:  # New rows are numbered after the old ones.
             builders.add(connection, "z", "http://z/", "amd64", 1.0)
+    finally:
+        farm.close()
+
+
+@pytest.mark.parametrize("on", ["sqlite", "postgresql"])
+def test_masters_do_not_come_with_it(full: Farm, tmp_path: Path, on: str) -> None:
+    """No master runs on a farm that was just restored. A new one has the builders at once, and as an heir: what the old
+    farm's builders are doing may be news to it."""
+    if on == "postgresql" and not has_postgresql():
+        pytest.skip("PostgreSQL is not installed")
+    with full.transaction() as connection:
+        old = masters.join(connection, "host:1", 5.0)
+        assert len(masters.take(connection, old, 9)) == 2
+    save(full, tmp_path / "backup")
+    farm = bring_back(new_places(tmp_path / "there", on), tmp_path / "backup")
+    try:
+        with farm.transaction() as connection:
+            assert masters.everyone(connection) == []
+            new = masters.join(connection, "host:2", 5.0)
+            assert new > old
+            assert [each.inherited for each in masters.take(connection, new, 9)] == [True, True]
     finally:
         farm.close()
 

@@ -50,3 +50,15 @@ def test_numbers_only(ready: Cli) -> None:
             assert f"'{word}' is not a build number" in " ".join(ready(command, word, status=2).err.split())
         ready(command, status=2)
     ready("cancel", str(2**63 - 1), status=1)
+
+
+def test_a_score_of_what_is_not_in_the_queue(ready: Cli, dsc: Path) -> None:
+    """A score sticks to a build that is cancelled, and that is said; what is no score is told as such."""
+    ready("submit", dsc)
+    ready("cancel", 1)
+    assert ready("score", 1, 20).out.endswith(": cancelled, not in the queue; score 20 if it is built again\n")
+    ready("retry", 1)
+    assert ready("show", 1, "--json").json["score"] == 20
+    ready("cancel", 1)
+    assert ready("score", 1, "auto").out.endswith("; its usual score if it is built again\n")
+    assert "'x' is neither a number nor `auto`" in ready("score", 1, "x", status=2).err

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from buildmaster import config
 from buildmaster.cli import COMMANDS, main
 from buildmaster.cli.tests.conftest import Cli, make_source, start
 from buildmaster.farm import Farm
 from buildmaster.tests import databases
+from buildmaster.tests.factories import write_config
 
 BUILDMASTER = [sys.executable, "-c", "from buildmaster.cli import main; main()"]
 
@@ -164,3 +166,12 @@ def test_main_is_a_click_group() -> None:
     """The command line can be looked at from outside, as shells do to complete words."""
     assert isinstance(main, click.Group)
     assert main.get_command(click.Context(main), "nothing") is None
+
+
+def test_hints_name_the_configuration(ready: Cli, tmp_path: Path) -> None:
+    """What a hint says to call is about the same farm: its database may be named by the configuration file alone."""
+    write_config(tmp_path / "other.conf", empty=True)
+    with_config = CliRunner().invoke(main, ["--config", "other.conf", "--dir", str(ready.directory), "masters"])
+    hint = f"buildmaster --config {tmp_path}/other.conf --dir {ready.directory} run"
+    assert hint in with_config.output
+    assert f"buildmaster --dir {ready.directory} run" in ready("masters").err

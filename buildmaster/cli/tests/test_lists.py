@@ -16,6 +16,8 @@ def test_nothing_there(ready: Cli) -> None:
     ended = ready("queue")
     assert ended.out == ""
     assert "submit FILE.dsc" in ended.err
+    assert "submit FILE.dsc" in ready("builds").err
+    assert ready("builds", "--state", "failed").err == "No such builds.\n"
 
 
 def why(cli: Cli) -> str:
@@ -46,10 +48,10 @@ def test_builders_that_do_not_answer(ready: Cli, farm: Farm, dsc: Path) -> None:
     with farm.transaction() as connection:
         builder = builders.find(connection, "local").id
         builders.set_cleanliness(connection, builder, builders.Cleanliness.CLEAN)
-        builders.set_trouble(connection, builder, "no answer within 40 s", time.time() - 7510)
+        builders.set_trouble(connection, builder, "no answer within 40 s.", time.time() - 7510)
     assert "failing for 2 h 5 min: no answer within 40 s" in ready("builders").out
     (document,) = ready("builders", "--json").json["builders"]
-    assert (document["state"], document["trouble"]) == ("failing", "no answer within 40 s")
+    assert (document["state"], document["trouble"]) == ("failing", "no answer within 40 s.")
     assert document["trouble_since"].endswith("Z")
     assert why(ready) == "no builder for amd64 answers as it should: see `builders`"
     start(farm, 1)

@@ -95,3 +95,10 @@ def test_damaged_log(ready: Cli, running: Farm) -> None:
         beginning = stream.read(60)
     spoil(running.store, sha256, beginning)
     assert f"the stored log {sha256} is damaged" in ready("log", 1, status=1).err
+
+
+def test_a_build_that_waits(ready: Cli, dsc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who follows a build that has not begun is told what keeps it."""
+    ready("submit", dsc)
+    monkeypatch.setattr(log_module, "read_log", lambda *_, **__: iter(()))
+    assert ready("log", 1, status=1).err.startswith("-- build 1 waits: no builder for amd64; `buildmaster why 1`")

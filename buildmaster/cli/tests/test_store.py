@@ -25,7 +25,9 @@ def chroot_sha256(farm: Farm) -> str:
 
 def test_all_is_well(ready: Cli) -> None:
     """A good store is said to be one, in one line."""
-    out = ready("store", "check").out
+    ended = ready("store", "check")
+    out = ended.out
+    assert ended.err == ""
     assert out.startswith("1 file of ") and out.endswith(": 0 missing, 0 damaged, 0 unreferenced\n")
     document = ready("store", "check", "--quick", "--json").json
     assert document["files"] == 1 and document["findings"] == []

@@ -177,3 +177,9 @@ def test_how_it_is_to_be_built(ready: Cli, tmp_path: Path) -> None:
     )
     shown = ready("show", 1).out
     assert "nocheck nodoc" in shown and "parallel=2 noddebs" in shown and "timeout 3600" in shown
+
+
+def test_an_architecture_that_is_not_there(ready: Cli, dsc: Path) -> None:
+    """Which architectures there are is told, and which was asked for."""
+    err = ready("submit", dsc, "--architecture", "arm64", status=1).err
+    assert err.endswith("the architectures of debian bookworm are: amd64; asked for was: arm64\n")

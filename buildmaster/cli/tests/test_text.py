@@ -71,3 +71,5 @@ def test_count() -> None:
 def test_a_command_that_can_be_copied() -> None:
     """Into a shell, wherever that is."""
     assert text.command_on(Path("/srv/our farm"), "log 3") == "buildmaster --dir '/srv/our farm' log 3"
+    words = text.command_on(Path("/srv/farm"), "log 3", Path("/etc/our farm.conf"))
+    assert words == "buildmaster --config '/etc/our farm.conf' --dir /srv/farm log 3"

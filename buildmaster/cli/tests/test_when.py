@@ -103,3 +103,8 @@ def test_what_builds_took_tells(ready: Cli, farm: Farm, tmp_path: Path) -> None:
         connection.execute(update(build_queue).values(expected_s=1000.0))
     earliest, latest = seconds_from_now(ready("when", 1, "--json").json["ends"])
     assert 2950 < earliest < 3010 and 2950 < latest < 3010
+
+
+def test_no_past_answers(ready: Cli) -> None:
+    """Where nobody has asked yet, there is nothing to count."""
+    assert ready("when", "--past").out == "No build that `buildmaster when` was asked about has begun since.\n"

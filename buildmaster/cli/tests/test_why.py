@@ -124,7 +124,7 @@ def test_builds_that_are_not_in_the_queue(ready: Cli, farm: Farm, dsc: Path) -> 
     """A build that runs, is stopped, or has ended says so."""
     ready("submit", dsc)
     start(farm, 1, stage="unpack chroot")
-    assert only(ready, 1) == ("running", "local has it: unpack chroot", "")
+    assert only(ready, 1) == ("running", "builder local has it: unpack chroot", "")
     ready("cancel", 1)
     assert only(ready, 1)[0] == "cancelling"
     end(farm, 1, Event.ABORTED)
