@@ -23,8 +23,6 @@ from buildmaster.orders import BUILD_TYPE, BuildOrder
 from buildmaster.store import StoredFile
 
 _LOOK_AT = 20  # So many candidates are tried; those before it were taken by others, or have no chroot.
-
-
 _URL_LIFETIME_S = 6 * 3600  # Longer than any ensurepresent takes until its last attempt begins.
 
 

