@@ -207,10 +207,13 @@ def hold(connection: Connection, build_ids: Iterable[int]) -> None:
 
 
 def wait_for_chroot(connection: Connection, build_id: int, now: float) -> None:
-    """Take a build out of the queue when there is no chroot for it."""
+    """Take a build out of the queue when there is no chroot for it, unless somebody else has, who was quicker."""
     row = find(connection, build_id)
     chroots.hold(connection, row.series_architecture_id)  # Or one that is set now would not release this build.
-    if chroots.find(connection, row.series_architecture_id, Pocket(row.pocket)) is None:
+    if chroots.find(connection, row.series_architecture_id, Pocket(row.pocket)) is not None:
+        return
+    hold(connection, [build_id])
+    if state(connection, build_id) is BuildState.NEEDS_BUILD:
         place = f"{row.distribution_name} {row.series_name} {row.architecture}"
         record(connection, build_id, Event.CHROOT_UNUSABLE, now, reason=f"there is no chroot for {place}")
 

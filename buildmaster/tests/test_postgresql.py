@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from buildmaster import archives, builders, builds, chroots, depwaits, distributions, forecasting, needs
+from buildmaster import archives, builders, builds, chroots, depwaits, dispatch, distributions, forecasting, needs
 from buildmaster.archives import Changes
 from buildmaster.commits import CHANNEL, PostgresqlCommits
 from buildmaster.config import ConfigError, load
@@ -29,7 +29,7 @@ from buildmaster.forecast import Forecast, Span
 from buildmaster.lifecycle import BuildState, Event, ImpossibleTransition
 from buildmaster.scoring import ArchivePurpose, Pocket
 from buildmaster.secrets import SecretRefused
-from buildmaster.tables import archive, build_queue, distribution, source
+from buildmaster.tables import archive, build_queue, distribution, series_architecture, source
 from buildmaster.tests import databases
 from buildmaster.tests.factories import (
     make_build,
@@ -236,6 +236,30 @@ def test_versions_at_once(farm: Farm) -> None:
             pass
     assert isinstance(wait_for(results)[0], int), results
     assert state(farm, build_id) is BuildState.SUPERSEDED
+
+
+@pytest.mark.parametrize("other", ["another master", "a person"])
+def test_no_chroot_and_somebody_was_quicker(farm: Farm, other: str) -> None:
+    """A build whose chroot has gone, and that is taken out of the queue at the same moment by another master, or
+    cancelled, is no error of the builder that was to have it."""
+    place = make_series(farm)
+    build_id = make_build(farm)
+    make_builder(farm)
+    with farm.transaction() as connection:
+        connection.execute(update(series_architecture).values(chroot_file_id=None))
+        vitals = builders.find(connection, "x86")
+    act, left = (
+        (lambda connection: builds.wait_for_chroot(connection, build_id, NOW), BuildState.CHROOT_WAIT)
+        if other == "another master"
+        else (lambda connection: builds.cancel(connection, build_id, NOW), BuildState.CANCELLED)
+    )
+    with farm.transaction() as connection:
+        chroots.hold(connection, place)
+        act(connection)
+        with meanwhile(farm, transacted(farm, dispatch.take, vitals, NOW)) as results:
+            pass
+    assert wait_for(results) == [None]
+    assert state(farm, build_id) is left
 
 
 def test_a_new_version_while_a_chroot_comes(farm: Farm) -> None:
