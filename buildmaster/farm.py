@@ -4,14 +4,14 @@ DIRECTORY/farm.sqlite   the database (and its -wal and -shm), where it is not a 
 DIRECTORY/store/        files by SHA-256, where they are not an S3 server's
 DIRECTORY/spool/        what is on its way there; its files have no names
 DIRECTORY/logs/         BUILDID.log: the growing copies of the logs of running builds
-DIRECTORY/master.lock   locked by the master as long as it runs
+DIRECTORY/master.lock   locked by the master as long as it runs; so is NAME.lock beside a database NAME elsewhere
 """
 
 import fcntl
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -30,6 +30,8 @@ from buildmaster.store.s3 import Bucket, Credentials, S3Store
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_DATABASE = "farm.sqlite"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Places:
         """
         if self.database_url:
             return engines.parse_url(self.database_url)
-        return URL.create(engines.SQLITE, database=str(self.directory / "farm.sqlite"))
+        return URL.create(engines.SQLITE, database=str(self.directory / _DATABASE))
 
     @property
     def file(self) -> Path | None:
@@ -109,16 +111,26 @@ def only_master(where: Places | Path) -> Iterator[None]:
     :raises MasterRuns: another master, in this process or another, runs on it.
     """
     places = _places(where)
-    if places.file is None:
-        places.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    elif not places.file.exists():
+    if places.file is not None and not places.file.exists():
         raise NoFarm(places)
-    with (places.directory / "master.lock").open("a") as stream:
-        try:
-            fcntl.flock(stream, (fcntl.LOCK_EX if places.file else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MasterRuns(places.directory) from None
+    places.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with ExitStack() as streams:
+        for lock in _locks(places):
+            stream = streams.enter_context(lock.open("a"))
+            try:
+                fcntl.flock(stream, (fcntl.LOCK_EX if places.file else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise MasterRuns(places.directory) from None
         yield
+
+
+def _locks(places: Places) -> set[Path]:
+    """The files that a master locks: one in its directory, and, of an SQLite database elsewhere, one beside that."""
+    locks = {places.directory.resolve() / "master.lock"}
+    if places.file is not None:
+        file = places.file.resolve()
+        locks.add(file.with_name("master.lock" if file.name == _DATABASE else f"{file.name}.lock"))
+    return locks
 
 
 def _database(places: Places) -> Database:

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from buildmaster import builds
 from buildmaster.config import MasterConfig
-from buildmaster.farm import Farm, MasterRuns, NoFarm, only_master
+from buildmaster.farm import Farm, MasterRuns, NoFarm, Places, only_master
 from buildmaster.lifecycle import BuildState
 from buildmaster.service import CannotListen, run
 from buildmaster.tables import build_queue
@@ -75,6 +75,21 @@ def test_one_master_a_farm(farm: Farm) -> None:
     config = config_of(farm.directory, port=0)
     with only_master(farm.places), pytest.raises(MasterRuns, match="another master"):
         run(config)
+
+
+def test_one_master_a_database(tmp_path: Path) -> None:
+    """On SQLite there is one master on a database, wherever that is, and whatever directory a master has."""
+    Farm.create(tmp_path / "farm").close()
+    there = f"sqlite:///{tmp_path / 'farm' / 'farm.sqlite'}"
+    with only_master(tmp_path / "farm"), pytest.raises(MasterRuns), only_master(Places(tmp_path / "other", there)):
+        pass
+    elsewhere = f"sqlite:///{tmp_path / 'shared.sqlite'}"
+    Farm.create(Places(tmp_path / "a", elsewhere)).close()
+    with only_master(Places(tmp_path / "b", elsewhere)):
+        with pytest.raises(MasterRuns), only_master(Places(tmp_path / "a", elsewhere)):
+            pass
+        with only_master(tmp_path / "farm"):
+            pass
 
 
 @databases.one_master()
