@@ -8,10 +8,12 @@ DEP_WAIT all the same, does not go round and round.
 
 import base64
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
+from sqlalchemy.exc import IntegrityError
 
 from buildd.control import Dsc
 from buildmaster import builds, chroots, files
@@ -148,8 +150,8 @@ def system(connection: Connection, chroot: Sha256) -> bytes | None:
 
 
 def keep_system(connection: Connection, chroot: Sha256, content: bytes) -> None:
-    """Remember it."""
-    if system(connection, chroot) is None:
+    """Remember it, unless another master was quicker."""
+    with suppress(IntegrityError), connection.begin_nested():
         connection.execute(chroot_system.insert().values(sha256=chroot, content=base64.b64encode(content).decode()))
 
 

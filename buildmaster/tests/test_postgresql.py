@@ -29,6 +29,7 @@ from buildmaster.forecast import Forecast, Span
 from buildmaster.lifecycle import BuildState, Event, ImpossibleTransition
 from buildmaster.scoring import ArchivePurpose, Pocket
 from buildmaster.secrets import SecretRefused
+from buildmaster.store import Sha256
 from buildmaster.tables import archive, build_queue, distribution, series_architecture, source
 from buildmaster.tests import databases
 from buildmaster.tests.factories import (
@@ -330,6 +331,8 @@ def test_made_at_once(farm: Farm) -> None:
     make_series(farm)
     told = Forecast(Span(0.0, 1.0), Span(2.0, 3.0))
     keep = transacted(farm, forecasting.keep, make_build(farm), told, NOW)
+    assert at_once(keep, keep, keep) == [None] * 3
+    keep = transacted(farm, depwaits.keep_system, Sha256("0" * 64), b"system")
     assert at_once(keep, keep, keep) == [None] * 3
     add = transacted(farm, archives.add, "debian", "ppa", ArchivePurpose.PPA)
     results = at_once(add, add, add)
