@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
@@ -101,12 +102,27 @@ def add(
     return builder_id
 
 
+# What can be connected to. With another host or path each scan would end by an error of our own.
+_URL = re.compile(
+    r"https?://(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}|\[[0-9A-Fa-f]*:[0-9A-Fa-f:.]*\])(?::[0-9]+)?/(?:[\w.~/%+=,-]*/)?",
+    re.ASCII,
+)
+
+
+def _can_be_asked(url: str) -> bool:
+    try:
+        return _URL.fullmatch(url) is not None and urlsplit(url).port != 0
+    except ValueError:  # The port is too large, or the address none.
+        return False
+
+
 def _tidy_url(url: str) -> str:
     """A builder's URL as we keep it: with one slash at its end, and no rpc."""
     tidy = url.strip().rstrip("/").removesuffix("/rpc").rstrip("/") + "/"
-    scheme, _, rest = tidy.partition("://")
-    if scheme not in ("http", "https") or not rest.strip("/") or not tidy.isprintable() or " " in tidy:
-        raise BuilderRefused(f"a builder's URL is http://HOST:PORT/, not {url!r}")
+    if not _can_be_asked(tidy):
+        # Not quoted where it may have a password in it.
+        told = "one with a user or a password: the protocol knows none" if "@" in tidy else repr(url)
+        raise BuilderRefused(f"a builder's URL is http://HOST:PORT/, not {told}")
     return tidy
 
 

@@ -190,3 +190,16 @@ def test_add_builder_at_no_url(cli: Cli, url: str) -> None:
     """What is no URL of a builder is refused."""
     cli("init")
     assert "http://HOST:" in cli("add-builder", url, "--name", "b", status=1).err
+
+
+HOSTS = ["user:s3cret@b", "b:0", "b:65536", "b:x", "b%", "b\u00fc", "[b]", "[::1", "b?x", "b#x", "b c"]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_add_builder_unasked_at_no_url(cli: Cli, host: str) -> None:
+    """Nor is one taken unasked that no master could ever ask; a password in it is not shown."""
+    cli("init")
+    words = ("--name", "b", "--offline", "--architecture", "amd64")
+    err = cli("add-builder", f"http://{host}/", *words, status=1).err
+    assert "a builder's URL is http://HOST:PORT/" in err and "s3cret" not in err
+    cli("add-builder", "http://[::1]:8221/rpc", *words)
