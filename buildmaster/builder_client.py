@@ -68,7 +68,7 @@ class BuilderClient:
         self._http = http
         self.allowed = allowed
         self._acts = acts or Acts()
-        self._waits = True  # Until it says that it knows no wait().
+        self.has_wait: bool | None = None  # A stock daemon has no wait(). None: it was not asked yet.
         self._heard_at = self.now()  # When anything last came from the builder.
         self._tries = 0  # Requests since that failed for that nothing did.
         self._transfers: set[Deferred[Any]] = set()  # That go on.
@@ -76,8 +76,8 @@ class BuilderClient:
 
     @property
     def waits(self) -> bool:
-        """Whether the builder may have wait(), which a stock daemon has not."""
-        return self._waits
+        """Whether the builder has wait(), as far as we know."""
+        return self.has_wait is not False
 
     @property
     def unheard(self) -> Unheard:
@@ -101,8 +101,9 @@ class BuilderClient:
         except BuilderFault as fault:
             if fault.code != UNKNOWN_METHOD:
                 raise
-            self._waits = False
+            self.has_wait = False
             return None
+        self.has_wait = True
         return parse_status(answer)
 
     async def ensure_present(self, sha1: Sha1, url: str) -> None:

@@ -161,7 +161,9 @@ class Patrol:
         """Have the builder sent what it needs next, as far as that is worth it."""
         vitals = self._scanner.vitals
         if progress is Progress.RUNNING and vitals is not None:
-            self._work.ahead.look(vitals, has_wait=self._scanner.client(vitals).waits)
+            has_wait = self._scanner.client(vitals).has_wait
+            if has_wait is not None:  # That is known after the first pause.
+                self._work.ahead.look(vitals, has_wait=has_wait)
 
     async def _rest(self, progress: Progress) -> Status | None:
         """Leave the builder alone, until the time is over, somebody wakes us, or it says by wait() that it is done."""

@@ -184,3 +184,21 @@ class TestStock(AheadCase):
         await self.reaches(lambda: self.has(self.fake, "aa"))
         await self.sleep(0.5)
         assert sha1_of(chroot) not in self.fake.cache
+
+    async def test_before_it_is_known(self) -> None:
+        """Nor is one that has not said yet that it is one: the master has just been started."""
+        self.fake.duration_s = None
+        ids = [make_build(self.farm), make_build(self.farm, "aa")]
+        chroot, begin = bytes(CHEAP_BYTES + 1), self.fake.begin
+
+        def begin_and_be_near_the_end(*what: Any) -> list[str]:
+            set_chroot(self.farm, self.place, chroot)
+            self.near_end(ids[0])
+            self.snapshot.stale()
+            return begin(*what)
+
+        self.fake.begin = begin_and_be_near_the_end  # type: ignore[method-assign, assignment]
+        await self.run_fleet()
+        await self.reaches(lambda: self.has(self.fake, "aa"))
+        await self.sleep(0.5)
+        assert sha1_of(chroot) not in self.fake.cache
