@@ -235,11 +235,16 @@ class Examiner:
 
     async def _fetch(self, shelf: _Shelf, source: ListSource, changed: Changed) -> None:
         before, folder = shelf.lists, self._farm.directory / FOLDER / source.key
-        shelf.lists = await self._in(self._fetching, fetch, folder, source, self._children, self._proxy)
-        if changed is Changed.YES and before is not None and shelf.lists.releases == before.releases:
-            # apt was told that there is nothing newer than what it has, by a date that both releases have.
-            again = {"forget": True}
-            shelf.lists = await self._in(self._fetching, fetch, folder, source, self._children, self._proxy, **again)
+        try:
+            shelf.lists = await self._in(self._fetching, fetch, folder, source, self._children, self._proxy)
+            if changed is not Changed.YES or before is None or shelf.lists.releases != before.releases:
+                return
+        except NoLists:
+            if changed is not Changed.YES:
+                raise
+        # apt was told that there is nothing newer than what it has, release file or list, by a date that both have.
+        again = {"forget": True}
+        shelf.lists = await self._in(self._fetching, fetch, folder, source, self._children, self._proxy, **again)
 
     async def _system(self, chroot: Sha256 | None) -> System | None:
         """What is known of a chroot, which is read when that was not done before. None: there is no such thing."""

@@ -151,12 +151,13 @@ def _condition(answered: Mapping[str, str]) -> Mapping[str, str]:
 def fetch(folder: Path, source: ListSource, children: Children, proxy: str = "", *, forget: bool = False) -> Lists:
     """Have the lists in a folder, which is made. Blocks: some seconds when nothing has changed in all of Debian.
 
-    :param forget: fetch the release files whatever apt thinks of their age: it asks by date, which has seconds.
+    :param forget: fetch everything, whatever apt thinks of its age: it asks by date, which has seconds.
     :raises NoLists: they cannot be had; what was there before is still there.
     """
     _write_root(folder, source, proxy)
-    for file in (folder / _LISTS).glob("*Release*") if forget else ():
-        file.unlink()
+    for file in (folder / _LISTS).rglob("*") if forget else ():
+        if file.is_file():
+            file.unlink()
     try:
         told = json.loads(children.run(_MODULE, str(folder), source.architecture, limit_s=_UPDATE_S))
     except ProgramFailed as exc:
