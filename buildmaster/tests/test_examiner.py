@@ -1,6 +1,7 @@
 """Builds are looked at before a builder is used, and again when what they wait for is published."""
 
 import io
+import os
 import tarfile
 import time
 from typing import Any
@@ -175,6 +176,22 @@ class Release(ExaminerCase):
         assert self.state(other) is BuildState.DEP_WAIT
         assert self.fake.started == []
         await self.scan_until(build_id, BuildState.BUILT)
+
+    async def test_two_publications_in_a_second(self) -> None:
+        """What the archive has is seen, though by their dates neither release file nor list is newer."""
+        moment = time.time()
+
+        def date() -> None:
+            for file in (self.archive.folder / "files").rglob("*"):
+                os.utime(file, (moment, moment))
+
+        date()
+        build_id = self.submit("waits", "Build-Depends: new")
+        await self.until(build_id, BuildState.DEP_WAIT)
+        self.archive.add("new")
+        self.archive.publish()
+        date()
+        await self.until(build_id, BuildState.NEEDS_BUILD)
 
     async def test_released_at_once_when_told_so(self) -> None:
         """Who publishes says so, and nobody waits for the next time that the archive is asked."""
