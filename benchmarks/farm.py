@@ -39,7 +39,6 @@ class Builders:
     """Builders in a process of their own."""
 
     urls: list[str]
-    pid: int
     happened: list[Happening] = field(default_factory=list)  # Grows.
 
     def gaps_s(self, since: float) -> list[float]:
@@ -67,7 +66,7 @@ def noop_builders(number: int, *options: str, cpu: int | None = None) -> Iterato
     command = [*_on(cpu), sys.executable, "-m", "benchmarks.noop_builders", str(number), *options]
     with subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout and process.stdin
-        builders = Builders(json.loads(process.stdout.readline()), process.pid)
+        builders = Builders(json.loads(process.stdout.readline()))
         reader = threading.Thread(target=_read, args=(process.stdout, builders.happened), daemon=True)
         reader.start()
         try:
@@ -109,15 +108,15 @@ def add_builders(farm: Farm, urls: Sequence[str]) -> None:
 
 def queue_builds(farm: Farm, durations_s: Sequence[float]) -> None:
     """Queue builds that take so long each; the farm has seen each source built before."""
-    numbers: dict[float, Path] = {}
+    sources: dict[float, Path] = {}
     for duration_s in durations_s:
-        known = duration_s in numbers
-        if not known:
-            name = source_name(len(numbers), duration_s)
-            numbers[duration_s] = write_source(farm.directory / "sources", name)
-            _build_once(farm, numbers[duration_s], duration_s)
-        place = {"distribution": "debian", "series_name": "bookworm"}
-        packages.accept(farm, numbers[duration_s], time.time(), **place, rebuild=True)  # type: ignore[arg-type]
+        if duration_s not in sources:
+            dsc = write_source(farm.directory / "sources", source_name(len(sources), duration_s))
+            _build_once(farm, dsc, duration_s)
+            sources[duration_s] = dsc
+        packages.accept(
+            farm, sources[duration_s], time.time(), distribution="debian", series_name="bookworm", rebuild=True
+        )
 
 
 def _build_once(farm: Farm, dsc: Path, duration_s: float) -> None:
@@ -177,12 +176,6 @@ def wait_until(reached: Callable[[], bool], timeout_s: float) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {timeout_s:g} s")
         time.sleep(0.1)
-
-
-def memory_kb(pid: int) -> int:
-    """What a process has of the memory."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return int(status["VmRSS"].split()[0])
 
 
 def processors() -> list[int]:

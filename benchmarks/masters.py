@@ -8,7 +8,6 @@ cleaned away, as it is when it was collected. At the end each build must have ha
 import argparse
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,9 @@ from buildmaster.farm import Farm, Places
 from buildmaster.lifecycle import ENDED, BuildState
 from buildmaster.tables import build, build_file, builder, master
 from buildmaster.tests.factories import make_series, write_source
+from buildmaster.tests.ports import free_port
 from tools import postgresql
+from tools.master import MAIN
 from tools.places import CHECKOUT
 
 BUILDS_S = (0.5, 1.0, 2.0, 4.0)  # How long builds take, more or less.
@@ -41,7 +42,6 @@ HANG_S = 12.0
 TAKE_OVER_S = 10.0  # Wanted, of one that is killed.
 LOCKED_S = 5.0  # One that hangs may have rows locked for so long.
 RESULTS = 2  # A .changes and what it names.
-RUN = "from buildmaster.cli import main; main()"
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Masters:
         """One more."""
         arguments = ["--config", str(self.config), "--dir", str(self.folder / "farm"), "run"]
         with (self.folder / "masters.log").open("ab") as log:
-            command = ["setpriv", "--pdeathsig=KILL", "--", sys.executable, "-c", RUN, *arguments]
+            command = ["setpriv", "--pdeathsig=KILL", "--", sys.executable, "-c", MAIN, *arguments]
             self.processes.append(subprocess.Popen(command, cwd=CHECKOUT, stdout=log, stderr=log))
 
     def stop(self) -> None:
@@ -146,7 +146,7 @@ def measure(
 @contextmanager
 def farm_on_postgresql() -> Iterator[tuple[Farm, Masters]]:
     """A farm for amd64 of one series, on a server of its own, and no masters yet."""
-    with tempfile.TemporaryDirectory(prefix="masters-") as name, postgresql.running(_free_port()) as server:
+    with tempfile.TemporaryDirectory(prefix="masters-") as name, postgresql.running(free_port()) as server:
         folder, url = Path(name), server.url("postgres")
         config = folder / "buildmaster.conf"
         config.write_text(f"[database]\nurl = {url}\n[files]\nport = 0\n")
@@ -159,12 +159,6 @@ def farm_on_postgresql() -> Iterator[tuple[Farm, Masters]]:
             for process in masters.processes:
                 process.kill()
             farm.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def _feed(farm: Farm, number: int) -> Iterator[None]:

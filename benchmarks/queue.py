@@ -6,7 +6,6 @@ The builds are of many archives; one has half of them. On SQLite, and on Postgre
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,8 @@ from buildmaster.farm import Farm, Places
 from buildmaster.lifecycle import BuildState
 from buildmaster.scoring import ArchivePurpose, band
 from buildmaster.tables import archive, archive_account, build, build_queue, source
+from buildmaster.tests.ports import free_port
+from tools.master import MAIN
 from tools.places import CHECKOUT
 from tools.postgresql import NoPostgresql, running
 
@@ -93,10 +94,7 @@ def on_sqlite() -> Iterator[Place]:
 def on_postgresql() -> Iterator[Place]:
     """The same, with a server of its own."""
     with ExitStack() as stack:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            port = taken.getsockname()[1]
-        server = stack.enter_context(running(port))
+        server = stack.enter_context(running(free_port()))
         yield _place(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="queue-"))), server.url("postgres"))
 
 
@@ -213,8 +211,7 @@ def _command_s(place: Place, *words: str) -> float:
 
 
 def _buildmaster(place: Place) -> list[str]:
-    program = "from buildmaster.cli import main; main()"
-    return [sys.executable, "-c", program, "-q", "-c", str(place.config), "-d", str(place.places.directory)]
+    return [sys.executable, "-c", MAIN, "-q", "-c", str(place.config), "-d", str(place.places.directory)]
 
 
 def _master_mb(place: Place) -> float:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from buildmaster import engines
 from buildmaster.secrets import SecretRefused
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class PostgresqlCommits:
         try:
             connection = self._connect()
         except (SQLAlchemyError, SecretRefused) as error:
-            raise CannotSee(_words(error)) from error
+            raise CannotSee(engines.words(error)) from error
         threading.Thread(target=self._run, args=(connection,), name="commits", daemon=True).start()
 
     def seen(self) -> bool:
@@ -141,7 +142,7 @@ class PostgresqlCommits:
                 with connection:
                     self._listen(connection)
             except (SQLAlchemyError, SecretRefused, psycopg.Error) as error:
-                self._trouble = _words(error)
+                self._trouble = engines.words(error)
                 self._tell()
                 again = self._connect_again()
                 if again is None:
@@ -155,7 +156,7 @@ class PostgresqlCommits:
             try:
                 connection = self._connect()
             except (SQLAlchemyError, SecretRefused) as error:
-                self._trouble = _words(error)
+                self._trouble = engines.words(error)
             else:
                 self._trouble = None
                 self._tell()
@@ -210,8 +211,3 @@ def notify(connection: Connection, own: str, about: int | None) -> None:
 def _running(connection: Connection) -> str:
     """Which transactions run, and which is the next: other words after each commit."""
     return str(connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar())
-
-
-def _words(error: BaseException) -> str:
-    """A line that says what is wrong."""
-    return " ".join(str(getattr(error, "orig", None) or error).split())

@@ -279,7 +279,7 @@ def _telling(lost: type[DatabaseLost]) -> Iterator[None]:
     except DBAPIError as error:
         if not engines.was_lost(error):
             raise
-        raise lost(" ".join(str(error.orig).split())) from error
+        raise lost(engines.words(error)) from error
 
 
 def _upgrade(connection: Connection, revision: str) -> None:

@@ -84,8 +84,7 @@ class Dispatcher:
     async def _send(self, order: BuildOrder, vitals: Vitals, client: BuilderClient) -> bool:
         """Send the files and begin the build. False: it was cancelled, or its builder disabled, meanwhile."""
         assert order.chroot is not None  # take() saw to it.
-        files = ((order.chroot_name, order.chroot), *order.files.items())
-        await together(client.ensure_present(file.sha1, self.url(file, name)) for name, file in files)
+        await together(client.ensure_present(file.sha1, self.url(file, name)) for name, file in order.to_send())
         if not await self._farm.read(_is_wanted, order.build_id, vitals.id):
             return False
         filemap = {name: file.sha1 for name, file in order.files.items()}

@@ -141,6 +141,11 @@ def wait_for_turn(connection: Connection, turn: int) -> None:
 _IN_THE_WAY = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected.
 
 
+def words(error: BaseException) -> str:
+    """What is wrong, in a line: the driver's words where it has any."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())
+
+
 def was_in_the_way(error: DBAPIError) -> bool:
     """Whether a transaction failed only because of others at the same time: once more, it may do."""
     return getattr(error.orig, "sqlstate", None) in _IN_THE_WAY

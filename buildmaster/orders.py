@@ -28,6 +28,11 @@ class BuildOrder:
     arguments: BinaryPackageArguments
     limits: Mapping[str, int]  # What it may use, of the things that docs/limits.md has.
 
+    def to_send(self) -> list[tuple[str, StoredFile]]:
+        """The names and files that the builder needs; the chroot, which there must be, first."""
+        assert self.chroot is not None
+        return [(self.chroot_name, self.chroot), *self.files.items()]
+
     def wire_arguments(self) -> dict[str, object]:
         """The struct of arguments that build() takes. XML-RPC's integers are too small for a limit: its digits."""
         limits = {name: str(value) for name, value in self.limits.items()}

@@ -202,8 +202,7 @@ class Scanner:
             forgotten = recovery.requeue_forgotten
             outcome = await self._work.tenure.transact(vitals.id, forgotten, vitals.id, job, reason, now)
         else:
-            record = (vitals.id, builds.record)
-            await self._work.tenure.transact(*record, job.build_id, Event.REQUEUED, now, reason=reason)
+            await self._work.tenure.transact(vitals.id, builds.record, job.build_id, Event.REQUEUED, now, reason=reason)
         self.log.warn(  # The words of Launchpad's master: programs look for them in its log.
             "Builder {url} forgot about build {title} -- resetting buildqueue record",
             url=vitals.url, title=job.title, build=job.build_id,

@@ -108,8 +108,7 @@ class SendingAhead:
         try:
             client = self._client(vitals.url)  # Of our own: what it does not hear says nothing of the build.
             for order in await self._farm.read(_next, vitals, self._now(), place):
-                assert order.chroot is not None  # _next() saw to it.
-                for name, file in ((order.chroot_name, order.chroot), *order.files.items()):
+                for name, file in order.to_send():  # _next() saw to it that there is a chroot.
                     if file.sha1 in sent.files or file.size > left:
                         continue
                     if not self._still_builds(vitals, sent):

@@ -2,8 +2,9 @@
 the picture, not the database.
 
 Each commit makes it stale: one of our own at once, one of another process when it is noticed: PostgreSQL tells of it,
-and SQLite is asked every half second. It is then taken anew, once for all scans, and those whose builder changed, or
-could take what waits, are woken. Once a minute it is taken anew in any case.
+and SQLite is asked again and again. It is then taken anew, once for all scans: of the builders that were concerned, or
+of all when nobody knows which. Those whose builder changed, or could take what waits, are woken. Once a minute it is
+taken anew of all in any case.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -126,25 +127,19 @@ class Snapshot:
                     self.log.failure("cannot read the database; trying again", failure)
                 self._take_in(self._poll_s)
 
-        def taken(_: None) -> None:
-            if self.taken < self.generation:
-                self._take_in(_SETTLE_S)
-
-        self._turn.run(lambda: Deferred.fromCoroutine(self._retake())).addCallbacks(taken, failed)
+        self._turn.run(lambda: Deferred.fromCoroutine(self._retake())).addErrback(failed)
 
     async def take(self) -> None:
         """Take the whole picture now, and wake whom it concerns."""
         self._changed = None
         await self._turn.run(lambda: Deferred.fromCoroutine(self._retake()))
-        if self.taken < self.generation:
-            self._take_in(_SETTLE_S)
 
     async def _retake(self) -> None:
         """Bring the picture up to date, and wake whom it concerns."""
         generation, before, waited = self.generation, self.builders, self.waiting
         changed, self._changed = self._changed, set()
         try:
-            look = await self._farm.read(_look, changed, self._commits)
+            look = await self._farm.read(_read, changed, self._commits)
         except BaseException:
             self._changed = None
             raise
@@ -155,16 +150,15 @@ class Snapshot:
             self.builders = {id: each for id, each in before.items() if id not in look.only} | look.builders
         self.waiting = look.waiting
         self.taken = generation
+        new = [kind for kind, figures in self.waiting.items() if figures != waited.get(kind)]
         for builder_id, waker in list(self._wakers.items()):
             was, now = before.get(builder_id), self.builders.get(builder_id)
-            if (now is not was and now != was) or (now is not None and self._has_new_work(now, waited)):
+            if (now is not was and now != was) or (now is not None and _could_take(now, new)):
                 waker()
         if _holders(before) != _holders(self.builders):
             self.on_builders()
-
-    def _has_new_work(self, vitals: Vitals, waited: Mapping[Kind, float]) -> bool:
-        new = (kind for kind, figures in self.waiting.items() if figures != waited.get(kind))
-        return vitals.job is None and any(kind.fits(vitals) for kind in new)
+        if self.taken < self.generation:
+            self._take_in(_SETTLE_S)
 
     def may_have_work(self, vitals: Vitals) -> bool:
         """Whether something may be in the queue for a builder."""
@@ -184,6 +178,10 @@ class Snapshot:
         return await self._farm.read(builders.by_id, builder_id)
 
 
+def _could_take(vitals: Vitals, kinds: Collection[Kind]) -> bool:
+    return vitals.job is None and any(kind.fits(vitals) for kind in kinds)
+
+
 def _holders(builders: Mapping[int, Vitals]) -> dict[int, int | None]:
     return {each.id: each.master_id for each in builders.values()}
 
@@ -197,7 +195,7 @@ class _Look:
     waiting: dict[Kind, float]
 
 
-def _look(connection: Connection, only: Collection[int] | None, commits: Commits | None) -> _Look:
+def _read(connection: Connection, only: Collection[int] | None, commits: Commits | None) -> _Look:
     """Look at these builders and those that others have changed; None: at all."""
     by_others = None if commits is None else commits.by_others(connection)
     only = None if only is None or by_others is None else {*only, *by_others}

@@ -17,7 +17,7 @@ from tools.children import Child, start
 from tools.places import CHECKOUT
 
 INTERRUPTED = 130  # What a shell reports for Ctrl+C.
-_MAIN = "import sys; sys.argv[0] = 'buildmaster'; from buildmaster.cli import main; main()"
+MAIN = "import sys; sys.argv[0] = 'buildmaster'; from buildmaster.cli import main; main()"
 
 
 class CommandFailed(Exception):
@@ -52,7 +52,7 @@ class Master:
 
     def command(self, *arguments: str | Path) -> list[str]:
         """The command line of one of its commands."""
-        return [sys.executable, "-c", _MAIN, *self._words(arguments)]
+        return [sys.executable, "-c", MAIN, *self._words(arguments)]
 
     def run(self, *arguments: str | Path) -> str:
         """Give a command, and return what it prints.

@@ -6,7 +6,6 @@ On PostgreSQL each farm has a database of its own, made from one whose tables ar
 import atexit
 import itertools
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -17,6 +16,7 @@ import sqlalchemy
 
 from buildmaster import engines
 from buildmaster.database import Database
+from buildmaster.tests.ports import free_port
 
 if TYPE_CHECKING:
     from tools.postgresql import Server
@@ -49,13 +49,6 @@ def server() -> "Server":
     stack = ExitStack()
     atexit.register(stack.close)
     return stack.enter_context(running(free_port()))
-
-
-def free_port() -> int:
-    """One that nobody listens at."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def new_database(*, empty: bool = False) -> str:

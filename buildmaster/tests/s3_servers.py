@@ -4,7 +4,6 @@ its own, listens on loopback, and ends with the process that started it at the l
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 
 import pytest
+
+from buildmaster.tests.ports import free_port, free_ports
 
 ACCESS_KEY = "farm"
 SECRET_KEY = "keep this to yourself"
@@ -50,7 +51,7 @@ def seaweedfs(directory: Path) -> S3Server:
     keys = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
     identity = {"name": "farm", "credentials": [keys], "actions": ["Admin", "Read", "List", "Write", "Tagging"]}
     (directory / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    ports = _free_ports(8)
+    ports = free_ports(8)
     names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
     options = [f"-{name}={port}" for name, port in zip(names, ports, strict=True)]
     options += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-ip=127.0.0.1"]
@@ -63,7 +64,7 @@ def seaweedfs(directory: Path) -> S3Server:
 def rclone(directory: Path) -> S3Server:
     """Start rclone's S3 server with its data in a directory. It knows no conditional writes."""
     (directory / "buckets").mkdir(parents=True, exist_ok=True)
-    (port,) = _free_ports(1)
+    port = free_port()
     keys = ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
     command = [_program("rclone"), "serve", "s3", "--config", "/dev/null", "--addr", f"127.0.0.1:{port}", *keys]
     return _start("rclone", [*command, "buckets"], directory, port)
@@ -128,14 +129,3 @@ def _answers(server: S3Server) -> bool:
     except OSError:
         pass
     return False
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

@@ -19,6 +19,7 @@ from buildmaster.tables import archive, notification
 from buildmaster.tests import stores
 from buildmaster.tests.factories import make_build, make_busy
 from buildmaster.tests.farm_case import FarmCase
+from buildmaster.tests.ports import free_port
 
 SETTINGS = NotifySettings(smtp_host="127.0.0.1", sender="farm@example.org", timeout_s=5.0)
 
@@ -47,7 +48,7 @@ class TestNotifying(FarmCase):
     def setUp(self) -> None:
         super().setUp()
         self.box = Letterbox()
-        self.server = Controller(self.box, hostname="127.0.0.1", port=_free_port())
+        self.server = Controller(self.box, hostname="127.0.0.1", port=free_port())
         self.server.start()
         self.addCleanup(self.server.stop)
         self.settings_now = dataclasses.replace(SETTINGS, smtp_port=self.server.port)
@@ -120,7 +121,7 @@ class TestNotifying(FarmCase):
     async def test_no_server(self) -> None:
         """A letter that cannot be sent waits, ever longer, and arrives when the server is back."""
         self.make_failed()
-        notifier = self.notifier(smtp_port=_free_port())
+        notifier = self.notifier(smtp_port=free_port())
         for pause_s in (60, 120, 240):
             await notifier.send_due()
             (row,) = self.rows()
@@ -208,8 +209,3 @@ class TestNotifying(FarmCase):
         notifier.stop()
         off.stop()
         assert len(self.box.letters) == 1
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
