@@ -157,7 +157,7 @@ def record(
     A build that a builder had, and would have to be built again though its source was superseded meanwhile, is
     SUPERSEDED instead.
 
-    :param reason: why, in words; kept beside the new state.
+    :param reason: why, in words; kept beside the new state. "" for one that was being cancelled: as that was told.
     :param dependencies: for DEPENDENCIES_MISSING, what is missing.
     :param cause: for an attempt that failed, why, as far as its builder says;
     :param error: and the lines of its log that tell.
@@ -171,6 +171,7 @@ def record(
     row = find(connection, build_id)
     old = BuildState(row.state)
     new = after(old, event)
+    reason = reason or (row.reason if old is BuildState.CANCELLING else "")
     values: dict[str, object] = {"state": new, "reason": reason, "dependencies": dependencies}
     values |= {"cause": cause or "", "error": error}
     values["finished_at"] = now if new in ENDED else None
@@ -239,7 +240,7 @@ def cancel(connection: Connection, build_id: int, now: float, reason: str = "can
     """Cancel a build: at once when no builder has it, else its builder is told to stop (CANCELLING).
 
     :raises NoSuchBuild: there is none.
-    :raises ImpossibleTransition: it has ended, or its results are being fetched.
+    :raises ImpossibleTransition: it has ended.
     """
     return record(connection, build_id, Event.CANCEL, now, reason=reason)
 

@@ -76,7 +76,7 @@ class Gatherer:
         match status.build_status:
             case None:
                 raise BadAnswer("WAITING without a build_status")
-            case BuildStatus.OK:
+            case BuildStatus.OK if await self._begin(vitals, job):
                 state = await self._succeeded(vitals, job, status, client)
             case BuildStatus.BUILDERFAIL:
                 state = await self._builder_failed(vitals, job, status, client, log)
@@ -84,7 +84,7 @@ class Gatherer:
                 state = await self._builder_failed(vitals, job, status, client, log)
             case other:
                 kept = await self._log_if_worth_it(vitals, job, client)
-                reason = status.reason or _REASONS[other]
+                reason = status.reason or _REASONS.get(other, "")
                 words = (reason, status.dependencies, status.cause, status.error)
                 ending = _Ending(vitals, job, _EVENTS[other], kept, *words)
                 state = await self._tenure.transact(vitals.id, self._record, ending)
@@ -95,10 +95,13 @@ class Gatherer:
         )  # fmt: skip
         return state
 
+    async def _begin(self, vitals: Vitals, job: Job) -> bool:
+        """Begin to gather a build that ended well. False: it is being cancelled."""
+        if job.state is BuildState.CANCELLING:
+            return False
+        return await self._tenure.transact(vitals.id, _begin, job.build_id, self._now())
+
     async def _succeeded(self, vitals: Vitals, job: Job, status: Status, client: BuilderClient) -> BuildState:
-        state = await self._tenure.transact(vitals.id, builds.record, job.build_id, Event.SUCCEEDED, self._now())
-        if state is not BuildState.GATHERING:  # It was cancelled.
-            return state
         event, reason = Event.GATHERED, ""
         files: dict[FileName, StoredFile] = {}
         try:
@@ -200,19 +203,27 @@ class Gatherer:
         return state
 
 
+def _begin(connection: Connection, build_id: int, now: float) -> bool:
+    if builds.state(connection, build_id) is BuildState.CANCELLING:  # Since a moment ago.
+        return False
+    builds.record(connection, build_id, Event.SUCCEEDED, now)
+    return True
+
+
 _EVENTS = {
+    BuildStatus.OK: Event.SUCCEEDED,  # And was cancelled.
     BuildStatus.PACKAGEFAIL: Event.PACKAGE_FAILED,
     BuildStatus.DEPFAIL: Event.DEPENDENCIES_MISSING,
     BuildStatus.CHROOTFAIL: Event.CHROOT_UNUSABLE,
     BuildStatus.GIVENBACK: Event.GIVEN_BACK,
     BuildStatus.ABORTED: Event.ABORTED,
 }
+# A build that was cancelled keeps what was said then.
 _REASONS = {
     BuildStatus.PACKAGEFAIL: "the package does not build: see the log",
     BuildStatus.DEPFAIL: "build-dependencies are missing",
     BuildStatus.CHROOTFAIL: "the chroot is broken: see the log",
     BuildStatus.GIVENBACK: "given back by the builder: see the log",
-    BuildStatus.ABORTED: "cancelled",
 }
 # A builder that ends a build so works: its failures are forgotten.
 _PROPER = frozenset(

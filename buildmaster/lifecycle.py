@@ -95,8 +95,12 @@ TRANSITIONS: dict[tuple[BuildState, Event], BuildState] = {
     (_S.GATHERING, _E.RESULTS_REFUSED): _S.FAILED_UPLOAD,
     (_S.GATHERING, _E.REQUEUED): _S.NEEDS_BUILD,  # The builder was lost with the results.
     (_S.GATHERING, _E.CONDEMNED): _S.FAILED,
+    (_S.GATHERING, _E.CANCEL): _S.CANCELLING,  # What is being fetched is let go.
     (_S.GATHERING, _E.SUPERSEDE): _S.GATHERING,  # Looked at again when all is there.
     (_S.CANCELLING, _E.SUCCEEDED): _S.CANCELLED,
+    (_S.CANCELLING, _E.GATHERED): _S.CANCELLED,  # Cancelled when the last of it had just come.
+    (_S.CANCELLING, _E.GATHERED_LATE): _S.CANCELLED,
+    (_S.CANCELLING, _E.RESULTS_REFUSED): _S.CANCELLED,
     (_S.CANCELLING, _E.PACKAGE_FAILED): _S.CANCELLED,
     (_S.CANCELLING, _E.DEPENDENCIES_MISSING): _S.CANCELLED,
     (_S.CANCELLING, _E.CHROOT_UNUSABLE): _S.CANCELLED,
@@ -134,7 +138,7 @@ _ANY_STATE, _ANY_EVENT = frozenset(BuildState), frozenset(Event)
 _REFUSALS: tuple[tuple[frozenset[BuildState], frozenset[Event], str], ...] = (
     (_ANY_STATE, frozenset({_E.CLAIMED}), "only what waits in the queue can be claimed"),
     (QUEUED, frozenset({_E.RETRY}), "it is in the queue already"),
-    (frozenset({_S.GATHERING}), frozenset({_E.RETRY, _E.CANCEL}), "it is built, and its results are being fetched"),
+    (frozenset({_S.GATHERING}), frozenset({_E.RETRY}), "it is built, and its results are being fetched"),
     (ACTIVE, frozenset({_E.RETRY}), "a builder has it"),
     (_ANY_STATE, frozenset({_E.RETRY}), "it is built"),
     (_ANY_STATE, frozenset({_E.CANCEL, _E.SUPERSEDE}), "it has ended, and stays what it became"),

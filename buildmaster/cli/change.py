@@ -26,7 +26,6 @@ WHY_NO_RETRY = {
     BuildState.NEEDS_BUILD: "it is in the queue already",
     BuildState.BUILT: "it is built; `buildmaster submit --rebuild FILE.dsc` builds its source once more",
 }
-WHY_NO_CANCEL = {BuildState.GATHERING: "it is built, and its results are being fetched"}
 
 
 @click.command()
@@ -57,8 +56,8 @@ def retry(session: Session, /, *, build_ids: tuple[int, ...]) -> int:
 def cancel(session: Session, /, *, build_ids: tuple[int, ...]) -> int:
     """Take builds off the queue, or stop them where they run.
 
-    A build that runs is cancelling until its builder has stopped it. Exit status 1 when one of them cannot be
-    cancelled.
+    A build that runs is cancelling until its builder has stopped it; of one whose results are being fetched nothing
+    is kept but its log. Exit status 1 when one of them cannot be cancelled.
 
     \b
     Example:
@@ -66,7 +65,7 @@ def cancel(session: Session, /, *, build_ids: tuple[int, ...]) -> int:
     """
 
     def no(state: BuildState) -> str:
-        return WHY_NO_CANCEL.get(state, f"it has ended: {state}")
+        return f"it has ended: {state}"
 
     with farm_of(session) as farm:
         return _change(session, farm, build_ids, farm_builds.cancel, no)

@@ -310,6 +310,24 @@ class TestCutShort(FleetCase):
         await self.sleep(0.1)
         assert not list(self.directory.rglob("*.part"))
 
+    async def test_cancelled_while_results_come(self) -> None:
+        """A build that is cancelled while its results are fetched is cancelled at once, with its log and nothing else;
+        nobody is blamed, and its builder has the next build."""
+        build_id = await self.dripping(BuildStatus.OK, S.GATHERING)
+        self.fake.drips = False
+        began = self.fake.reactor.seconds()
+        with self.farm.transaction() as connection:
+            assert builds.cancel(connection, build_id, self.now) is S.CANCELLING
+        await self.until(build_id, S.CANCELLED)
+        assert self.fake.reactor.seconds() - began < 5
+        row = self.build(build_id)
+        assert row.log_name.endswith("_CANCELLED.txt.gz") and row.reason == "cancelled by hand"
+        assert self.results(build_id) == [] and self.queue_row(build_id) is None
+        assert (self.vitals().failures, row.failures) == (0, 0)
+        assert not list(self.directory.rglob("*.part"))
+        self.fake.duration_s = 0.01
+        await self.until(make_build(self.farm, "next"), S.BUILT)
+
     async def test_cancelled_while_the_log_comes(self) -> None:
         """A build that is cancelled while the log of its failure is fetched does not wait for all of it."""
         self.patch(gathering, "_CANCELLED_LOG_S", 0.3)  # type: ignore[no-untyped-call]

@@ -31,11 +31,46 @@ class TestCancelling(FarmCase):
         assert self.vitals().failures == 0
 
     async def test_it_ends_well_meanwhile(self) -> None:
-        """A build that ends well while it is being cancelled is cancelled all the same."""
+        """A build that ends well while it is being cancelled is cancelled all the same; its log is kept."""
         build_id = await self.cancelled_while_building()
         self.fake.end()
         await self.scan_until(build_id, S.CANCELLED)
         assert self.results(build_id) == []
+        assert self.build(build_id).log_name.endswith("_CANCELLED.txt.gz")
+
+    async def test_cancelled_when_it_has_just_ended_well(self) -> None:
+        """Nor is there a moment for that in which it is built all the same: here the picture does not show it yet."""
+        self.fake.duration_s = None
+        build_id = make_build(self.farm)
+        scanner = self.scanner()
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        self.fake.end()
+        await self.snapshot.take()
+        with self.farm.transaction() as connection:
+            builds.cancel(connection, build_id, self.now)
+        await scanner.scan()
+        assert self.state(build_id) is S.CANCELLED and self.results(build_id) == []
+        assert self.build(build_id).log_name.endswith("_CANCELLED.txt.gz")
+
+    async def test_cancelled_when_all_of_it_has_just_come(self) -> None:
+        """What was fetched before the cancellation was seen is not kept."""
+        self.fake.duration_s = None
+        build_id = make_build(self.farm)
+        scanner = self.scanner()
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        self.fake.end()
+        check = self.work.gatherer._check
+
+        async def check_and_cancel(*arguments: object) -> None:
+            await check(*arguments)
+            with self.farm.transaction() as connection:
+                builds.cancel(connection, build_id, self.now)
+
+        self.work.gatherer._check = check_and_cancel
+        await self.scan(scanner)
+        row = self.build(build_id)
+        assert self.state(build_id) is S.CANCELLED and self.results(build_id) == []
+        assert row.log_name.endswith("_CANCELLED.txt.gz") and row.reason == "cancelled by hand"
 
     async def test_its_builder_fails_meanwhile(self) -> None:
         """A builder that says that it failed does not keep a cancelled build by a log that cannot be had."""
