@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from buildd.settings import (
@@ -208,6 +209,14 @@ def _directory(config: MasterConfig) -> Path:
     return config.directory
 
 
+def _is_this_machine(host: str) -> bool:
+    """Whether what is sent to a host by this name or address never leaves this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _contradictions(config: MasterConfig) -> list[str]:
     """What is wrong between keys that are each well formed."""
     mistakes = []
@@ -231,4 +240,9 @@ def _contradictions(config: MasterConfig) -> list[str]:
         mistakes.append(f"[polling] fastest: {config.poll_fastest_s:g} s is longer than slowest")
     if config.smtp_host and not config.sender:
         mistakes.append("[notifications] sender: must be given with smtp_host, the address that mails are from")
+    if config.smtp_user and config.smtp_host and not config.smtp_tls and not _is_this_machine(config.smtp_host):
+        mistakes.append(
+            f"[notifications] smtp_user: the password would be sent to {config.smtp_host} for all to read; "
+            "set smtp_tls = yes, or leave smtp_user out where the server asks for none"
+        )
     return mistakes

@@ -122,6 +122,28 @@ def test_notifications(tmp_path: Path) -> None:
     assert load(path).notify_command == ("tell", "us all")
 
 
+@pytest.mark.parametrize("host", ["mail.example.org", "192.0.2.7", "localhost.example.org", "1270.0.0.1"])
+def test_a_password_in_clear(tmp_path: Path, host: str) -> None:
+    """A password for the mail server is sent over TLS, or does not leave this machine."""
+    path = tmp_path / "buildmaster.conf"
+    settings = f"[notifications]\nsender = us@example.org\nsmtp_host = {host}\nsmtp_user = farm\n"
+    path.write_text(settings)
+    with pytest.raises(ConfigError, match=r"smtp_user: the password would be sent to .* set smtp_tls = yes"):
+        load(path)
+    path.write_text(settings + "smtp_tls = yes\n")
+    assert load(path).smtp_tls
+    path.write_text(settings.replace("smtp_user = farm\n", ""))
+    assert load(path).smtp_host == host
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.1"])
+def test_a_password_for_this_machine(tmp_path: Path, host: str) -> None:
+    """What stays on this machine needs no TLS."""
+    path = tmp_path / "buildmaster.conf"
+    path.write_text(f"[notifications]\nsender = us@example.org\nsmtp_host = {host}\nsmtp_user = farm\n")
+    assert load(path).smtp_user == "farm"
+
+
 def test_reset_command(tmp_path: Path) -> None:
     """The words of a command, quoted as in a shell; it must say where the host's name stands, and be whole."""
     path = tmp_path / "buildmaster.conf"
