@@ -267,6 +267,7 @@ class Leases:
         asked = self._clock()
         self.me = await self._write(masters.join, self._name, self._lease_s, self._alone)
         self._heard(asked)
+        self._beat_due = asked  # It tells who else there is, before anything is taken that is more than our share.
         self.log.info("{name} is master {me} of this farm", name=self._name, me=self.me)
 
     def _heard(self, asked: float) -> None:

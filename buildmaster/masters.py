@@ -7,7 +7,7 @@ takes the row of a silent master away frees its builders by that, and waits for 
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, delete, exists, func, or_, select, update
 
 from buildmaster.clocks import database_now
 from buildmaster.leasing import Beat
@@ -97,8 +97,9 @@ def take(connection: Connection, me: int, limit: int) -> list[Taken]:
 
     One whose row is locked is left for the next time: a master that hangs in the middle of a transaction has it locked.
     """
-    query = select(builder.c.id, builder.c.master_id).where(_free()).order_by(builder.c.id).limit(limit)
-    rows = connection.execute(query.with_for_update(skip_locked=True, of=builder)).all()
+    free = or_(builder.c.master_id.is_(None), builder.c.master_id.in_(_gone(connection)))
+    query = select(builder.c.id, builder.c.master_id).where(free).order_by(builder.c.id).limit(limit)
+    rows = connection.execute(query.with_for_update(skip_locked=True)).all()
     taken = [Taken(row.id, row.master_id is not None) for row in rows]
     if taken:
         mine = builder.c.id.in_([each.builder_id for each in taken])
@@ -106,8 +107,15 @@ def take(connection: Connection, me: int, limit: int) -> list[Taken]:
     return taken
 
 
-def _free() -> ColumnElement[bool]:
-    return or_(builder.c.master_id.is_(None), ~exists().where(master.c.id == builder.c.master_id))
+def _gone(connection: Connection) -> list[int]:
+    """The masters without a row that builders still name.
+
+    Asked beforehand, since who is gone stays gone, while "has no row" is not true for ever: in the query that locks
+    the builders it would be looked up as of that query's beginning, also for a builder that a master, who has just
+    joined, took after that. PostgreSQL looks anew, as it locks, at the builder only.
+    """
+    query = select(builder.c.master_id).where(~exists().where(master.c.id == builder.c.master_id))
+    return [each for each in connection.execute(query.distinct()).scalars() if each is not None]
 
 
 def release(connection: Connection, me: int, builder_ids: Collection[int]) -> None:

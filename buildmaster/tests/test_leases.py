@@ -1,5 +1,6 @@
 """Several masters on one farm, in one process: they share its builders, and none acts for what is another's."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from twisted.logger import Logger
 
 from buildd.protocol import BuilderStatus
 from buildmaster import builds, masters
+from buildmaster.builder_client import Timeouts
 from buildmaster.builders import Cleanliness
 from buildmaster.farm import Farm
 from buildmaster.fleet import Fleet
@@ -89,6 +91,9 @@ class OneOfMany:
 
 
 class ManyCase(FarmCase):
+    # All masters and builders are in this process: on a machine that is busy, no answer comes soon.
+    settings = dataclasses.replace(FarmCase.settings, timeouts=Timeouts(rpc_s=30.0, fetch_s=60.0, silence_s=30.0))
+
     def setUp(self) -> None:
         super().setUp()
         self.fakes: list[FakeBuilder] = [self.fake]
@@ -139,6 +144,20 @@ class TestSharing(ManyCase):
         self.masters.remove(first)
         await first.stop()
         assert await self.until(lambda: self.shares() == [4, 4]) < LEASE_S
+
+    async def test_one_that_comes_to_others(self) -> None:
+        """A master that comes does not take what is free without a look at how many others there are: it would hand
+        over at once what is more than its share."""
+        self.add_builders(3)
+        with self.farm.transaction() as connection:
+            for number in range(2):
+                masters.join(connection, f"other:{number}", 60.0)
+        released: list[object] = []
+        self.patch(masters, "release", lambda _, *what: released.append(what))  # type: ignore[no-untyped-call]
+        await self.master()
+        await self.until(lambda: self.shares() == [1])
+        await self.sleep(LEASE_S)
+        assert self.shares() == [1] and not released
 
     async def test_builds_while_they_come_and_go(self) -> None:
         """Every build is done, and begun once, whichever masters its builder had meanwhile."""

@@ -18,7 +18,18 @@ from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from buildmaster import archives, builders, builds, chroots, depwaits, dispatch, distributions, forecasting, needs
+from buildmaster import (
+    archives,
+    builders,
+    builds,
+    chroots,
+    depwaits,
+    dispatch,
+    distributions,
+    forecasting,
+    masters,
+    needs,
+)
 from buildmaster.archives import Changes
 from buildmaster.commits import CHANNEL, PostgresqlCommits
 from buildmaster.config import ConfigError, load
@@ -27,10 +38,11 @@ from buildmaster.engines import make_engine
 from buildmaster.farm import Farm, NoFarm, Places
 from buildmaster.forecast import Forecast, Span
 from buildmaster.lifecycle import BuildState, Event, ImpossibleTransition
+from buildmaster.masters import Taken
 from buildmaster.scoring import ArchivePurpose, Pocket
 from buildmaster.secrets import SecretRefused
 from buildmaster.store import Sha256
-from buildmaster.tables import archive, build_queue, distribution, series_architecture, source
+from buildmaster.tables import archive, build_queue, builder, distribution, series_architecture, source
 from buildmaster.tests import databases
 from buildmaster.tests.factories import (
     make_build,
@@ -359,6 +371,45 @@ def test_settings_of_a_session(farm: Farm) -> None:
         assert connection.exec_driver_sql("SHOW transaction_isolation").scalar() == "read committed"
     with farm.reading() as connection, pytest.raises(sqlalchemy.exc.DBAPIError, match="read-only"):
         connection.execute(distribution.insert().values(name="debian"))
+
+
+# From here on, who has set test.waits looks at no master before it has had the lock.
+_LOOKS_WAIT = """
+ALTER TABLE master RENAME TO all_masters;
+CREATE FUNCTION may_look() RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF current_setting('test.waits', true) = 'yes' THEN
+        PERFORM pg_advisory_xact_lock(1);
+    END IF;
+    RETURN true;
+END $$;
+CREATE VIEW master AS SELECT * FROM all_masters WHERE may_look();
+"""
+
+
+def test_a_builder_that_another_takes_meanwhile(farm: Farm) -> None:
+    """Of two masters that take the builder of a dead one, the second leaves it to the first; even if that one has
+    joined, and taken it, since the second one's query began."""
+    builder_id = make_builder(farm)
+    with farm.transaction() as connection:
+        dead, late = (masters.join(connection, name, 5.0) for name in ("dead:1", "late:2"))
+        masters.take(connection, dead, 1)
+        masters.leave(connection, dead)
+        connection.execute(update(builder).values(master_id=dead))
+        connection.exec_driver_sql(_LOOKS_WAIT)
+
+    def take_late(connection: Connection) -> list[Taken]:
+        connection.exec_driver_sql("SET LOCAL test.waits = 'yes'")
+        return masters.take(connection, late, 1)
+
+    with farm.transaction() as connection:
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(1)")
+        with meanwhile(farm, transacted(farm, take_late)) as results, farm.transaction() as another:
+            early = masters.join(another, "early:3", 5.0)
+            assert masters.take(another, early, 1) == [Taken(builder_id, inherited=True)]
+    assert wait_for(results) == [[]]
+    with farm.transaction() as connection:
+        masters.confirm(connection, early, builder_id)
 
 
 # Where it is, and its password
