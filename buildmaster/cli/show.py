@@ -77,6 +77,6 @@ def _facts(build: Build, why: str, log: Path | None) -> list[tuple[str, str]]:
         ("Started", moment(build.started_at) if build.started_at else ""),
         ("Finished", moment(build.finished_at) if build.finished_at else ""),
         ("Took", took(build)),
-        ("Log", str(log) if log else ""),
+        ("Log", str(log) if log else "in the store" if build.log_sha256 else ""),
     ]
     return [(name, value) for name, value in facts if value]

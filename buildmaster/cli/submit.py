@@ -146,7 +146,8 @@ def _report(session: Session, farm: Farm, builds: list[Build]) -> None:
             session.output.hint(f"  {count(len(made), 'file')}: {fetch}")
         if place:
             session.output.say(f"  log: {place}")
-            session.output.hint(f"  read it with: {session.command_on(farm.directory, f'log {build.id}')}")
+        if place or build.log_sha256:
+            session.output.hint(f"  read the log with: {session.command_on(farm.directory, f'log {build.id}')}")
 
 
 def _document(farm: Farm, accepted: packages.Accepted, builds: list[Build]) -> dict[str, object]:

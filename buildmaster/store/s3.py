@@ -7,6 +7,7 @@ A crash leaves no file, since the kernel forgets the spool; it may leave the par
 """
 
 import contextlib
+import functools
 import io
 import re
 import tempfile
@@ -299,10 +300,22 @@ class _Stream(io.RawIOBase):
         super().close()
 
 
+@functools.cache
+def _session() -> Any:
+    """boto3's, which has read the descriptions of the service by its second client: that takes a tenth of a second."""
+    import boto3  # noqa: PLC0415 - takes longer to import than most commands take to run.
+
+    return boto3.session.Session()
+
+
+_MAKING = threading.Lock()  # A session makes one client at a time.
+
+
 def _client(bucket: Bucket, credentials: Credentials) -> Any:
     try:
-        import boto3  # noqa: PLC0415 - takes longer to import than most commands take to run.
-        from botocore.config import Config  # noqa: PLC0415
+        from botocore.config import Config  # noqa: PLC0415 - as boto3.
+
+        session = _session()
     except ImportError as error:
         raise StoreError(f"the store {bucket} needs Debian's package python3-boto3, or debfarm's extra `s3`") from error
 
@@ -316,14 +329,15 @@ def _client(bucket: Bucket, credentials: Credentials) -> Any:
         request_checksum_calculation=bucket.checksums,
         response_checksum_validation="when_required",  # Who reads compares the SHA-256.
     )
-    return boto3.session.Session().client(
-        "s3",
-        endpoint_url=bucket.endpoint or None,
-        region_name=bucket.region,
-        aws_access_key_id=credentials.access_key,
-        aws_secret_access_key=credentials.secret_key,
-        config=config,
-    )
+    with _MAKING:
+        return session.client(
+            "s3",
+            endpoint_url=bucket.endpoint or None,
+            region_name=bucket.region,
+            aws_access_key_id=credentials.access_key,
+            aws_secret_access_key=credentials.secret_key,
+            config=config,
+        )
 
 
 def _server_time(answer: Any) -> float:

@@ -36,11 +36,16 @@ BOGUS_CHROOT = b"This is no chroot.\n"
 def make_farm(directory: Path) -> Farm:
     """An empty farm below a directory."""
     farm = directory / "farm"
-    farm.mkdir(mode=0o700)
-    if not databases.on_postgresql():
-        shutil.copy(_empty_farm() / "farm.sqlite", farm)
+    make_tables(farm)
     write_config(farm / CONFIG)
     return open_farm(farm)
+
+
+def make_tables(directory: Path) -> None:
+    """Make the directory of a farm, with the database of an empty one where it has its database in there."""
+    directory.mkdir(mode=0o700)
+    if not databases.on_postgresql():
+        shutil.copy(_empty_farm() / "farm.sqlite", directory)
 
 
 def write_config(path: Path, *, empty: bool = False) -> None:

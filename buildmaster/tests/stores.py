@@ -15,6 +15,7 @@ from buildmaster.store.s3 import Bucket, Credentials, S3Store
 from buildmaster.tests.s3_servers import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, make_bucket, rclone, seaweedfs
 
 STORE = os.environ.get("DEBFARM_TEST_STORE", "local")  # What farms in tests have: one of the KINDS.
+IN_A_FOLDER = STORE == "local"  # So that a file of the farm's has a path.
 KINDS = ("local", "seaweedfs", "rclone")
 _SERVERS: dict[str, Callable[[Path], S3Server]] = {"seaweedfs": seaweedfs, "rclone": rclone}
 

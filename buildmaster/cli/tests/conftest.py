@@ -1,4 +1,4 @@
-"""A real farm on SQLite, and the command line called on it."""
+"""A real farm, and the command line called on it."""
 
 import gzip
 import hashlib
@@ -21,7 +21,7 @@ from buildmaster.cli import main
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.tests import databases
-from buildmaster.tests.factories import write_config
+from buildmaster.tests.factories import make_tables, write_config
 
 STATUS = b"Package: apt\nArchitecture: amd64\n\nPackage: dpkg\nStatus: install ok installed\nArchitecture: amd64\n"
 
@@ -55,14 +55,21 @@ class Cli:
         assert "Traceback" not in result.stderr
         return Ended(result.exit_code, result.stdout, result.stderr)
 
+    @property
+    def how_to_make_it(self) -> str:
+        """How a message tells to make this farm: who named its database in a configuration names that again."""
+        if databases.on_postgresql():
+            return "`buildmaster init`, with the same configuration"
+        return f"`buildmaster --dir {self.directory} init`"
+
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing of this machine's own configuration or farm is seen."""
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Nothing of this machine's own configuration or farm is seen; the database has no tables, but for `ready`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BUILDMASTER_DIR", raising=False)
     monkeypatch.delenv("BUILDMASTER_CONFIG", raising=False)
-    write_config(tmp_path / "test.conf", empty=True)
+    write_config(tmp_path / "test.conf", empty="ready" not in request.fixturenames)
     monkeypatch.setenv("BUILDMASTER_CONFIG", str(tmp_path / "test.conf"))
     monkeypatch.setattr("buildmaster.config.SYSTEM_CONFIG", tmp_path / "none.conf")
     with databases.dropped():
@@ -78,6 +85,7 @@ def cli(tmp_path: Path) -> Cli:
 @pytest.fixture
 def ready(cli: Cli, tmp_path: Path) -> Cli:
     """The same, about a farm with a chroot for debian bookworm amd64."""
+    make_tables(cli.directory)  # Quicker than `init` does it.
     cli("init", "--distribution", "debian", "--series", "bookworm", "--architecture", "amd64")
     cli("add-chroot", "bookworm", "amd64", make_chroot(tmp_path / "chroot.tar.gz"))
     return cli

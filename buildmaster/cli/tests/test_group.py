@@ -171,7 +171,9 @@ def test_main_is_a_click_group() -> None:
 def test_hints_name_the_configuration(ready: Cli, tmp_path: Path) -> None:
     """What a hint says to call is about the same farm: its database may be named by the configuration file alone."""
     write_config(tmp_path / "other.conf", empty=True)
-    with_config = CliRunner().invoke(main, ["--config", "other.conf", "--dir", str(ready.directory), "masters"])
+    other = ["--config", "other.conf", "--dir", str(ready.directory)]
+    CliRunner().invoke(main, [*other, "init"])
+    with_config = CliRunner().invoke(main, [*other, "masters"])
     hint = f"buildmaster --config {tmp_path}/other.conf --dir {ready.directory} run"
     assert hint in with_config.output
     assert f"buildmaster --dir {ready.directory} run" in ready("masters").err

@@ -82,4 +82,4 @@ def test_run_without_a_farm(cli: Cli) -> None:
     done = subprocess.run(
         [*BUILDMASTER, "--dir", str(cli.directory), "run"], capture_output=True, text=True, check=False, timeout=20
     )
-    assert (done.returncode, done.stderr.splitlines()[-1].count(f"`buildmaster --dir {cli.directory} init`")) == (1, 1)
+    assert (done.returncode, done.stderr.splitlines()[-1].count(cli.how_to_make_it)) == (1, 1)

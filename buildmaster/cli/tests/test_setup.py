@@ -96,7 +96,7 @@ def test_series_without_architecture(cli: Cli) -> None:
 @pytest.mark.parametrize("command", ["queue", "builds", "builders"])
 def test_no_farm(cli: Cli, command: str) -> None:
     """Where there is no farm, commands say how to make one, and make nothing."""
-    assert f"`buildmaster --dir {cli.directory} init`" in cli(command, status=1).err
+    assert cli.how_to_make_it in cli(command, status=1).err
     assert not cli.directory.exists()
 
 
