@@ -29,6 +29,7 @@ class Archive:
     tags: str  # What its builds need of a builder.
     apt_lines: str
     notify: str  # Who is told of builds that end badly.
+    build_timeout_s: float  # For how long a builder may have a build of it; 0: what buildmaster.conf says.
     waiting: int  # How many builds of it are in the queue.
 
 
@@ -42,6 +43,7 @@ class Changes:
     weight: float | None = None
     tags: str | None = None
     notify: str | None = None
+    build_timeout_s: float | None = None
 
 
 def add(connection: Connection, distribution_name: str, name: str, purpose: ArchivePurpose) -> int:
@@ -108,7 +110,7 @@ def every(connection: Connection) -> list[Archive]:
     counts = select(queue.archive_id, func.count()).where(queue.builder_id.is_(None)).group_by(queue.archive_id)
     waiting = {row[0]: row[1] for row in connection.execute(counts)}
     columns = [archive.c[name] for name in ("id", "name", "purpose", "private", "relative_score", "virtualised")]
-    columns += [archive.c.weight, archive.c.tags, archive.c.apt_lines, archive.c.notify]
+    columns += [archive.c.weight, archive.c.tags, archive.c.apt_lines, archive.c.notify, archive.c.build_timeout_s]
     tables = archive.join(distribution, distribution.c.id == archive.c.distribution_id)
     query = select(distribution.c.name.label("distribution"), *columns).select_from(tables)
     found = connection.execute(query.order_by(distribution.c.name, archive.c.name))

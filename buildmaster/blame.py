@@ -11,6 +11,11 @@ Failures of fresh builds would go up to five until a builder is out of service, 
 nobody would be to blame. So the builds that a builder loses one after the other are counted as well, in whichever way:
 the third is the last.
 
+A builder that says BUILDING for ever, whatever the daemon's own limits, would keep its build. So the master has a
+limit, too, far above these: a build that a builder has had for longer is taken away, and one failure counted against
+both, without a second look. So a package that hangs wherever it is built has failed on the second builder, and a
+builder on which all hangs is out of service after the third build.
+
 A builder that is not heard of at all is judged by the clock, and not by how often it was asked: refused connections
 come back at once and silence takes a timeout each, so that fifteen failures were 45 seconds of one and ten minutes of
 the other. A daemon that is started anew fails nothing.

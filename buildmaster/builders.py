@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, func, select, update
 from buildd.protocol import BuildId, ProtocolError, parse_architecture, parse_file_name
 from buildmaster import builds, rows, tags
 from buildmaster.lifecycle import BuildState
-from buildmaster.tables import build, build_queue, builder
+from buildmaster.tables import archive, build, build_queue, builder
 
 # Never an option of the command that it goes into.
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}", re.ASCII)
@@ -50,6 +50,7 @@ class Job:
     stage: str
     started_at: float
     expected_s: float  # How long it will take, as far as we know.
+    limit_s: float  # How long it may take, by its archive; 0: that says nothing.
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,7 @@ _COLUMNS = (
     build_queue.c.cancelled_at,
     build_queue.c.stage,
     build_queue.c.expected_s,
+    archive.c.build_timeout_s,
     *builds.DESCRIPTION,
 )
 
@@ -283,6 +285,7 @@ def _job_of(row: builds.AnyRow) -> Job:
         stage=row.stage,
         started_at=row.started_at,
         expected_s=row.expected_s,
+        limit_s=row.build_timeout_s,
     )
 
 

@@ -130,6 +130,7 @@ class MasterConfig:
     gone_after_s: float = key("builders", "gone_after", "50s", parse_duration)
     silent_after_s: float = key("builders", "silent_after", "150s", parse_duration)
     send_ahead_bytes: int = key("builders", "send_ahead", "1G", parse_size)  # 0: nothing.
+    build_timeout_s: float = key("builders", "build_timeout", "24h", parse_duration)
     cancel_timeout_s: float = key("builders", "cancel_timeout", "180s", parse_duration)
     reset_command: tuple[str, ...] = key("builders", "reset_command", "", parse_reset_command)
     reset_asynchronous: bool = key("builders", "reset_asynchronous", "no", parse_flag)

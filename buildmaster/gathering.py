@@ -24,9 +24,10 @@ from buildmaster.leases import Tenure
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.pacing import Allowance
 from buildmaster.ports import IMasterReactor
+from buildmaster.recovery import Outcome
 from buildmaster.store import StoredFile
 
-_CANCELLED_LOG_S = 5.0  # So long is waited for the log of a build that somebody wants to be over.
+_AT_ONCE_S = 5.0  # So long is waited for the log of a build that somebody wants to be over.
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,15 @@ class Gatherer:
         )  # fmt: skip
         return state
 
+    async def take_away(self, vitals: Vitals, job: Job, reason: str, client: BuilderClient) -> Outcome:
+        """Take a build from a builder that does not come to an end with it: one failure of both. What there is of the
+        log by now is kept, if it can be had at once."""
+        kept = await self._log_at_once(client)
+        punish, now = recovery.punish, self._now()
+        outcome = await self._tenure.transact(vitals.id, punish, vitals.id, reason, now, may_retry=False, log=kept)
+        self._farm.log_path(job.build_id).unlink(missing_ok=True)
+        return outcome
+
     async def _begin(self, vitals: Vitals, job: Job) -> bool:
         """Begin to gather a build that ended well. False: it is being cancelled."""
         if job.state is BuildState.CANCELLING:
@@ -125,8 +135,11 @@ class Gatherer:
         """The log of a build without results. Nobody waits long for that of one that was cancelled."""
         if job.state is not BuildState.CANCELLING:
             return await self._fetcher.log_of(client, self._allowance(vitals, job, client))
+        return await self._log_at_once(client)
+
+    async def _log_at_once(self, client: BuilderClient) -> StoredFile | None:
         try:
-            return await self._fetcher.log_of(client, Allowance(_CANCELLED_LOG_S))
+            return await self._fetcher.log_of(client, Allowance(_AT_ONCE_S))
         except BuilderError:
             return None
 

@@ -53,6 +53,23 @@ def until_near_end_s(elapsed_s: float, expected_s: float) -> float:
     return max(0.0, 0.8 * expected_s - elapsed_s)
 
 
+class Watch:
+    """For how long something has gone on, by a clock that nobody can set."""
+
+    def __init__(self) -> None:
+        self._of: object = None
+        self._since = 0.0
+
+    def elapsed_s(self, of: object, clock_s: float, before_s: float = 0.0) -> float:
+        """:param of: what goes on; another than at the last look has just begun.
+        :param before_s: for how long it had gone on before the first look at it. What the farm's time tells of that is
+            good enough, as long as it is asked once: who sets that later changes nothing.
+        """
+        if self._of != of:
+            self._of, self._since = of, clock_s - max(0.0, before_s)
+        return clock_s - self._since
+
+
 _SLOWEST_BYTES_PER_S = 1 << 20
 
 

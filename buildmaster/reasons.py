@@ -231,9 +231,11 @@ def _ready(facts: Facts, ready: Sequence[Machine], kind: str) -> Iterator[Reason
     others = [each for each in idle if each.id != facts.lost_by and not each.failures]  # As queue.candidates() has it.
     failing = [each for each in ready if each.state == "failing"]
     if facts.pause_s > 0:
-        seconds = max(1, round(facts.pause_s))
+        seconds, why = max(1, round(facts.pause_s)), f" ({facts.told})" if facts.told else ""
         yield Reason(
-            Code.PAUSE, f"its last attempt came to nothing; tried again in {seconds} s", "It goes on by itself then."
+            Code.PAUSE,
+            f"its last attempt came to nothing{why}; tried again in {seconds} s",
+            "It goes on by itself then.",
         )
     if loser and others:
         yield Reason(Code.LEFT_TO_OTHERS, f"lost by {loser}; left to other builders", f"Idle is {_names(others)}.")

@@ -35,11 +35,13 @@ def punish(
     *,
     may_retry: bool,
     isolation_error: bool = False,
+    log: StoredFile | None = None,
 ) -> Outcome:
     """Count a failure against a builder and the build that it has, judge it, and do what the verdict says.
 
     :param reason: what failed, in words; kept with a builder that is taken out of service and with a build.
     :param may_retry: the build may still run there, so that looking again could help.
+    :param log: the build's, gzipped, as far as it has come.
     """
     job = builders.job_of(connection, builder_id)
     builder_failures = builders.count_failure(connection, builder_id)
@@ -49,6 +51,8 @@ def punish(
         verdict = _with_losses(connection, verdict, builder_id, job)
     _apply_to_builder(connection, builder_id, verdict.builder, reason)
     state = None if job is None else _apply_to_job(connection, job, verdict.job, reason, now)
+    if job is not None and log is not None:
+        builds.keep_log(connection, job.build_id, builds.log_of(connection, job.build_id, log), now)
     build_id, title = (None, "") if job is None else (job.build_id, job.title)
     return Outcome(verdict, builder_failures, build_id, title, job_failures, state)
 

@@ -23,7 +23,7 @@ from buildmaster.farm import Farm
 from buildmaster.gathering import Gatherer
 from buildmaster.leases import Tenure
 from buildmaster.lifecycle import BuildState, Event
-from buildmaster.pacing import Progress
+from buildmaster.pacing import Progress, Watch
 from buildmaster.resetting import ResetFailed, Resetter
 from buildmaster.running_log import RunningLogs
 from buildmaster.sending_ahead import SendingAhead
@@ -57,6 +57,7 @@ class Work:
     client: Callable[[str], BuilderClient]  # By URL.
     now: Callable[[], float]  # Unix time.
     cancel_timeout_s: float
+    build_timeout_s: float  # For how long a builder may have a build, unless its archive says otherwise.
     clock: Callable[[], float] = time.monotonic  # Seconds; nobody can set it.
 
 
@@ -74,7 +75,8 @@ class Scanner:
         self._client: BuilderClient | None = None
         self._errors = 0  # In a row.
         self._since = 0  # The generation of the snapshot that knows of our own last step.
-        self._cancelling: tuple[int, float] | None = None  # A build that is to be stopped; since when we try.
+        self._cancelling = Watch()  # Of the build that is to be stopped: for how long we try.
+        self._building = Watch()  # Of the build that the builder has.
         self._cleaning_since: float | None = None  # When we began to make it clean.
         self._cleanings = 0  # Calls of clean() in a row.
         self._inherited_until = work.clock() + _INHERITED_S if inherited else 0.0  # By the work's clock.
@@ -152,10 +154,16 @@ class Scanner:
         self._had_it = True
         if job.state is BuildState.GATHERING and status.build_status is not BuildStatus.OK:
             raise BadAnswer(f"it said that {job.title} is built, and now says {status.builder_status}")
+        if status.builder_status is BuilderStatus.WAITING:
+            await self._work.gatherer.finish(vitals, job, status, client, self.log)
+            return Progress.CHANGED
+        if self._is_endless(job):
+            return await self._take_away(vitals, job, client)
+        return await self._go_on(job, status, client)
+
+    async def _go_on(self, job: Job, status: Status, client: BuilderClient) -> Progress:
+        """The builder has not come to an end with its build."""
         match status.builder_status:
-            case BuilderStatus.WAITING:
-                await self._work.gatherer.finish(vitals, job, status, client, self.log)
-                return Progress.CHANGED
             case BuilderStatus.BUILDING if job.state is BuildState.CANCELLING:
                 await client.abort()
                 self.log.info("build {build}: told it to stop {title}", title=job.title, build=job.build_id)
@@ -168,10 +176,23 @@ class Scanner:
     def _was_long_enough(self, job: Job) -> bool:
         """Whether we have tried for long enough to stop a build. Commands cancel builds also while no master runs:
         what counts is not when that was, but when this scanner first set out to tell the builder."""
-        now = self._work.clock()
-        if self._cancelling is None or self._cancelling[0] != job.build_id:
-            self._cancelling = (job.build_id, now)
-        return now - self._cancelling[1] > self._work.cancel_timeout_s
+        return self._cancelling.elapsed_s(job.build_id, self._work.clock()) > self._work.cancel_timeout_s
+
+    def _is_endless(self, job: Job) -> bool:
+        """Whether the builder has had its build for longer than any may take."""
+        before_s = self._work.now() - job.started_at
+        had_s = self._building.elapsed_s((job.build_id, job.started_at), self._work.clock(), before_s)
+        return job.state is BuildState.BUILDING and had_s > self._limit_s(job)
+
+    def _limit_s(self, job: Job) -> float:
+        return job.limit_s or self._work.build_timeout_s
+
+    async def _take_away(self, vitals: Vitals, job: Job, client: BuilderClient) -> Progress:
+        """The builder never comes to an end with its build: it is another's, or has failed; blame.py says which."""
+        reason = f"{vitals.name} had it for longer than {self._limit_s(job) / 3600:.3g} h"
+        outcome = await self._work.gatherer.take_away(vitals, job, reason, client)
+        recovery.tell(self.log, reason, outcome)
+        return Progress.CHANGED
 
     async def _running(self, job: Job, status: Status, client: BuilderClient) -> Progress:
         if status.stage != job.stage:

@@ -85,6 +85,7 @@ def _settings(config: MasterConfig) -> WorkSettings:
             log_bytes=config.log_limit_bytes,
         ),
         cancel_timeout_s=config.cancel_timeout_s,
+        build_timeout_s=config.build_timeout_s,
         send_ahead_bytes=config.send_ahead_bytes,
         resets=ResetSettings(
             config.reset_command, config.reset_asynchronous, config.reset_timeout_s, config.cleaning_timeout_s

@@ -122,6 +122,8 @@ archive = Table(
     Column("virtualised", Boolean, nullable=False, server_default=false()),  # Build on virtualised builders only.
     Column("weight", Double, nullable=False, server_default="1"),  # Of its share of the builders; see sharing.py.
     tags_column(),  # What its builds need of a builder.
+    # For how long a builder may have a build of it; 0: what buildmaster.conf says.
+    Column("build_timeout_s", Double, nullable=False, server_default="0"),
     # Addresses of those who are told of builds that end badly, with spaces; see notifications.py.
     Column("notify", Text, nullable=False, server_default=""),
     # Complete sources.list lines, one a line, SERIES standing for the series' name. "": the chroot's own lines.

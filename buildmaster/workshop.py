@@ -26,6 +26,7 @@ class WorkSettings:
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
     cancel_timeout_s: float = 180.0
+    build_timeout_s: float = 86400.0
     send_ahead_bytes: int = 1 << 30
     resets: ResetSettings = field(default_factory=ResetSettings)
     looks: bool = False  # Builds are given to builders when their build-dependencies were looked at; see examiner.py.
@@ -71,4 +72,5 @@ def make_work(
         now=now,
         clock=clock,
         cancel_timeout_s=settings.cancel_timeout_s,
+        build_timeout_s=settings.build_timeout_s,
     )

@@ -7,6 +7,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
+from buildd.settings import parse_duration
 from buildmaster import archives as farm_archives
 from buildmaster import distributions, listings, tags
 from buildmaster import needs as farm_needs
@@ -24,6 +25,16 @@ _WEIGHTS = click.FloatRange(0.001, 1000)
 _PURPOSES = [each.lower() for each in ArchivePurpose if each is not ArchivePurpose.PRIMARY]
 
 
+def _timeout(word: str) -> float:
+    """Seconds; 0 for the word `default`. A type of parameter, for click."""
+    if word == "default":
+        return 0.0
+    try:
+        return parse_duration(word)
+    except ValueError as error:
+        raise click.BadParameter(f"{word!r} {error}, or `default`") from error
+
+
 def archive_options(command: Any) -> Any:
     """Add to a command what may be said of an archive."""
     options: list[Callable[[Any], Any]] = [
@@ -39,6 +50,13 @@ def archive_options(command: Any) -> Any:
         click.option("--no-needs", is_flag=True, help="Its builds need no resource tags, but for their own."),
         click.option("--notify", metavar="ADDRESS", multiple=True, help="Who is told of builds that end badly."),
         click.option("--no-notify", is_flag=True, help="Tell nobody."),
+        click.option(
+            "--build-timeout",
+            "build_timeout_s",
+            metavar="DURATION",
+            type=_timeout,
+            help="For how long a builder may have a build of it (72h); default: what buildmaster.conf says.",
+        ),
         click.option("--archive-line", "lines", metavar="LINE", multiple=True, help="As for `init`."),
     ]
     for option in reversed(options):
@@ -205,6 +223,7 @@ def _kind(archive: Archive) -> str:
     words = ["private"] if archive.private else []
     words += ["virtualised builders"] if archive.virtualised else []
     words += [f"needs {archive.tags.replace(' ', ', ')}"] if archive.tags else []
+    words += [f"{archive.build_timeout_s / 3600:.3g} h for a build"] if archive.build_timeout_s else []
     words += [f"tells {archive.notify.replace(' ', ', ')}"] if archive.notify else []
     return ", ".join(words)
 
@@ -220,6 +239,7 @@ def _document(archive: Archive) -> dict[str, object]:
         "virtualised": archive.virtualised,
         "needs": archive.tags.split(),
         "notify": archive.notify.split(),
+        "build_timeout_s": archive.build_timeout_s or None,
         "archive_lines": archive.apt_lines.splitlines(),
         "waiting": archive.waiting,
     }

@@ -330,7 +330,7 @@ class TestCutShort(FleetCase):
 
     async def test_cancelled_while_the_log_comes(self) -> None:
         """A build that is cancelled while the log of its failure is fetched does not wait for all of it."""
-        self.patch(gathering, "_CANCELLED_LOG_S", 0.3)  # type: ignore[no-untyped-call]
+        self.patch(gathering, "_AT_ONCE_S", 0.3)  # type: ignore[no-untyped-call]
         build_id = await self.dripping(BuildStatus.PACKAGEFAIL, S.BUILDING)
         with self.farm.transaction() as connection:
             builds.cancel(connection, build_id, self.now)

@@ -2,7 +2,7 @@
 
 from math import inf
 
-from buildmaster.pacing import Allowance, Pace, Progress, pause_s, until_near_end_s
+from buildmaster.pacing import Allowance, Pace, Progress, Watch, pause_s, until_near_end_s
 
 PACE = Pace(fastest_s=1.0, slowest_s=15.0)
 
@@ -64,3 +64,17 @@ def test_an_allowance() -> None:
         stream.spend(1.0, 2 << 20)
     assert -0.1 < drip.left_s < 0.1
     assert stream.left_s == 1600
+
+
+def test_for_how_long_something_goes_on() -> None:
+    """What goes on is timed from the first look on, what was before it included; what comes next begins anew."""
+    watch = Watch()
+    assert watch.elapsed_s("a", 100.0, before_s=50.0) == 50.0
+    assert watch.elapsed_s("a", 110.0, before_s=1e9) == 60.0  # Somebody has set the farm's clock.
+    assert watch.elapsed_s("b", 111.0) == 0.0
+    assert watch.elapsed_s("b", 113.0) == 2.0
+
+
+def test_a_clock_that_was_set_back() -> None:
+    """What began in the future has just begun."""
+    assert Watch().elapsed_s("a", 100.0, before_s=-1e9) == 0.0

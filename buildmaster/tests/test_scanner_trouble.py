@@ -1,17 +1,20 @@
 """Scans of builders that lose builds, fail, or do not stop; and of builds that nobody wants any more."""
 
+from sqlalchemy import update
 from twisted.web.xmlrpc import Fault
 
 from buildd.protocol import BuilderStatus, BuildStatus
-from buildmaster import builders, builds, listings, queue
+from buildmaster import builders, builds, gathering, listings, queue
 from buildmaster.builders import Cleanliness
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.pacing import Progress
-from buildmaster.tables import builder
+from buildmaster.scanner import Scanner
+from buildmaster.tables import archive, builder
 from buildmaster.tests.factories import make_build, make_builder, make_busy
 from buildmaster.tests.farm_case import FarmCase
 
 S = BuildState
+DAY_S = 86400.0
 
 
 class TestCancelling(FarmCase):
@@ -436,6 +439,92 @@ class TestBadBuilders(FarmCase):
         self.fake.build_status = BuildStatus.PACKAGEFAIL
         await self.scan(scanner, 15)
         assert self.state(build_id) is S.NEEDS_BUILD
+
+
+class TestNeverEnding(FarmCase):
+    """Builders that have a build for longer than any may take."""
+
+    async def building(self, scanner: Scanner) -> int:
+        self.fake.duration_s = None
+        build_id = make_build(self.farm)
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        return build_id
+
+    async def test_building_for_ever(self) -> None:
+        """The build is queued again with what there is of its log, one failure counted against both; the builder is
+        stopped, cleaned, and has the next."""
+        scanner = self.scanner()
+        build_id = await self.building(scanner)
+        self.now += DAY_S
+        assert await self.scan(scanner) is Progress.RUNNING
+        assert self.state(build_id) is S.BUILDING
+        self.now += 1
+        await self.scan(scanner)
+        row = self.build(build_id)
+        assert self.state(build_id) is S.NEEDS_BUILD and row.reason == "x86 had it for longer than 24 h"
+        assert row.log_name.endswith("_NEEDS_BUILD.txt.gz") and not self.farm.log_path(build_id).exists()
+        assert (self.vitals().failures, row.failures) == (1, 1)
+        self.now += 11
+        self.fake.duration_s = 0.01
+        await self.scan_until(build_id, S.BUILT, scanner=scanner)
+        assert self.fake.calls.count("abort") == 1 and self.vitals().failures == 0
+
+    async def test_its_archive_says_for_how_long(self) -> None:
+        """An archive may have a limit of its own."""
+        with self.farm.transaction() as connection:
+            connection.execute(update(archive).values(build_timeout_s=3 * DAY_S))
+        scanner = self.scanner()
+        build_id = await self.building(scanner)
+        self.now += 3 * DAY_S
+        await self.scan(scanner)
+        assert self.state(build_id) is S.BUILDING
+        self.now += 1
+        await self.scan(scanner)
+        assert self.build(build_id).reason == "x86 had it for longer than 72 h"
+
+    async def test_another_master_has_it_by_then(self) -> None:
+        """A master that was started meanwhile does not begin to count anew."""
+        build_id = await self.building(self.scanner())
+        self.now += DAY_S + 1
+        await self.scan(self.scanner())
+        assert self.state(build_id) is S.NEEDS_BUILD
+
+    async def test_stopping_for_ever(self) -> None:
+        """So it goes with one that stops its build unasked, and does not come to the end of that."""
+        scanner = self.scanner()
+        build_id = await self.building(scanner)
+        self.fake.status = BuilderStatus.ABORTING
+        self.now += DAY_S + 1
+        await self.scan(scanner)
+        assert self.state(build_id) is S.NEEDS_BUILD and self.vitals().failures == 1
+
+    async def test_its_log_drips(self) -> None:
+        """A log that does not come keeps nothing up."""
+        self.patch(gathering, "_AT_ONCE_S", 0.2)  # type: ignore[no-untyped-call]
+        scanner = self.scanner()
+        build_id = await self.building(scanner)
+        await self.scan(scanner)
+        self.fake.served["buildlog"], self.fake.drips = b"x" * 10_000, True
+        self.now += DAY_S + 1
+        await self.scan(scanner)
+        assert self.state(build_id) is S.NEEDS_BUILD and self.build(build_id).log_file_id is None
+
+    async def test_it_hangs_wherever_it_is_built(self) -> None:
+        """A package on which a second builder hangs as well has failed, and that builder is forgiven."""
+        other = self.make_fake(self.fake.reactor, duration_s=None)
+        scanner = self.scanner()
+        build_id = await self.building(scanner)
+        self.now += DAY_S + 1
+        await self.scan(scanner)
+        self.now += 11
+        self.builder_id = make_builder(self.farm, "other", other.listen())
+        scanner = self.scanner()
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        self.now += DAY_S + 1
+        await self.scan(scanner)
+        assert self.state(build_id) is S.FAILED and "other had it" in self.build(build_id).reason
+        assert self.vitals().failures == 0 and self.build(build_id).log_name.endswith("_FAILED.txt.gz")
+        await other.stop()
 
 
 class TestNeverClean(FarmCase):

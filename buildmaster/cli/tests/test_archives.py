@@ -46,6 +46,15 @@ def test_who_is_told(ready: Cli) -> None:
     assert ready("change-archive", "primary", "--no-notify", "--json").json["notify"] == []
 
 
+def test_how_long_builds_may_take(ready: Cli) -> None:
+    """An archive's builds may have a limit of their own, or that of the configuration again."""
+    assert "72 h for a build" in ready("change-archive", "primary", "--build-timeout", "72h").out
+    assert ready("change-archive", "primary", "--json").json["build_timeout_s"] == 72 * 3600
+    assert ready("change-archive", "primary", "--build-timeout", "default", "--json").json["build_timeout_s"] is None
+    for word in ("72", "0h", "-1h", "for ever"):
+        assert "default" in ready("change-archive", "primary", "--build-timeout", word, status=2).err
+
+
 def test_what_cannot_be(ready: Cli, tmp_path: Path) -> None:
     """Errors name what is wrong, and nothing is added."""
     assert "no archive 'ppa' in 'debian'" in ready("change-archive", "ppa", "--private", status=1).err
