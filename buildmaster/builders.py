@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, Update, func, select, update
 
 from buildd.protocol import BuildId, ProtocolError, parse_architecture, parse_file_name
 from buildmaster import builds, rows, tags
@@ -65,7 +65,7 @@ class Vitals:
     tags: str  # See tags.py.
     restricted_tags: str
     vm_host: str  # The machine that a virtualised one is on; see resetting.py.
-    cleaning_since: float | None  # While it is CLEANING.
+    cleaning_since: float | None  # When its reset began, which somebody else ends.
     enabled: bool
     manual: bool
     given: int | None  # The build that a person gave it; see giving.py.
@@ -171,11 +171,22 @@ def set_vm_host(connection: Connection, name: str, host: str) -> None:
     _change(connection, name, vm_host=host)
 
 
-def was_reset(connection: Connection, builder_id: int, cleanliness: Cleanliness, now: float) -> None:
-    """Record what a reset has led to, unless the builder was given to somebody meanwhile: CLEAN, or CLEANING."""
-    since = now if cleanliness is Cleanliness.CLEANING else None
-    row = update(builder).where(builder.c.id == builder_id, builder.c.cleanliness == Cleanliness.DIRTY)
-    connection.execute(row.values(cleanliness=cleanliness, cleaning_since=since))
+def begin_reset(connection: Connection, builder_id: int, now: float) -> None:
+    """Record that a command is about to begin a reset: somebody may say that it is over before the command ends."""
+    connection.execute(_dirty(builder_id).values(cleaning_since=now))
+
+
+def was_reset(connection: Connection, builder_id: int, cleanliness: Cleanliness) -> None:
+    """Record what a reset has led to, unless the builder was given to somebody meanwhile: CLEAN, or CLEANING, which is
+    CLEAN as well when somebody has said so since begin_reset()."""
+    said = _dirty(builder_id).where(builder.c.cleaning_since.is_(None))
+    connection.execute(said.values(cleanliness=Cleanliness.CLEAN))
+    since = {} if cleanliness is Cleanliness.CLEANING else {"cleaning_since": None}
+    connection.execute(_dirty(builder_id).values(cleanliness=cleanliness, **since))
+
+
+def _dirty(builder_id: int) -> Update:
+    return update(builder).where(builder.c.id == builder_id, builder.c.cleanliness == Cleanliness.DIRTY)
 
 
 def say_cleaned(connection: Connection, name: str) -> None:
@@ -185,7 +196,11 @@ def say_cleaned(connection: Connection, name: str) -> None:
     """
     found = find(connection, name)
     row = update(builder).where(builder.c.id == found.id, builder.c.cleanliness == Cleanliness.CLEANING)
-    if not connection.execute(row.values(cleanliness=Cleanliness.CLEAN, cleaning_since=None)).rowcount:
+    if connection.execute(row.values(cleanliness=Cleanliness.CLEAN, cleaning_since=None)).rowcount:
+        return
+    # The command that began it has not ended: was_reset() will find this word.
+    begun = _dirty(found.id).where(builder.c.cleaning_since.is_not(None))
+    if not connection.execute(begun.values(cleaning_since=None)).rowcount:
         raise BuilderRefused(f"builder {name!r} is not being reset: it is {found.cleanliness}")
 
 
@@ -291,7 +306,7 @@ def _job_of(row: builds.AnyRow) -> Job:
 
 def set_cleanliness(connection: Connection, builder_id: int, cleanliness: Cleanliness, version: str = "") -> None:
     """Record what a scan found, and the daemon's version when it told one."""
-    values: dict[str, object] = {"cleanliness": cleanliness}
+    values: dict[str, object] = {"cleanliness": cleanliness, "cleaning_since": None}
     if version:
         values["version"] = version
     connection.execute(update(builder).where(builder.c.id == builder_id).values(**values))

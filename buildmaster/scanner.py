@@ -265,9 +265,11 @@ class Scanner:
     async def _reset(self, vitals: Vitals, client: BuilderClient) -> Progress:
         """Make a virtualised builder clean, without a question of what it does."""
         client.allowed()
+        transact = self._work.tenure.transact
+        await transact(vitals.id, builders.begin_reset, vitals.id, self._work.now())
         cleanliness = await self._work.resetter.reset(vitals, client, self.log)
-        await self._work.tenure.transact(vitals.id, builders.was_reset, vitals.id, cleanliness, self._work.now())
-        return Progress.CHANGED if cleanliness is Cleanliness.CLEAN else Progress.IDLE
+        await transact(vitals.id, builders.was_reset, vitals.id, cleanliness)
+        return Progress.CHANGED
 
     async def _clean_again(self, vitals: Vitals, status: Status) -> Progress:
         """What the master sent that had it before, and hung or died, has arrived only now: nobody is to blame."""

@@ -229,7 +229,8 @@ builder = Table(
     Column("losses", Integer, nullable=False, server_default="0"),  # Builds lost since one ended properly; likewise.
     Column("version", String(255), nullable=False, server_default=""),  # What the daemon says of itself.
     Column("vm_host", String(255), nullable=False, server_default=""),  # For the command that resets it.
-    Column("cleaning_since", Double),  # While it is CLEANING.
+    # When its reset began: while it is CLEANING, or DIRTY and the command runs that begins it. NULL: it is over.
+    Column("cleaning_since", Double),
     Column("trouble", Text, nullable=False, server_default=""),  # Why its last scan failed; "": it did not.
     Column("trouble_since", Double),  # When the first of the scans failed that did so in a row. None: the last did not.
     Column("created_at", Double, nullable=False),

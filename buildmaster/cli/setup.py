@@ -185,11 +185,26 @@ def add_builder(
             builder = next(each for each in listings.builders(connection) if each.name == wanted)
             fits = any(place.architecture == found for place in listings.places(connection))
     session.output.say(f"builder {builder.name} {'is here already' if same else 'added'}: {builder.url} for {found}")
+    _tell_how_it_is_cleaned(session, builder)
     if not fits:
         add = session.command_on(farm.directory, f"add-chroot SERIES {found} FILE.tar.gz")
         session.output.hint(f"No series has {found} yet: {add}")
     if session.output.as_json:
         session.output.document(builder_document(builder))
+
+
+def _tell_how_it_is_cleaned(session: Session, builder: Builder) -> None:
+    """Give a hint when a virtualised builder is not reset after each build, as its name promises."""
+    if not builder.virtualised:
+        return
+    if not config_of(session).reset_command:
+        session.output.hint(
+            f"Builder {builder.name} is cleaned between builds, as others are: for a new machine after each build set "
+            "[builders] reset_command in the masters' buildmaster.conf"
+        )
+    elif not builder.vm_host:
+        words = f"`buildmaster change-builder {builder.name} --vm-host HOST`"
+        session.output.hint(f"Builder {builder.name} cannot be reset until it has a host: {words}")
 
 
 def _name_for(url: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import update
+from twisted.internet.defer import Deferred
 
 from buildmaster import builders
 from buildmaster.builders import BuilderRefused, Cleanliness
@@ -142,12 +143,48 @@ class TestAsynchronous(ResetCase):
         self.use("exit 0")
         build_id = make_build(self.farm)
         scanner = self.scanner()
-        assert await self.scan(scanner) is Progress.IDLE
-        await self.scan(scanner, 5)
+        await self.scan(scanner)
+        assert await self.scan(scanner, 5) is Progress.IDLE
         assert self.vitals().cleanliness is C.CLEANING and self.fake.calls == [] and len(self.calls()) == 1
         with self.farm.transaction() as connection:
             builders.say_cleaned(connection, "x86")
         await self.scan_until(build_id, BuildState.BUILT, scanner=scanner)
+
+    async def test_it_is_said_before_the_command_ends(self) -> None:
+        """A machine that is quicker than the command which began its reset is clean all the same."""
+        self.use(f'while [ ! -e "{self.directory}/said" ]; do sleep 0.02; done')
+        build_id = make_build(self.farm)
+        scanner = self.scanner()
+        await self.snapshot.take()
+        scan = Deferred.fromCoroutine(scanner.scan())
+        while not self.calls():
+            await self.sleep(0.02)
+        with self.farm.transaction() as connection:
+            builders.say_cleaned(connection, "x86")
+            with pytest.raises(BuilderRefused, match="not being reset"):
+                builders.say_cleaned(connection, "x86")
+        assert self.vitals().cleanliness is C.DIRTY
+        (self.directory / "said").touch()
+        await scan
+        assert self.vitals().cleanliness is C.CLEAN
+        await self.scan_until(build_id, BuildState.BUILT, scanner=scanner)
+
+    async def test_it_was_said_of_another_reset(self) -> None:
+        """What was said while a command ran that failed counts for nothing at the next reset."""
+        self.use(f'while [ ! -e "{self.directory}/said" ]; do sleep 0.02; done; exit 1')
+        scanner = self.scanner()
+        await self.snapshot.take()
+        scan = Deferred.fromCoroutine(scanner.scan())
+        while not self.calls():
+            await self.sleep(0.02)
+        with self.farm.transaction() as connection:
+            builders.say_cleaned(connection, "x86")
+        (self.directory / "said").touch()
+        await scan
+        assert self.vitals().cleanliness is C.DIRTY and self.vitals().failures == 1
+        self.use("exit 0")
+        await self.scan(self.scanner())
+        assert self.vitals().cleanliness is C.CLEANING
 
     async def test_nobody_says_it(self) -> None:
         """A reset that does not end is a failure after its time, and begun again; five, and the builder is out."""

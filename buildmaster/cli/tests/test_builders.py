@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from buildmaster.cli.tests.conftest import Cli, make_source
+from buildmaster.farm import Farm
+from buildmaster.tests.factories import CONFIG
 
 
 @pytest.fixture
@@ -49,6 +51,17 @@ def test_a_virtualised_builder(ready: Cli) -> None:
     assert ready("change-builder", "vm", "--vm-host", "other").out == "builder vm: virtualised amd64; on other\n"
     assert "'-x' is no name of a host" in ready("change-builder", "vm", "--vm-host", "-x", status=1).err
     assert "builder 'vm' is not being reset: it is dirty" in ready("builder-cleaned", "vm", status=1).err
+
+
+def test_a_virtualised_builder_that_is_not_reset(ready: Cli, farm: Farm) -> None:
+    """Who adds one is told when nothing resets it."""
+    words = ("--virtualised", "--offline", "--architecture", "amd64")
+    assert "is cleaned between builds, as others are" in ready("add-builder", "http://vm1:8221/", *words).err
+    with (farm.directory / CONFIG).open("a") as config:
+        config.write("[builders]\nreset_command = reset {host}\n")
+    configured = ("--config", farm.directory / CONFIG, "add-builder", "http://vm2:8221/", *words)
+    assert "`buildmaster change-builder vm2 --vm-host HOST`" in ready(*configured).err
+    assert "cleaned" not in ready(*configured, "--vm-host", "host1").err
 
 
 def test_give(with_builder: Cli, tmp_path: Path) -> None:
