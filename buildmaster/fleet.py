@@ -12,6 +12,7 @@ from buildmaster.builder_answers import Status
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Vitals
 from buildmaster.database import DatabaseLost
+from buildmaster.files import DeletedMeanwhile
 from buildmaster.masters import LeaseLost
 from buildmaster.pacing import Pace, Progress, pause_s, until_near_end_s
 from buildmaster.ports import IMasterReactor
@@ -149,7 +150,8 @@ class Patrol:
         except CancelledError:
             if not self._stopping:
                 raise
-        except LeaseLost as error:  # As soon as the picture shows that, this patrol ends.
+        except (LeaseLost, DeletedMeanwhile) as error:
+            # Of a lease that is lost the picture tells soon, and this patrol ends. What was deleted is fetched anew.
             self._scanner.log.warn("the scan ended: {error}", error=error)
         except DatabaseLost:
             pass  # Told once, where it is found; and nobody is to blame.

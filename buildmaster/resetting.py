@@ -1,8 +1,8 @@
 """Virtualised builders are reset instead of cleaned: by a command of the operator's that has their host's name in it.
 
 Synchronously: the command returns when the machine is a new one; the daemon must answer then, and the builder is clean.
-Asynchronously: the command begins it, and whoever ends it says so (`buildmaster builder-cleaned NAME`), be it before the
-command itself has ended. A master that ends meanwhile leaves a builder that is dirty, or that somebody will say is
+Asynchronously: the command begins it, and whoever ends it says so (`buildmaster builder-cleaned NAME`), before or after
+the command itself has ended. A master that ends meanwhile leaves a builder that is dirty, or that somebody will say is
 clean; the command may then be called again, which it must bear.
 """
 

@@ -3,12 +3,14 @@
 import dataclasses
 import subprocess
 import sys
+import time
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 
 from buildd.protocol import BuilderStatus, BuildStatus
-from buildmaster import builders, builds, gathering
+from buildmaster import builders, builds, files, gathering, inventory
 from buildmaster.builder_client import Timeouts
 from buildmaster.fleet import Fleet
 from buildmaster.lifecycle import BuildState
@@ -243,6 +245,48 @@ class TestWoken(FleetCase):
         await self.fleet.start()
         await self.until(build_id, S.BUILT)
         assert self.fake.started == [builds.cookie(build_id)]
+
+
+class TestDeletedMeanwhile(FleetCase):
+    async def test_results_that_are_deleted_before_they_are_recorded(self) -> None:
+        """`store check` may delete a file that nobody refers to yet: nothing is recorded, nobody is blamed, and all is
+        fetched anew until the file is there for certain."""
+        self.patch(inventory, "YOUNG_S", 0.0)  # type: ignore[no-untyped-call]
+        check, deleted = self.work.gatherer._check, []
+
+        async def check_and_delete(*arguments: object) -> None:
+            await check(*arguments)
+            if not deleted:
+                how = inventory.How(delete_unreferenced=True, older_than_s=0.0)
+                report = inventory.check(self.farm, how, lambda: time.time() + 1)
+                deleted.extend(each.sha256 for each in report.findings if each.deleted)
+
+        self.work.gatherer._check = check_and_delete
+        build_id = make_build(self.farm)
+        said: list[str] = []
+        observer = said_in(said)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        await self.run_fleet()
+        while not said:
+            await self.sleep(0.01)
+        assert len(deleted) >= 2 and not any(self.farm.store.has(each) for each in deleted)
+        assert self.state(build_id) is S.GATHERING and self.results(build_id) == []
+        self.patch(files, "_DOUBT_S", -1.0)  # type: ignore[no-untyped-call] # A minute later.
+        await self.until(build_id, S.BUILT)
+        assert self.results(build_id) == ["hello_1.0_amd64.changes", "hello_1.0_amd64.deb"]
+        assert all(self.farm.store.has(each) for each in deleted)
+        assert (self.vitals().failures, self.vitals().trouble, self.build(build_id).failures) == (0, "", 0)
+
+
+def said_in(said: list[str]) -> ILogObserver:
+    """An observer that appends warnings about deleted files."""
+
+    def observe(event: Any) -> None:
+        if "was just deleted" in (text := formatEvent(event)):
+            said.append(text)
+
+    return observe  # type: ignore[return-value]
 
 
 class TestCutShort(FleetCase):
