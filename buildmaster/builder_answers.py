@@ -12,6 +12,7 @@ from defusedxml.xmlrpc import DefusedExpatParser
 
 from buildd.protocol import (
     ERROR_MAX,
+    LOG_TAIL_BYTES,
     STATUSES_WITH_FILES,
     BuilderStatus,
     BuildId,
@@ -28,6 +29,7 @@ from buildmaster.builder_http import BuilderError
 DEPTH_LIMIT = 8  # Arrays and structs inside each other; the protocol needs three.
 FILES_LIMIT = 20_000  # In one filemap.
 TEXT_LIMIT = 8_192  # Characters; a longer text is cut.
+WORD_LIMIT = 255  # Of a text that has a word or two; what its column takes.
 LINES_LIMIT = 40  # Of a text that has several.
 
 
@@ -113,7 +115,7 @@ def parse_status(answer: object) -> Status:
         raise BadAnswer("status() answered something else than a struct")
     try:
         builder_status = BuilderStatus(_word(answer, "builder_status"))
-        version, stage = text(answer.get("builder_version", "")), text(answer.get("stage", ""))[:255]
+        version, stage = (text(answer.get(key, ""))[:WORD_LIMIT] for key in ("builder_version", "stage"))
         if builder_status is BuilderStatus.IDLE:
             return Status(builder_status, version)
         build_id = parse_build_id(answer.get("build_id"))
@@ -154,8 +156,8 @@ def _word(answer: Mapping[object, object], key: str) -> str:
 def _log_tail(answer: Mapping[object, object]) -> bytes:
     tail = answer.get("logtail", b"")
     if isinstance(tail, xmlrpc.client.Binary):
-        return tail.data
-    return tail.encode() if isinstance(tail, str) else b""
+        return tail.data[-LOG_TAIL_BYTES:]
+    return tail[-LOG_TAIL_BYTES:].encode()[-LOG_TAIL_BYTES:] if isinstance(tail, str) else b""
 
 
 def text(value: object) -> str:

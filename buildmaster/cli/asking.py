@@ -4,13 +4,10 @@ import time
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import urlsplit
-from xml.parsers.expat import ExpatError
-from xmlrpc.client import Fault, ResponseError, Unmarshaller, dumps
-
-from defusedxml.common import DefusedXmlException
-from defusedxml.xmlrpc import DefusedExpatParser
+from xmlrpc.client import dumps
 
 from buildd.protocol import PROTOCOL_VERSION, ProtocolError, parse_architecture
+from buildmaster.builder_answers import BadAnswer, BuilderFault, parse_answer
 from buildmaster.cli.group import Refusal
 from buildmaster.cli.text import one_line
 
@@ -32,11 +29,13 @@ def ask_info(url: str, timeout_s: float = TIMEOUT_S) -> BuilderInfo:
     :raises Refusal: it does not answer, is no build daemon, or speaks another version of the protocol.
     """
     try:
-        answer = _parse(_call(f"{url.rstrip('/').removesuffix('/rpc')}/rpc", timeout_s))
-    except Fault as fault:
-        raise Refusal(f"{url} answers info() with fault {fault.faultCode}: {fault.faultString}") from fault
+        answer = parse_answer(_call(f"{url.rstrip('/').removesuffix('/rpc')}/rpc", timeout_s))
+    except BuilderFault as fault:
+        raise Refusal(f"{url} answers info() with {fault}") from fault
+    except BadAnswer as error:
+        raise Refusal(f"{url} is no build daemon: it does not answer in XML-RPC ({error})") from error
     match answer:
-        case [[str(version), architecture, [*types]]]:
+        case [str(version), architecture, [*types]]:
             pass
         case _:
             raise Refusal(f"{url} is no build daemon: its answer to info() makes no sense")
@@ -84,21 +83,3 @@ def _read_bounded(response: HTTPResponse, url: str, deadline: float) -> bytes:
         if len(answer) > ANSWER_LIMIT_BYTES or time.monotonic() > deadline:
             raise Refusal(f"{url} is no build daemon: its answer does not end")
     return answer
-
-
-def _parse(body: bytes) -> object:
-    """The value in the answer, in an array of one.
-
-    :raises Fault: it is a fault.
-    :raises Refusal: it is no answer.
-    """
-    unmarshaller = Unmarshaller()
-    try:
-        parser = DefusedExpatParser(unmarshaller)
-        parser.feed(body)
-        parser.close()
-        return list(unmarshaller.close())
-    except Fault:
-        raise
-    except (ExpatError, DefusedXmlException, ResponseError, ValueError, TypeError, LookupError) as error:
-        raise Refusal(f"it is no build daemon: it does not answer in XML-RPC ({error})") from error

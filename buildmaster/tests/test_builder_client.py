@@ -316,6 +316,34 @@ class TestBadServers(TestCase):
         error = await self.said(b"HTTP/1.1 102 Processing\r\n\r\n" * 50_000, closes=False)
         assert "0.3 s" not in str(error)
 
+    async def test_heads_that_are_none(self) -> None:
+        """Whatever stands where the status line and the headers should, it is one kind of error, and soon."""
+        ok = b"HTTP/1.1 200 OK\r\n"
+        heads = (
+            b"HTTP/1.1 -1 X\r\n", b"HTTP/1.1 " + b"9" * 5000 + b" X\r\n", b"HTTP/1.1 two OK\r\n", b"HTTP/9.9 200\r\n",
+            b"HTTP/1.1 \xff\xff \xff\r\n", b"\x00" * 100 + b"\r\n", b"\r\n\r\n",
+            ok + b"Content-Length: -5\r\n", ok + b"Content-Length: +5\r\n", ok + b"Content-Length: five\r\n",
+            ok + b"Content-Length: " + b"9" * 5000 + b"\r\n", ok + b"Content-Length: 5\r\nContent-Length: 900\r\n",
+            ok + b"Content-Length: 99999999999999999999\r\n", ok + b": x\r\n", ok + b"no colon\r\n",
+            ok + b" folded\r\n",
+            ok + b"Transfer-Encoding: chunked\r\n", ok + b"Transfer-Encoding: gzip\r\nContent-Length: 5\r\n",
+            ok + b"Transfer-Encoding: chunked, chunked\r\n", ok + b"\xff\xfe: \xff\r\nContent-Length: 3\r\n",
+        )  # fmt: skip
+        for head in heads:
+            await self.said(head + b"\r\nno answer either")
+
+    async def test_chunks_that_are_none(self) -> None:
+        """Nor does it matter what stands where the length of a chunk should."""
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for chunks in (
+            b"-1\r\nx",
+            b"zz\r\nx",
+            b"f" * 5000 + b"\r\nx",
+            b"1\r\nxxxx\r\n0\r\n\r\n",
+            b"5;" + b"x" * 300_000,
+        ):
+            await self.said(head + chunks)
+
     async def test_stays_open(self) -> None:
         """An answer whose body never ends is an error after the timeout."""
         await self.said(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf", closes=False)

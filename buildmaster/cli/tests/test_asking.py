@@ -81,6 +81,8 @@ ENTITIES = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "yyyy">]><methodRespon
         (saying(b"<html>Welcome</html>"), "does not answer in XML-RPC"),
         (saying(b""), "does not answer in XML-RPC"),
         (saying(ENTITIES), "does not answer in XML-RPC"),
+        (saying(GOOD.replace(b"<string>1.0</string>", b"<bigdecimal>x</bigdecimal>")), "does not answer in XML-RPC"),
+        (saying(value(Fault(1, "a\nb"))), r"fault 1: a b$"),
         (saying(b"no", 404), "answers 404"),
         (saying(b"<a>" * 100_000), "does not end"),
     ],
