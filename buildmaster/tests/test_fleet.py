@@ -15,6 +15,7 @@ from buildmaster.builder_client import Timeouts
 from buildmaster.fleet import Fleet
 from buildmaster.lifecycle import BuildState
 from buildmaster.pacing import Pace
+from buildmaster.store import Sha256
 from buildmaster.tests.factories import make_build, make_builder
 from buildmaster.tests.fakes import WaitingBuilder
 from buildmaster.tests.farm_case import SETTINGS, FarmCase
@@ -252,7 +253,8 @@ class TestDeletedMeanwhile(FleetCase):
         """`store check` may delete a file that nobody refers to yet: nothing is recorded, nobody is blamed, and all is
         fetched anew until the file is there for certain."""
         self.patch(inventory, "YOUNG_S", 0.0)  # type: ignore[no-untyped-call]
-        check, deleted = self.work.gatherer._check, []
+        check = self.work.gatherer._check
+        deleted: list[Sha256] = []
 
         async def check_and_delete(*arguments: object) -> None:
             await check(*arguments)

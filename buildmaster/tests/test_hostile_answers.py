@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from buildd.protocol import LOG_TAIL_BYTES, BuilderStatus, BuildStatus
+from buildd.protocol import LOG_TAIL_BYTES, BuilderStatus, BuildStatus, FileName, Sha1
 from buildmaster.builder_answers import (
     FILES_LIMIT,
     TEXT_LIMIT,
@@ -47,7 +47,7 @@ TEXTS = (
     "BuildStatus.OK", "buildstatus.ok", "PACKAGEBUILD-1\n", "PACKAGEBUILD-0x1", SHA1.upper(), SHA1 + "\n", "0" * 39,
     "\u0660" * 40, "%s%n{0}{build}", "'; DROP TABLE build; --",
 )  # fmt: skip
-OTHERS = (
+OTHERS: tuple[Any, ...] = (
     None, True, False, 0, -1, 2**31, -(2**63), 10**400, 0.0, -0.0, math.inf, -math.inf, math.nan, [], {}, [[]],
     {"": ""}, xmlrpc.client.Binary(b"\xff\x00\n"), xmlrpc.client.Binary(b"x" * 100_000),
     xmlrpc.client.DateTime("nonsense"),
@@ -98,7 +98,7 @@ def check(status: Status) -> None:
     check_files(status.filemap)
 
 
-def check_files(filemap: Mapping[str, str] | None) -> None:
+def check_files(filemap: Mapping[FileName, Sha1] | None) -> None:
     for name, sha1 in (filemap or {}).items():
         assert name.isprintable() and not name.startswith(".") and not {"/", "\\"} & set(name)
         assert len(name.encode()) <= 255 and len(sha1) == 40 and set(sha1) <= set("0123456789abcdef")
