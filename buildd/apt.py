@@ -60,6 +60,8 @@ APT::Update::Error-Mode "any";
 APT::Keep-Downloaded-Packages "false";
 Acquire::Languages "none";
 Acquire::AllowReleaseInfoChange "true";
+# Where lists are to be had in both: with xz, a quarter smaller, an update takes 1.3 times the processor time.
+Acquire::CompressionTypes::Order {{ "gz"; }};
 Acquire::http::Proxy "http://{PROXY[0]}:{PROXY[1]}";
 Acquire::http::Pipeline-Depth "0";
 Acquire::Retries "2";
