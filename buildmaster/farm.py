@@ -188,6 +188,11 @@ class Farm:
             raise NoFarm(places)
         return cls.create(places)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether masters on several machines may be at work on it."""
+        return self.places.file is None
+
     def transaction(self, *, told: bool = True) -> AbstractContextManager[Connection]:
         """A writing transaction: committed at the end, rolled back by an exception. Blocks.
 

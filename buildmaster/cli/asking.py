@@ -1,6 +1,9 @@
-"""Asking a build daemon what it is, before it is added to a farm. The answer is a stranger's: bounded and checked."""
+"""Asking a build daemon what it is, before it is added to a farm, and what else commands ask one. The answer is a
+stranger's: bounded and checked."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import urlsplit
@@ -23,13 +26,20 @@ class BuilderInfo:
     build_types: tuple[str, ...]
 
 
+class NoAnswer(Refusal):
+    """Nothing answers at a URL."""
+
+
 def ask_info(url: str, timeout_s: float = TIMEOUT_S) -> BuilderInfo:
     """Call info() of the daemon at a URL.
 
     :raises Refusal: it does not answer, is no build daemon, or speaks another version of the protocol.
     """
     try:
-        answer = parse_answer(_call(f"{url.rstrip('/').removesuffix('/rpc')}/rpc", timeout_s))
+        answer = call(f"{url.rstrip('/').removesuffix('/rpc')}/rpc", "info", timeout_s)
+    except NoAnswer as error:
+        advice = "Start the daemon there; or add the builder unasked, with --offline --architecture ARCH"
+        raise Refusal(f"{error.message}. {advice}") from error
     except BuilderFault as fault:
         raise Refusal(f"{url} answers info() with {fault}") from fault
     except BadAnswer as error:
@@ -49,8 +59,28 @@ def ask_info(url: str, timeout_s: float = TIMEOUT_S) -> BuilderInfo:
         raise Refusal(f"{url} does not say which architecture it has: {error}") from error
 
 
-def _call(url: str, timeout_s: float) -> bytes:
-    """POST the call, and return the body of the answer. No proxy is asked: the master asks directly, too."""
+def call(url: str, method: str, timeout_s: float = TIMEOUT_S) -> object:
+    """Call a method that takes nothing of the daemon at a URL, which ends in /rpc.
+
+    :raises NoAnswer: there is none.
+    :raises Refusal: what answers is no daemon.
+    :raises BuilderFault, BadAnswer: see parse_answer().
+    """
+    body = dumps((), method, allow_none=True).encode()
+    with answer_of(url, timeout_s, "POST", body, {"Content-Type": "text/xml"}) as response:
+        if response.status != 200:
+            raise Refusal(f"{url} is no build daemon: it answers {response.status} {one_line(response.reason)}")
+        return parse_answer(_read_bounded(response, url, time.monotonic() + timeout_s))
+
+
+@contextmanager
+def answer_of(
+    url: str, timeout_s: float, method: str, body: bytes | None, headers: dict[str, str]
+) -> Iterator[HTTPResponse]:
+    """What is answered at a URL, whatever its status. No proxy is asked: the master asks directly, too.
+
+    :raises NoAnswer: nothing is, or it breaks off.
+    """
     try:
         parts = urlsplit(url)
         make = {"http": HTTPConnection, "https": HTTPSConnection}[parts.scheme]
@@ -60,18 +90,11 @@ def _call(url: str, timeout_s: float) -> bytes:
     except (ValueError, KeyError) as error:
         raise Refusal(f"{url!r} is no URL of a builder, such as http://HOST:8221/") from error
     try:
-        body = dumps((), "info", allow_none=True).encode()
-        connection.request("POST", parts.path, body, {"Content-Type": "text/xml"})
-        response = connection.getresponse()
-        if response.status != 200:
-            raise Refusal(f"{url} is no build daemon: it answers {response.status} {one_line(response.reason)}")
-        return _read_bounded(response, url, time.monotonic() + timeout_s)
+        connection.request(method, parts.path, body, headers)
+        yield connection.getresponse()
     except (OSError, HTTPException) as error:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise Refusal(
-            f"{url} does not answer ({one_line(why)}). Start the daemon there; or add the builder unasked, with "
-            "--offline --architecture ARCH"
-        ) from error
+        raise NoAnswer(f"{url} does not answer ({one_line(why)})") from error
     finally:
         connection.close()
 

@@ -3,10 +3,22 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from buildd.protocol import BuildId
+
 CHUNK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A build on a builder."""
+
+    url: str  # The builder's, with the slash.
+    cookie: BuildId  # What it calls the build.
+    began_at: float
 
 
 class GrowingLog:
@@ -19,23 +31,32 @@ class GrowingLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: BinaryIO | None = None
+        self.trouble = ""  # Why nothing more can be read now, in words.
         self._start()
+
+    def look_at(self, attempt: Attempt | None) -> bool:
+        """Say which attempt goes on; None: none does. Says whether it is another than that of which something was read,
+        where that is not seen in the file."""
+        return False
 
     def _start(self) -> None:
         self._digest = hashlib.sha256()
         self._read = 0  # Bytes of this attempt's log.
 
     def read(self) -> bytes:
-        """What was appended since the last call, at most CHUNK_BYTES; b"" when nothing was."""
+        """What was appended since the last call, or a part of that; b"" when nothing was."""
+        data = self._more()
+        self._digest.update(data)
+        self._read += len(data)
+        return data
+
+    def _more(self) -> bytes:
         if self._file is None:
             try:
                 self._file = self._path.open("rb", buffering=0)
             except FileNotFoundError:
                 return b""
-        data = self._file.read(CHUNK_BYTES)
-        self._digest.update(data)
-        self._read += len(data)
-        return data
+        return self._file.read(CHUNK_BYTES)
 
     def began_again(self) -> bool:
         """Whether the file now belongs to another attempt; then reading starts at its beginning."""
@@ -47,9 +68,13 @@ class GrowingLog:
             return False
         if os.path.samestat(now, os.fstat(self._file.fileno())) and now.st_size >= self._read:
             return False
+        self.begin_again()
+        return True
+
+    def begin_again(self) -> None:
+        """Read from the beginning."""
         self.close()
         self._start()
-        return True
 
     def rest_of(self, stored: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
         """What the stored log has beyond what was read; all of it when it does not begin with what was read.

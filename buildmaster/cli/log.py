@@ -9,15 +9,17 @@ from contextlib import closing
 from functools import partial
 
 import click
+from sqlalchemy import Connection
 
-from buildmaster import waiting
+from buildmaster import builders, builds, waiting
 from buildmaster.cli.farms import farm_of, known_build
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
-from buildmaster.cli.growing import CHUNK_BYTES, GrowingLog
+from buildmaster.cli.growing import CHUNK_BYTES, Attempt, GrowingLog
 from buildmaster.cli.numbers import build_number
 from buildmaster.cli.text import HarmlessDecoder
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import ACTIVE
+from buildmaster.listings import Build
 from buildmaster.store import Sha256
 
 LOOK_EVERY_S = 0.3
@@ -79,12 +81,14 @@ def read_log(
     :param follow: go on until the build has ended; else what there is now.
     :param note: told when the build begins again, since a new log begins with it.
     """
-    with closing(GrowingLog(farm.log_path(build_id))) as growing:
+    told = ""
+    with closing(_growing(farm, build_id)) as growing:
         while True:
             # The state first: what the log had when the build ended is then read below, or is in the store.
             with farm.reading() as connection:
                 build = known_build(connection, build_id)
-            if growing.began_again():
+                attempt = _attempt(connection, build)
+            if growing.look_at(attempt) or growing.began_again():
                 note(f"-- build {build_id} began again --")
             ended = build.has_ended or (not follow and build.state not in ACTIVE)
             if ended and build.log_sha256 is not None:
@@ -92,9 +96,31 @@ def read_log(
                 return
             while chunk := growing.read():
                 yield chunk
+            if growing.trouble and not told:
+                told = growing.trouble
+                note(
+                    f"-- the log cannot be fetched from the builder now: {told}; all of it is shown when the build ends"
+                )
             if ended or not follow:
                 return
             sleep(LOOK_EVERY_S)
+
+
+def _growing(farm: Farm, build_id: int) -> GrowingLog:
+    """Where the log of a build is that runs: beside the one master that there is, or with the builder."""
+    path = farm.log_path(build_id)
+    if not farm.is_shared:
+        return GrowingLog(path)
+    from buildmaster.cli.builder_log import BuilderLog  # noqa: PLC0415
+
+    return BuilderLog(path)
+
+
+def _attempt(connection: Connection, build: Build) -> Attempt | None:
+    if build.state not in ACTIVE or not build.builder:
+        return None
+    url = builders.find(connection, build.builder).url
+    return Attempt(url, builds.cookie(build.id), build.started_at or 0.0)
 
 
 def stored_log(farm: Farm, sha256: Sha256) -> Iterator[bytes]:

@@ -14,8 +14,9 @@ from buildmaster.tests.stores import spoil
 
 
 @pytest.fixture
-def running(ready: Cli, farm: Farm, dsc: Path) -> Farm:
-    """The farm while build 1 runs."""
+def running(ready: Cli, farm: Farm, dsc: Path, monkeypatch: pytest.MonkeyPatch) -> Farm:
+    """The farm while build 1 runs; its only master is on this machine."""
+    monkeypatch.setattr(Farm, "is_shared", False)
     ready("submit", dsc)
     start(farm, 1)
     return farm
