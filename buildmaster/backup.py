@@ -7,7 +7,6 @@ digest, and those that are there already are not copied again.
 
 import contextlib
 import hashlib
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from typing import BinaryIO, cast
 from buildmaster import dump
 from buildmaster.backup_places import BackupReader, BackupWriter, Manifest
 from buildmaster.database import NotEmpty
-from buildmaster.farm import Farm, Places
+from buildmaster.farm import Farm, Places, only_maker
 from buildmaster.store import NotStored, Sha256, StoredFile
 
 _CHUNK = 1 << 20
@@ -89,11 +88,12 @@ def restore(places: Places, reader: BackupReader, progress: Progress = lambda pa
     """Make a farm of a backup. All of it is verified; what is left when it is refused is what was there before.
 
     :param places: of a farm that is not there yet, or that is empty.
+    :raises FarmBusy: another restore, or a master, is at work there.
     :raises NotEmpty: there is something in it.
     :raises BackupRefused: the backup is damaged or not whole.
     :raises OSError: it cannot be read, or the store is full.
     """
-    with _made_directory(places):
+    with only_maker(places), _removed_again(places.file):
         farm = Farm(places)
         try:
             return _Restoring(farm, reader, progress).run()
@@ -104,16 +104,12 @@ def restore(places: Places, reader: BackupReader, progress: Progress = lambda pa
 
 
 @contextlib.contextmanager
-def _made_directory(places: Places) -> Iterator[None]:
-    """Make a farm's directory; what was made below it is removed again when it turns out badly."""
-    directory, file = places.directory, places.file
-    was_there, had_database = directory.exists(), file is not None and file.exists()
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+def _removed_again(file: Path | None) -> Iterator[None]:
+    """Remove a database, where it is a file that was not there before, when this turns out badly."""
+    had_database = file is not None and file.exists()
     try:
         yield
     except BaseException:
-        if not was_there:
-            shutil.rmtree(directory, ignore_errors=True)
         if file is not None and not had_database:
             for each in (file, Path(f"{file}-wal"), Path(f"{file}-shm")):
                 each.unlink(missing_ok=True)

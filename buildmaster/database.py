@@ -25,7 +25,8 @@ from buildmaster import commits, engines
 from buildmaster.commits import Commits, PostgresqlCommits, SqliteCommits
 
 _MIGRATIONS = Path(buildmaster.migrations.__file__).parent
-_MIGRATIONS_TURN = 0x6D6967  # The advisory lock of who migrates, on PostgreSQL.
+_MIGRATIONS_TURN = 0x6D6967  # The advisory lock of who migrates, on PostgreSQL;
+_MAKING_TURN = 0x6D616B  # and of who makes a farm of a backup.
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -127,6 +128,22 @@ class Database:
             _upgrade(connection, revision)
             yield connection
             _upgrade(connection, "head")
+
+    @contextmanager
+    def turn_to_make(self, busy: Exception) -> Iterator[None]:
+        """Be the only one who makes a farm of a backup in it, as far as that is the database's to know: a file's
+        directory is locked by who makes a farm.
+
+        :raises busy: another does.
+        """
+        if not self._on_server:
+            yield
+            return
+        alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        with _telling(DatabaseLost), alone.connect() as connection:
+            if not engines.try_turn(connection, _MAKING_TURN):
+                raise busy
+            yield
 
     @contextmanager
     def transaction(self, *, told: bool = True) -> Iterator[Connection]:

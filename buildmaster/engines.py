@@ -138,6 +138,11 @@ def wait_for_turn(connection: Connection, turn: int) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": turn})
 
 
+def try_turn(connection: Connection, turn: int) -> bool:
+    """Have a turn, if no other connection to PostgreSQL has it, until this one is closed."""
+    return bool(connection.execute(text("SELECT pg_try_advisory_lock(:turn)"), {"turn": turn}).scalar())
+
+
 _IN_THE_WAY = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected.
 
 

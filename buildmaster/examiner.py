@@ -25,7 +25,7 @@ from buildmaster.chroot_system import System
 from buildmaster.depwaits import Archives, Place, Question
 from buildmaster.farm import Farm
 from buildmaster.looking import LOOKS_MAX, CannotLook, Look, Looker
-from buildmaster.package_lists import Changed, Curiosity, Lists, ListSource, NoLists, fetch
+from buildmaster.package_lists import Changed, Curiosity, Lists, ListSource, NoLists, fetch, sweep, use
 from buildmaster.ports import IMasterReactor
 from buildmaster.programs import Children, ProgramFailed
 from buildmaster.snapshot import Snapshot
@@ -37,6 +37,7 @@ T = TypeVar("T")
 _TICK_S = 0.02  # Between two looks whether something was committed; they cost microseconds.
 _FETCHERS = 4  # So many archives are asked, and lists fetched, at once.
 _APT_AGAIN_S = 15.0  # Where only apt can tell whether an archive has changed, or the lists could not be had.
+_SWEEP_S = 3600.0  # Between two looks for lists that nobody uses any more.
 _SYSTEM_S = 600.0  # To read a chroot tarball.
 _SYSTEMS_KEPT = 20  # Of some 300 kB each.
 FOLDER = "lists"  # In the farm's directory.
@@ -92,21 +93,21 @@ class Examiner:
         self._looker = Looker()
         self._looking = ThreadPool(1, 1, name="looking")
         self._fetching = ThreadPool(0, _FETCHERS, name="fetching")
-        self._running: Deferred[None] | None = None
+        self._running: list[Deferred[None]] = []
         self._stopping = False
 
     def start(self) -> None:
         """Begin."""
         self._looking.start()
         self._fetching.start()
-        self._running = Deferred.fromCoroutine(self._run())
+        self._running = [Deferred.fromCoroutine(each) for each in (self._run(), self._sweep())]
 
     async def stop(self) -> None:
         """End all of it, wherever it is: the next master goes on from there."""
         self._stopping = True
         self._looker.close()
         self._children.close()
-        for task in [*self._busy.values(), *([self._running] if self._running else [])]:
+        for task in [*self._busy.values(), *self._running]:
             task.cancel()
             await task
         for pool in (self._looking, self._fetching):  # They wait for what an archive is asked, for some seconds.
@@ -122,6 +123,17 @@ class Examiner:
             except Exception:
                 self.log.failure("looking at build-dependencies ended by an error of the master's own; trying again")
                 await self._pause()
+
+    async def _sweep(self) -> None:
+        with suppress(CancelledError):
+            while not self._stopping:
+                try:
+                    for key in await self._in(self._fetching, sweep, self._farm.directory / FOLDER, self._now()):
+                        self._shelves.pop(key, None)
+                        self.log.info("removed package lists that nobody has used for a week: {key}", key=key)
+                except OSError as exc:
+                    self.log.warn("package lists that nobody uses are not removed: {exc}", exc=exc)
+                await deferLater(self._reactor, _SWEEP_S)
 
     async def _turn(self) -> None:
         """See what there is to do, and begin with it."""
@@ -215,6 +227,8 @@ class Examiner:
 
     async def _bring_up_to_date(self, shelf: _Shelf, source: ListSource, published_at: float) -> None:
         now, published = self._reactor.seconds(), published_at > shelf.asked_at
+        if not use(self._farm.directory / FOLDER / source.key, self._now()) and shelf.lists is not None:
+            shelf.lists, shelf.asked, shelf.fetched = None, float("-inf"), float("-inf")  # Another master has swept.
         if now - shelf.asked < self._poll_s and not published:
             return
         shelf.asked, shelf.asked_at = now, self._now()

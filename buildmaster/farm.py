@@ -8,7 +8,9 @@ DIRECTORY/master.lock   locked by the master as long as it runs; so is NAME.lock
 """
 
 import fcntl
+import os
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -60,6 +62,13 @@ class Places:
         url = self.url
         return Path(str(url.database)) if url.get_backend_name() == engines.SQLITE else None
 
+    @property
+    def words(self) -> str:
+        """Where the database is, for people."""
+        if self.file is None:
+            return f"the database {self.url.set(drivername=self.url.get_backend_name())}"
+        return str(self.directory)
+
     def password(self) -> str:
         """The database's password.
 
@@ -83,12 +92,10 @@ class NoFarm(Exception):
     """There is no farm in this place: make one with `buildmaster init`."""
 
     def __init__(self, places: Places) -> None:
-        where = str(places.directory)
-        how = f"`buildmaster --dir {shlex.quote(where)} init`"
+        how = f"`buildmaster --dir {shlex.quote(str(places.directory))} init`"
         if places.file is None:  # The configuration says so; where that is, nobody told us.
-            where = f"the database {places.url.set(drivername=places.url.get_backend_name())}"
             how = "`buildmaster init`, with the same configuration"
-        super().__init__(f"there is no farm in {where}: make one with {how}")
+        super().__init__(f"there is no farm in {places.words}: make one with {how}")
         self.places = places
 
 
@@ -98,6 +105,14 @@ class MasterRuns(Exception):
     def __init__(self, directory: Path) -> None:
         super().__init__(f"another master runs on the farm in {directory}")
         self.directory = directory
+
+
+class FarmBusy(Exception):
+    """A backup is restored to this place already, or a master runs there; two at once would spoil it."""
+
+    def __init__(self, places: Places) -> None:
+        super().__init__(f"another restore, or a master, is at work on {places.words}: wait for its end, or end it")
+        self.places = places
 
 
 @contextmanager
@@ -114,13 +129,54 @@ def only_master(where: Places | Path) -> Iterator[None]:
     if places.file is not None and not places.file.exists():
         raise NoFarm(places)
     places.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(places, fcntl.LOCK_EX if places.file else fcntl.LOCK_SH, MasterRuns(places.directory)):
+        yield
+
+
+@contextmanager
+def only_maker(places: Places) -> Iterator[None]:
+    """Be the only one who makes a farm in these places: no master runs there, and nobody else makes one.
+
+    The directory is made; if it was not there, it is removed again, with all that is in it, when this ends by an error.
+    The turn ends with the process at the latest.
+
+    :raises FarmBusy: somebody else is at work there.
+    """
+    busy = FarmBusy(places)
+    try:
+        places.directory.mkdir(mode=0o700, parents=True)
+        was_there = False
+    except FileExistsError:
+        was_there = True
+    with _locked(places, fcntl.LOCK_EX, busy):
+        database = _database(places)
+        try:
+            with database.turn_to_make(busy):
+                yield
+        except BaseException:
+            if not was_there:
+                shutil.rmtree(places.directory, ignore_errors=True)
+            raise
+        finally:
+            database.stop()
+
+
+@contextmanager
+def _locked(places: Places, how: int, busy: Exception) -> Iterator[None]:
+    """Lock a farm's places.
+
+    :raises busy: somebody else has; or had a moment ago, and has removed them.
+    """
     with ExitStack() as streams:
         for lock in _locks(places):
             stream = streams.enter_context(lock.open("a"))
             try:
-                fcntl.flock(stream, (fcntl.LOCK_EX if places.file else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise MasterRuns(places.directory) from None
+                fcntl.flock(stream, how | fcntl.LOCK_NB)
+                still_there = os.path.samestat(os.fstat(stream.fileno()), lock.stat())
+            except (BlockingIOError, FileNotFoundError):
+                still_there = False
+            if not still_there:
+                raise busy
         yield
 
 

@@ -1,8 +1,9 @@
 """The rows of files in the store: which are there, and who refers to them.
 
 The file is put into the store first, then its row is written. What nobody refers to is deleted the other way round:
-its row first, by :func:`give_up`, then the file, once :func:`may_delete` says so. Whoever calls :func:`keep` for the
-same file meanwhile wins, or is refused and does it again; a file is never deleted from under a row.
+its row first, by :func:`give_up`, then the file, outside of any transaction since a server may take minutes, then
+:func:`gave_up`. Whoever calls :func:`keep` for the same file meanwhile comes first, or is refused and does it again; a
+file is never deleted from under a row.
 """
 
 from collections.abc import Iterator
@@ -28,8 +29,9 @@ from buildmaster.tables import (
     stored_file,
 )
 
-_DELETED_WITHIN_S = 5.0  # A file is deleted so soon after its row was, or not at all.
-_DOUBT_S = 60.0  # Who stored a file less than this after its deletion began may have seen it just before.
+_BEGUN_WITHIN_S = 60.0  # The deletion of a file begins so soon after that of its row, or not at all.
+_ENDED_WITHIN_S = 600.0  # And it has ended by then: an S3 server gets four attempts, of 70 seconds and a pause at most.
+_DOUBT_S = 60.0  # Who stored a file less than this after its deletion ended may have seen it just before.
 _REMEMBERED_S = 7 * 86400.0  # Nobody stores a file, and says so longer after than this.
 
 
@@ -68,8 +70,7 @@ def keep(connection: Connection, stored: StoredFile, now: float) -> int:
     if row_id is None:
         raise DeletedMeanwhile(stored.sha256)
     # After the insert, which waits for give_up() of the same file; and no deletion begins before this transaction ends.
-    said = select(deleted_file.c.deleted_at).where(deleted_file.c.sha256 == stored.sha256)
-    gone = connection.execute(said.with_for_update(read=True)).scalar()
+    gone = _deleted_at(connection, stored.sha256)
     if gone is not None and stored.stored_at <= gone + _DOUBT_S:
         raise DeletedMeanwhile(stored.sha256)
     return row_id
@@ -118,11 +119,13 @@ def users(connection: Connection, file_id: int) -> list[str]:
     ]
 
 
-def give_up(connection: Connection, sha256: Sha256, now: float, older_than: float) -> bool:
-    """Remove the row of a file, if there is one, and leave word that the file will be deleted, once this is committed.
+def give_up(connection: Connection, sha256: Sha256, now: float, older_than: float) -> float | None:
+    """Remove the row of a file, if there is one, and leave word that the file is being deleted: until gave_up(), or
+    for some minutes should that never come, nobody can record it. Once this is committed, may_delete() is to be asked.
 
     :param older_than: rows that are not from before this moment are left alone.
-    :returns: False when somebody refers to it, or its row is too young: it must stay.
+    :returns: when the deletion will have ended at the latest; None when the file must stay: somebody refers to it, its
+        row is too young, or another deletes it.
     """
     row = connection.execute(
         select(stored_file.c.id, stored_file.c.created_at).where(stored_file.c.sha256 == sha256).with_for_update()
@@ -132,30 +135,37 @@ def give_up(connection: Connection, sha256: Sha256, now: float, older_than: floa
         row_id = _insert(connection, StoredFile(sha256, Sha1("0" * 40), 0), now)
     else:
         row_id = row.id if row.created_at < older_than else None
-    if row_id is None or not _delete_row(connection, row_id):
-        return False
-    _leave_word(connection, sha256, now)
-    return True
+    if row_id is None or not _delete_row(connection, row_id) or (_deleted_at(connection, sha256) or 0.0) > now:
+        return None
+    until = now + _ENDED_WITHIN_S
+    said = update(deleted_file).where(deleted_file.c.sha256 == sha256).values(deleted_at=until)
+    if not connection.execute(said).rowcount:
+        connection.execute(deleted_file.insert().values(sha256=sha256, deleted_at=until))
+    return until
 
 
-def may_delete(connection: Connection, sha256: Sha256, now: float) -> bool:
-    """Whether a file may be deleted from the store, before this transaction ends: give_up() was a moment ago, and
-    nobody has recorded the file since. Nobody will meanwhile."""
-    said = select(deleted_file.c.deleted_at).where(deleted_file.c.sha256 == sha256).with_for_update()
-    at = connection.execute(said).scalar()
-    return at is not None and 0 <= now - at <= _DELETED_WITHIN_S and not is_recorded(connection, sha256)
+def may_delete(until: float, now: float) -> bool:
+    """Whether the deletion of a file that was given up may begin; not by who was held up for long since then.
+
+    :param until: what give_up() said.
+    """
+    return 0 <= now - (until - _ENDED_WITHIN_S) <= _BEGUN_WITHIN_S
 
 
-def gave_up(connection: Connection, sha256: Sha256, now: float) -> None:
-    """Leave word that the file was deleted just now; and forget what was said long ago."""
-    _leave_word(connection, sha256, now)
+def gave_up(connection: Connection, sha256: Sha256, until: float, now: float) -> None:
+    """Leave word that the file was deleted just now; and forget what was said long ago.
+
+    :param until: what give_up() said.
+    """
+    ours = (deleted_file.c.sha256 == sha256) & (deleted_file.c.deleted_at == until)
+    connection.execute(update(deleted_file).where(ours).values(deleted_at=now))
     connection.execute(delete(deleted_file).where(deleted_file.c.deleted_at < now - _REMEMBERED_S))
 
 
-def _leave_word(connection: Connection, sha256: Sha256, now: float) -> None:
-    said = update(deleted_file).where(deleted_file.c.sha256 == sha256).values(deleted_at=now)
-    if not connection.execute(said).rowcount:
-        connection.execute(deleted_file.insert().values(sha256=sha256, deleted_at=now))
+def _deleted_at(connection: Connection, sha256: Sha256) -> float | None:
+    """When a file was deleted, or, while that goes on, when it will have been; None: nobody knows of that."""
+    at = connection.execute(select(deleted_file.c.deleted_at).where(deleted_file.c.sha256 == sha256)).scalar()
+    return None if at is None else float(at)
 
 
 def _locked(connection: Connection, sha256: Sha256) -> int | None:

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -39,6 +40,7 @@ _METHODS_OFF: Final = ("file", "copy", "cdrom", "ssh", "rsh", "ftp", "mirror", "
 _MODULE: Final = "buildmaster.package_lists"
 _UPDATE_S: Final = 120.0
 _ANSWER_S: Final = 5.0  # An archive that is asked whether it has changed.
+_UNUSED_S: Final = 7 * 86400.0
 _RELEASE_MAX: Final = 32 << 20
 _WEAK_S: Final = 60.0  # Archives publish twice in a second, and dates have seconds (RFC 9110, 8.8.2.2).
 _KEYRING = re.compile(r"/(?:usr/share/keyrings|etc/apt)/[^\s,\]]+")
@@ -85,6 +87,30 @@ class Lists:
     architecture: str
     state: str  # A digest of all that is available: the same as long as nothing has changed for builds.
     releases: tuple[Release, ...]  # None: an archive has no such file, and only apt can say whether it has changed.
+
+
+def use(folder: Path, now: float) -> bool:
+    """Say that the lists in a folder are used, and whether they are there."""
+    try:
+        os.utime(folder, (now, now))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def sweep(folders: Path, now: float) -> list[str]:
+    """Remove the folders below this one that nobody has used for a week: those of chroots that were replaced, and of
+    archives that are elsewhere now. Blocks.
+
+    A master that wants one at this very moment has it made anew. Returns their names.
+    """
+    gone = []
+    for folder in folders.iterdir() if folders.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # Another master sweeps as well.
+            if now - folder.stat().st_mtime > _UNUSED_S:
+                shutil.rmtree(folder, ignore_errors=True)
+                gone.append(folder.name)
+    return gone
 
 
 class Changed(StrEnum):

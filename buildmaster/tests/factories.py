@@ -33,11 +33,14 @@ CONFIG = "buildmaster.conf"  # In the farm's directory.
 BOGUS_CHROOT = b"This is no chroot.\n"
 
 
-def make_farm(directory: Path) -> Farm:
-    """An empty farm below a directory."""
+def make_farm(directory: Path, store: str = stores.STORE) -> Farm:
+    """An empty farm below a directory.
+
+    :param store: of which kind that is.
+    """
     farm = directory / "farm"
     make_tables(farm)
-    write_config(farm / CONFIG)
+    write_config(farm / CONFIG, store=store)
     return open_farm(farm)
 
 
@@ -48,13 +51,13 @@ def make_tables(directory: Path) -> None:
         shutil.copy(_empty_farm() / "farm.sqlite", directory)
 
 
-def write_config(path: Path, *, empty: bool = False) -> None:
+def write_config(path: Path, *, empty: bool = False, store: str = stores.STORE) -> None:
     """A buildmaster.conf for a new farm, with its database and its store where the tests are told to have them.
 
     :param empty: the database has no tables yet.
     """
     url = databases.new_database(empty=empty) if databases.on_postgresql() else ""
-    path.write_text((f"[database]\nurl = {url}\n" if url else "") + stores.configuration(path.parent))
+    path.write_text((f"[database]\nurl = {url}\n" if url else "") + stores.configuration(path.parent, store))
 
 
 def open_farm(directory: Path) -> Farm:

@@ -17,6 +17,7 @@ from buildmaster.tests.s3_servers import ACCESS_KEY, BUCKET, SECRET_KEY, S3Serve
 STORE = os.environ.get("DEBFARM_TEST_STORE", "local")  # What farms in tests have: one of the KINDS.
 IN_A_FOLDER = STORE == "local"  # So that a file of the farm's has a path.
 KINDS = ("local", "seaweedfs", "rclone")
+UNCONDITIONAL = "rclone"  # The kind that ignores conditional writes.
 _SERVERS: dict[str, Callable[[Path], S3Server]] = {"seaweedfs": seaweedfs, "rclone": rclone}
 
 
@@ -47,12 +48,12 @@ def bucket(kind: str) -> Bucket:
     return Bucket(BUCKET, prefix=f"{uuid.uuid4()}/", endpoint=server(kind).endpoint)
 
 
-def configuration(directory: Path) -> str:
+def configuration(directory: Path, kind: str = STORE) -> str:
     """What buildmaster.conf says of a new farm's store; its secrets are put below a directory."""
-    if STORE == "local":
+    if kind == "local":
         return ""
     write_secrets(directory / "secrets")
-    there = bucket(STORE)
+    there = bucket(kind)
     return f"""[master]
 secrets = {directory / "secrets"}
 [store]

@@ -10,6 +10,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from buildmaster import backup, backup_places, builders, builds, database, distr
 from buildmaster.backup import BackupRefused
 from buildmaster.backup_places import BackupBusy, NoBackup
 from buildmaster.database import NotEmpty, UnknownRevision
-from buildmaster.farm import Farm, NoFarm, Places
+from buildmaster.farm import Farm, FarmBusy, MasterRuns, NoFarm, Places, only_maker, only_master
 from buildmaster.inventory import How
 from buildmaster.lifecycle import Event
 from buildmaster.store import NotStored, Sha256
@@ -318,6 +319,47 @@ def test_a_refused_one_leaves_no_file_on_a_server(full: Farm, tmp_path: Path) ->
     with pytest.raises(BackupRefused):
         bring_back(places, path)
     assert [each.sha256 for each in places.store().files()] == [stays.sha256]
+
+
+@pytest.mark.parametrize(("on", "kind"), [("sqlite", "local"), ("sqlite", "rclone"), ("postgresql", "rclone")])
+def test_two_restores_at_once(full: Farm, tmp_path: Path, on: str, kind: str) -> None:
+    """Of two restores to one place at once, be it from two machines, the second is refused; the first one's farm is
+    whole, though the second would have taken back what it finds unused."""
+    if on == "postgresql" and not has_postgresql():
+        pytest.skip("PostgreSQL is not installed")
+    before, files = everything(full), contents(full)
+    save(full, tmp_path / "backup")
+    places = new_places(tmp_path / "there", on, kind)
+    elsewhere = places if places.file else replace(places, directory=tmp_path / "elsewhere")
+    tried: list[float] = []
+
+    def another(part: float, left: int) -> None:
+        with pytest.raises(FarmBusy, match="wait for its end"):
+            bring_back(elsewhere, tmp_path / "backup")
+        assert elsewhere is places or not elsewhere.directory.exists()
+        tried.append(part)
+
+    with backup_places.reading(tmp_path / "backup") as reader:
+        backup.restore(places, reader, another)
+    assert len(tried) == len(files)
+    farm = Farm.open(places)
+    assert everything(farm) == before and contents(farm) == files
+    with pytest.raises(NotEmpty):  # And not busy any more.
+        bring_back(places, tmp_path / "backup")
+    assert contents(farm) == files
+    farm.close()
+
+
+def test_no_restore_below_a_master(full: Farm, tmp_path: Path) -> None:
+    """Nothing is restored to where a master runs, though its farm is empty; nor does a master start meanwhile."""
+    save(full, tmp_path / "backup")
+    places = new_places(tmp_path / "there")
+    Farm.create(places).close()
+    with only_master(places), pytest.raises(FarmBusy, match="or a master"):
+        bring_back(places, tmp_path / "backup")
+    with only_maker(places), pytest.raises(MasterRuns), only_master(places):
+        pass
+    bring_back(places, tmp_path / "backup").close()
 
 
 def test_not_over_a_farm(full: Farm, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import tarfile
 import time
 from typing import Any
@@ -131,6 +132,30 @@ class BeforeDispatch(ExaminerCase):
         set_chroot(self.farm, self.place, make_chroot({"etc/apt/sources.list.d/own.list": line}))
         await self.until(self.submit("bad", "Build-Depends: gone"), BuildState.DEP_WAIT)
         await self.until(self.submit("good", "Build-Depends: there, apt"), True)
+
+
+class Unused(ExaminerCase):
+    async def test_lists_that_nobody_uses(self) -> None:
+        """Lists that nobody has used for a week, of a chroot that was replaced, are removed at a start; others stay."""
+        await self.until(self.submit("good", "Build-Depends: there"), True)
+        await self.examiner.stop()
+        lists = self.farm.directory / "lists"
+        (used,) = lists.iterdir()
+        for name, days in (("old", 8), ("recent", 6)):
+            (lists / name / "var").mkdir(parents=True)
+            os.utime(lists / name, (time.time() - days * 86400,) * 2)
+        os.utime(used, (0, time.time() - 6.9 * 86400))
+        self.examiner = self.examine()
+        await self.until(self.submit("another", "Build-Depends: there"), True)
+        assert {each.name for each in lists.iterdir()} == {used.name, "recent"}
+        assert time.time() - used.stat().st_mtime < 86400
+
+    async def test_another_master_has_swept(self) -> None:
+        """Lists that another master of this directory has removed are fetched anew."""
+        await self.until(self.submit("good", "Build-Depends: there"), True)
+        (used,) = (self.farm.directory / "lists").iterdir()
+        shutil.rmtree(used)
+        await self.until(self.submit("bad", "Build-Depends: gone"), BuildState.DEP_WAIT)
 
 
 class WhenNobodyCanTell(ExaminerCase):

@@ -2,7 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -12,10 +14,10 @@ from buildmaster import builders, builds, distributions, files, inventory
 from buildmaster.farm import Farm
 from buildmaster.files import DeletedMeanwhile
 from buildmaster.inventory import Finding, How, Wrong
-from buildmaster.store import StoredFile
+from buildmaster.store import Sha256, StoredFile
 from buildmaster.tables import build_file
-from buildmaster.tests.factories import make_build, make_series, open_farm, set_chroot
-from buildmaster.tests.stores import spoil
+from buildmaster.tests.factories import make_build, make_farm, make_series, open_farm, set_chroot
+from buildmaster.tests.stores import STORE, UNCONDITIONAL, spoil
 
 DAY_S = 86400.0
 
@@ -35,6 +37,14 @@ def shelve(farm: Farm, content: bytes) -> StoredFile:
     with farm.transaction() as connection:
         files.keep(connection, stored, time.time())
     return stored
+
+
+@pytest.fixture(params=sorted({STORE, UNCONDITIONAL}))
+def farm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Farm]:
+    """An empty farm; on a store that ignores conditional writes, too."""
+    farm = make_farm(tmp_path, request.param)
+    yield farm
+    farm.close()
 
 
 @pytest.fixture
@@ -185,27 +195,71 @@ def test_a_reference_before_the_deletion_wins(full: Farm) -> None:
     assert full.store.has(stored.sha256)
 
 
-def test_a_row_between_the_two_steps_wins(full: Farm) -> None:
-    """A file that is recorded anew when its row has gone, before it is deleted itself, stays."""
-    stored = shelve(full, b"wanted after all")
-    now = later()
-    with full.transaction() as connection:
-        assert files.give_up(connection, stored.sha256, now, now)
-    fresh = StoredFile(stored.sha256, stored.sha1, stored.size, stored_at=now + 61)
-    with full.transaction() as connection:
-        files.keep(connection, fresh, now + 61)
-    with full.transaction() as connection:
-        assert not files.may_delete(connection, stored.sha256, now + 1)
+def give_up(farm: Farm, stored: StoredFile, now: float) -> float | None:
+    with farm.transaction() as connection:
+        return files.give_up(connection, stored.sha256, now, now)
 
 
-def test_a_deletion_that_was_held_up_is_given_up(full: Farm) -> None:
-    """Who was stopped between the two steps does not delete what may have been stored again since."""
-    stored = shelve(full, b"x")
-    now = later()
+def keep(farm: Farm, stored: StoredFile, stored_at: float) -> None:
+    """Record a file by who has it from this moment in the store."""
+    with farm.transaction() as connection:
+        files.keep(connection, replace(stored, stored_at=stored_at), stored_at)
+
+
+def test_nobody_records_what_is_being_deleted(full: Farm) -> None:
+    """Who stores a file while it is deleted, however long a server takes, or within a minute of that, is refused."""
+    stored, began = shelve(full, b"wanted after all"), later()
+    until = give_up(full, stored, began)
+    assert until is not None
+    for moment in (began + 1, began + 300, until):
+        with pytest.raises(DeletedMeanwhile):
+            keep(full, stored, moment)
     with full.transaction() as connection:
-        assert files.give_up(connection, stored.sha256, now, now)
-        assert files.may_delete(connection, stored.sha256, now + 4)
-        assert not files.may_delete(connection, stored.sha256, now + 6)
+        files.gave_up(connection, stored.sha256, until, began + 300)
+    with pytest.raises(DeletedMeanwhile):
+        keep(full, stored, began + 359)
+    keep(full, stored, began + 361)
+
+
+def test_one_deletes_a_file_at_a_time(full: Farm) -> None:
+    """Of two that delete a file at once the second lets it be, until the first has ended, or must have."""
+    stored, now = full.store.add([b"x"]), later()
+    until = give_up(full, stored, now)
+    assert until is not None and give_up(full, stored, now + 100) is None
+    assert give_up(full, stored, until + 1)
+    with full.transaction() as connection:
+        files.gave_up(connection, stored.sha256, until, until + 2)  # The first, very late.
+    with pytest.raises(DeletedMeanwhile):
+        keep(full, stored, until + 100)
+
+
+def test_a_deletion_that_was_held_up_is_given_up(full: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was stopped between the two steps does not delete what may have been stored again since. If he was killed
+    there, the file can be recorded when he must have ended."""
+    stored, times = shelve(full, b"x"), iter([later(), later() + 61])
+    assert not inventory._delete(full, stored.sha256, lambda: next(times), later())
+    assert full.store.has(stored.sha256)
+    with pytest.raises(DeletedMeanwhile):
+        keep(full, stored, later() + 62)
+    keep(full, stored, later() + 1000)
+
+
+def test_a_server_that_takes_long_to_delete(full: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the store deletes, no transaction waits for it: the database would end that, and others would wait."""
+    stored, delete, other = shelve(full, b"x"), full.store.delete, open_farm(full.directory)
+    connections: list[int] = []
+
+    def slowly(sha256: Sha256) -> None:
+        connections.append(full.database.engine.pool.checkedout())  # type: ignore[attr-defined]
+        with pytest.raises(DeletedMeanwhile):  # At once.
+            keep(other, stored, later() + 1)
+        make_series(other, "debian", "trixie")
+        delete(sha256)
+
+    monkeypatch.setattr(full.store, "delete", slowly)
+    assert inventory._delete(full, stored.sha256, later, later())
+    assert connections == [0] and not full.store.has(stored.sha256)
+    other.close()
 
 
 def test_a_reference_after_the_deletion_is_refused(full: Farm) -> None:
@@ -225,49 +279,43 @@ def test_a_reference_after_the_deletion_is_refused(full: Farm) -> None:
 
 
 def test_many_at_once(full: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While unreferenced files are deleted over and over, others store and record the same ones: what is recorded in
-    the end is there."""
+    """While unreferenced files are deleted over and over, two others store and record the same ones: what is recorded
+    in the end is there."""
     monkeypatch.setattr(inventory, "YOUNG_S", 0.0)
     monkeypatch.setattr(files, "_DOUBT_S", 0.05)
     build_id = make_build(full, "other")
-    refused: list[DeletedMeanwhile] = []
     ends: list[str] = []
 
-    def record(farm: Farm, content: bytes) -> None:
+    def record(farm: Farm, content: bytes, name: str) -> None:
         stored = farm.store.add([content])
         with farm.transaction() as connection:
-            row = {
-                "build_id": build_id,
-                "name": content.decode(),
-                "stored_file_id": files.keep(connection, stored, 0.0),
-            }
-            connection.execute(build_file.insert().values(**row))
+            file_id = files.keep(connection, stored, 0.0)
+            connection.execute(build_file.insert().values(build_id=build_id, name=name, stored_file_id=file_id))
 
-    def record_all() -> None:
+    def record_all(who: str) -> None:
         farm = open_farm(full.directory)
         try:
-            for number in range(30):
+            for number in range(15):
                 farm.store.add([b"%d" % number])  # Old, and needed by nobody, as far as the check knows.
-            for number in range(30):
+            for number in range(15):
                 for _ in range(100):
                     try:
-                        record(farm, b"%d" % number)
+                        record(farm, b"%d" % number, f"{who}{number}")
                         break
-                    except DeletedMeanwhile as error:
-                        refused.append(error)
+                    except DeletedMeanwhile:
                         time.sleep(0.06)
             ends.append("well")
         finally:
             farm.close()
 
-    thread = threading.Thread(target=record_all)
-    thread.start()
+    threads = [threading.Thread(target=record_all, args=(who,)) for who in "ab"]
+    for thread in threads:
+        thread.start()
     deleted = 0
-    while thread.is_alive():
+    while any(thread.is_alive() for thread in threads):
         findings = check(full, How(quick=True, delete_unreferenced=True, older_than_s=0.0), time.time)
         deleted += sum(each.deleted for each in findings)
-    thread.join()
-    assert ends == ["well"] and deleted
+    assert ends == ["well", "well"] and deleted
     with full.reading() as connection:
         assert connection.execute(select(func.count()).select_from(build_file)).scalar() == 30
     assert check(full) == []
