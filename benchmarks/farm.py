@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,18 +164,6 @@ def probed_master(farm: Farm, cpu: int | None = None, settings: str = "") -> Ite
             if process.returncode or not output:
                 raise RuntimeError(f"the master ended with {process.returncode}: {log.read_text()[-2000:]}")
             master.probe = Probe(**json.loads(output.splitlines()[-1]))
-
-
-def wait_until(reached: Callable[[], bool], timeout_s: float) -> None:
-    """Wait for something.
-
-    :raises TimeoutError: it did not come.
-    """
-    deadline = time.monotonic() + timeout_s
-    while not reached():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {timeout_s:g} s")
-        time.sleep(0.1)
 
 
 def processors() -> list[int]:

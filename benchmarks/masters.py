@@ -21,7 +21,7 @@ from typing import Any
 
 from sqlalchemy import Select, func, select
 
-from benchmarks.farm import Builders, add_builders, noop_builders, wait_until
+from benchmarks.farm import Builders, add_builders, noop_builders
 from benchmarks.noop_builders import source_name
 from benchmarks.table import percentile, show
 from buildmaster import packages
@@ -32,6 +32,7 @@ from buildmaster.lifecycle import ENDED, BuildState
 from buildmaster.tables import build, build_file, builder, master
 from buildmaster.tests.factories import make_series, write_source
 from buildmaster.tests.ports import free_port
+from buildmaster.tests.waiting import wait_until
 from tools import postgresql
 from tools.master import MAIN
 from tools.places import CHECKOUT

@@ -20,12 +20,13 @@ from typing import Protocol
 
 import requests
 
-from benchmarks.farm import empty_farm, probed_master, wait_until
+from benchmarks.farm import empty_farm, probed_master
 from benchmarks.noop_builders import source_name
 from benchmarks.table import median, ms, show
 from buildmaster import builders, packages
 from buildmaster.farm import Farm
 from buildmaster.tests.factories import write_source
+from buildmaster.tests.waiting import wait_until
 from tools.places import CHECKOUT
 
 _START_S = 60.0

@@ -17,10 +17,10 @@ from benchmarks.farm import (
     probed_master,
     processors,
     queue_builds,
-    wait_until,
 )
 from benchmarks.probed_master import Probe
 from benchmarks.table import ms, percentile, show
+from buildmaster.tests.waiting import wait_until
 
 BUILD_S = 600.0  # So a tenth of them ends each minute.
 RESULT_BYTES = 2_000_000

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from buildd.processes import below, look
+from buildmaster.tests.waiting import wait_until
 from ftests.stock_client import StockClient
 from ftests.tiny_source import tiny_source
 from harness import BuilddTestSetup, base_chroot
@@ -141,13 +142,12 @@ def test_a_build_that_does_not_want_to_end(
 
 def wait_until_it_runs(setup: BuilddTestSetup, client: StockClient, number: int) -> set[str]:
     """Wait until the package builds in so many processes; the pid namespaces that these are in."""
-    deadline = time.monotonic() + 60
-    while "\nbegun" not in client.fetch("buildlog").decode(errors="replace"):
+
+    def begun() -> bool:
         assert client.proxy.status()["builder_status"] == "BuilderStatus.BUILDING"
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+        return "\nbegun" in client.fetch("buildlog").decode(errors="replace")
+
+    wait_until(begun, 60.0)
     spaces = namespaces(setup)
-    while len(inside(spaces)) < number:
-        assert time.monotonic() < deadline, "it does not even start"
-        time.sleep(0.1)
+    wait_until(lambda: len(inside(spaces)) >= number, 60.0)
     return spaces

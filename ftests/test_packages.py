@@ -7,15 +7,15 @@ import os
 import re
 import shutil
 import subprocess
-import time
 import xmlrpc.client
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from buildd.protocol import BuilderStatus, BuildStatus
+from buildmaster.tests.waiting import wait_until
 from ftests.booted import BootedSystem
 from ftests.tiny_source import tiny_source
 from harness import FarmTestSetup, FileServer, base_chroot
@@ -73,14 +73,6 @@ def new_machine(suite: str, folder: Path, debs: Mapping[str, Path], *names: str)
 def daemon_url(system: BootedSystem) -> str:
     """Where the machine's daemon is."""
     return f"http://127.0.0.1:{(system.root / 'var/lib/debfarm-buildd/port').read_text().strip()}"
-
-
-def wait_until(what: Callable[[], bool], timeout_s: float) -> None:
-    """Wait for something to become so, and fail the test if it does not."""
-    deadline = time.monotonic() + timeout_s
-    while not what():
-        assert time.monotonic() < deadline, f"not so after {timeout_s} s"
-        time.sleep(0.2)
 
 
 def test_they_are_three_for_every_architecture(packages: dict[str, Path]) -> None:

@@ -148,9 +148,6 @@ def archives(session: Session, /) -> None:
     """
     with farm_of(session) as farm, farm.reading() as connection:
         every = farm_archives.every(connection)
-    if session.output.as_json:
-        session.output.document({"archives": [_document(each) for each in every]})
-        return
     columns = [Column("archive"), Column("purpose"), Column("score", right=True), Column("weight", right=True)]
     columns += [Column("waiting", right=True), Column("what", wide=True)]
     rows = [
@@ -164,7 +161,9 @@ def archives(session: Session, /) -> None:
         )
         for each in every
     ]
-    session.output.table(columns, rows, "No archives. Each distribution has one: buildmaster init --distribution NAME")
+    document = {"archives": [_document(each) for each in every]}
+    empty = "No archives. Each distribution has one: buildmaster init --distribution NAME"
+    session.output.listing(document, columns, rows, empty)
 
 
 def _names(connection: Connection, name: str) -> tuple[str, str]:

@@ -128,9 +128,6 @@ def chroots(session: Session, /) -> None:
     """
     with farm_of(session) as farm, farm.reading() as connection:
         every = farm_chroots.every(connection)
-    if session.output.as_json:
-        session.output.document({"chroots": [chroot_document(each) for each in every]})
-        return
     columns = [Column("series"), Column("arch"), Column("pocket"), Column("size", right=True), Column("added")]
     columns += [Column("file", wide=True), Column("sha256")]
     rows = [
@@ -146,7 +143,8 @@ def chroots(session: Session, /) -> None:
         for each in every
     ]
     add = session.command_on(farm.directory, "add-chroot SERIES ARCH FILE.tar.gz")
-    session.output.table(columns, rows, f"No chroots. Add one with: {add}", whole_lines=True)
+    document = {"chroots": [chroot_document(each) for each in every]}
+    session.output.listing(document, columns, rows, f"No chroots. Add one with: {add}", whole_lines=True)
 
 
 @click.command()

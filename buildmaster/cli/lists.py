@@ -39,10 +39,8 @@ def queue(session: Session, /, *, limit: int, after: int) -> None:
         page = waiting.page(connection, now, limit, after)
         directory, runs = farm.directory, somebody_runs(farm.directory, connection)
     end = after + len(page.waiting)
-    if session.output.as_json:
-        listed = [waiting_document(each) for each in page.waiting]
-        session.output.document({"queue": listed, "total": page.total, "more": end < page.total})
-        return
+    document = {"queue": [waiting_document(each) for each in page.waiting], "total": page.total}
+    document["more"] = end < page.total
     columns = [
         Column("pos", right=True),
         Column("build", right=True),
@@ -69,7 +67,7 @@ def queue(session: Session, /, *, limit: int, after: int) -> None:
     nothing = f"Nothing waits. Add a source package with: {session.command_on(directory, 'submit FILE.dsc')}"
     if page.total:
         nothing = f"No more than {page.total} wait."
-    session.output.table(columns, rows, nothing)
+    session.output.listing(document, columns, rows, nothing)
     if page.waiting and end < page.total:
         session.output.hint(f"{page.total - end} more wait; --after {end} shows the next.")
     if any(each.position for each in page.waiting) and not runs:
@@ -103,13 +101,11 @@ def builds(session: Session, /, *, states: tuple[str, ...], source_name: str, li
         # One more than wanted tells whether there are more.
         found = listings.builds(connection, states=wanted, source_name=source_name, limit=limit + 1)
     found, more = found[:limit], len(found) > limit
-    if session.output.as_json:
-        session.output.document({"builds": [build_document(each) for each in found], "more": more})
-        return
     nothing = "No such builds."
     if not states and not source_name:
         nothing = f"No builds. Add a source package with: {session.command_on(farm.directory, 'submit FILE.dsc')}"
-    session.output.table(BUILD_COLUMNS, [build_row(each) for each in found], nothing)
+    document = {"builds": [build_document(each) for each in found], "more": more}
+    session.output.listing(document, BUILD_COLUMNS, [build_row(each) for each in found], nothing)
     if more:
         session.output.hint(f"There are more; --limit {limit * 5} shows them.")
 
@@ -159,9 +155,6 @@ def builders(session: Session, /) -> None:
     now = time.time()
     with farm_of(session) as farm, farm.reading() as connection:
         everyone = listings.builders(connection)
-    if session.output.as_json:
-        session.output.document({"builders": [builder_document(each) for each in everyone]})
-        return
     columns = [
         Column("name"),
         Column("state"),
@@ -176,7 +169,8 @@ def builders(session: Session, /) -> None:
         for each in everyone
     ]
     add = session.command_on(farm.directory, "add-builder http://HOST:8221/")
-    session.output.table(columns, rows, f"No builders. Add one with: {add}")
+    document = {"builders": [builder_document(each) for each in everyone]}
+    session.output.listing(document, columns, rows, f"No builders. Add one with: {add}")
     off = [each for each in everyone if each.state == "disabled"]
     if off:
         enable = session.command_on(farm.directory, "enable-builder NAME")

@@ -25,9 +25,6 @@ def masters(session: Session, /) -> None:
     """
     with farm_of(session) as farm, farm.reading() as connection:
         everyone = farm_masters.everyone(connection)
-    if session.output.as_json:
-        session.output.document({"masters": [master_document(each) for each in everyone]})
-        return
     columns = [
         Column("name"),
         Column("state"),
@@ -45,4 +42,6 @@ def masters(session: Session, /) -> None:
         )
         for each in everyone
     ]
-    session.output.table(columns, rows, f"No master runs. Start one with: {session.command_on(farm.directory, 'run')}")
+    document = {"masters": [master_document(each) for each in everyone]}
+    empty = f"No master runs. Start one with: {session.command_on(farm.directory, 'run')}"
+    session.output.listing(document, columns, rows, empty)

@@ -80,6 +80,20 @@ class Output:
         else:
             _print_plain(columns, rows)
 
+    def listing(
+        self,
+        document: object,
+        columns: Sequence[Column],
+        rows: Sequence[Sequence[str]],
+        empty: str,
+        whole_lines: bool = False,
+    ) -> None:
+        """Print what a command lists: its document with --json, else a table; see table()."""
+        if self.as_json:
+            self.document(document)
+        else:
+            self.table(columns, rows, empty, whole_lines)
+
     def facts(self, facts: Sequence[tuple[str, str]]) -> None:
         """Print what is known about one thing, a line each."""
         width = max((len(name) for name, _ in facts), default=0) + 1

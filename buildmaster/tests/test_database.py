@@ -4,8 +4,6 @@ import dataclasses
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import alembic.command
@@ -23,19 +21,12 @@ from buildmaster.database import Database
 from buildmaster.farm import Farm, NoFarm
 from buildmaster.tables import build, build_queue, distribution, metadata
 from buildmaster.tests.factories import CONFIG, config_of, make_build, make_builder, make_series, write_config
+from buildmaster.tests.waiting import wait_until
 
 
 def add(farm: Farm, name: str) -> None:
     with farm.transaction() as connection:
         connection.execute(distribution.insert().values(name=name))
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """Wait until something is so, for some seconds at most."""
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def names(farm: Farm) -> list[str]:

@@ -51,6 +51,7 @@ from buildmaster.tests.factories import (
     make_series,
     open_farm,
 )
+from buildmaster.tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not databases.on_postgresql(), reason="$DEBFARM_TEST_DATABASE is not postgresql")
 NOW = 1_000_000.0
@@ -90,10 +91,7 @@ def meanwhile(farm: Farm, *functions: Callable[[], object]) -> Iterator[list[Any
     threads = [threading.Thread(target=lambda f=function: results.append(_result(f))) for function in functions]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + 20
-    while blocked(farm) < len(functions):
-        assert time.monotonic() < deadline, f"they do not wait: {results}"
-        time.sleep(0.01)
+    wait_until(lambda: blocked(farm) >= len(functions), told=lambda: f"{results}")
     yield results
 
 
@@ -105,10 +103,7 @@ def _result(function: Callable[[], object]) -> Any:
 
 
 def wait_for(results: list[Any], count: int = 1) -> list[Any]:
-    deadline = time.monotonic() + 20
-    while len(results) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: len(results) >= count)
     return results
 
 
@@ -657,10 +652,7 @@ class TestToldOf(TestCase):
         self.addCleanup(engine.dispose)
         commits = PostgresqlCommits(engine, "own", lambda: None, 0.1)
         self.addCleanup(commits.close)
-        deadline = time.monotonic() + 20
-        while len(asked) < 4:
-            assert time.monotonic() < deadline
-            await deferToThread(time.sleep, 0.01)
+        await deferToThread(wait_until, lambda: len(asked) >= 4)
         assert commits.seen()
 
     async def test_without_notifications(self) -> None:
@@ -671,10 +663,7 @@ class TestToldOf(TestCase):
         await deferToThread(time.sleep, 0.3)
         listening.seen()
         await deferToThread(transacted(self.other, distributions.ensure, "debian"))
-        deadline = time.monotonic() + 20
-        while not listening.seen():
-            assert time.monotonic() < deadline
-            await deferToThread(time.sleep, 0.01)
+        await deferToThread(wait_until, listening.seen)
 
 
 def test_errors_of_the_url_quote_nothing(tmp_path: Path) -> None:

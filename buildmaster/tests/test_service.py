@@ -22,6 +22,7 @@ from buildmaster.tables import build_queue
 from buildmaster.tests import databases
 from buildmaster.tests.factories import config_of, make_build, make_builder
 from buildmaster.tests.farm_case import FarmCase
+from buildmaster.tests.waiting import wait_until
 
 MASTER = """
 import sys
@@ -53,10 +54,11 @@ class MasterProcess:
         return self.log.read_text()
 
     def wait_for(self, words: str) -> None:
-        end = time.monotonic() + 20
-        while words not in self.logged():
-            assert time.monotonic() < end and self.process.poll() is None, self.logged()
-            time.sleep(0.02)
+        def logged() -> bool:
+            assert self.process.poll() is None, self.logged()
+            return words in self.logged()
+
+        wait_until(logged, told=self.logged)
 
 
 def test_it_ends_clean(farm: Farm) -> None:

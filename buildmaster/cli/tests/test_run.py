@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from buildmaster.cli.presence import master_runs
 from buildmaster.cli.tests.conftest import Cli
 from buildmaster.cli.tests.test_group import BUILDMASTER
 from buildmaster.tests import databases
+from buildmaster.tests.waiting import wait_until
 
 
 @contextmanager
@@ -32,10 +32,10 @@ def master(cli: Cli, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def wait_for_line(path: Path, words: str) -> None:
-    until = time.monotonic() + 20
-    while not (path.exists() and words in path.read_text()):
-        assert time.monotonic() < until, path.read_text() if path.exists() else "no log"
-        time.sleep(0.05)
+    def log() -> str:
+        return path.read_text() if path.exists() else ""
+
+    wait_until(lambda: words in log(), told=log)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,4 +1,7 @@
-"""The indexes of what waits are no choice between two for SQLite."""
+"""The indexes of what waits are no choice between two for SQLite.
+
+They are those of 0020 but for their condition. Both stay: a farm may be of any revision, and have either.
+"""
 
 import sqlalchemy as sa
 from alembic import op
