@@ -156,6 +156,19 @@ class Database:
         with self._transaction("" if told else None) as connection:
             yield connection
 
+    def write(self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run function(connection, ...) in a writing transaction, and once more as transact() does. Blocks.
+
+        :raises DatabaseLost: it could not be carried out, or
+        :raises CommitUncertain: nobody knows.
+        """
+
+        def run() -> T:
+            with self.transaction() as connection:
+                return function(connection, *args, **kwargs)
+
+        return _persist(run)
+
     @contextmanager
     def _transaction(self, own: str | None, about: int | None = None) -> Iterator[Connection]:
         with _telling(DatabaseLost), self.engine.connect() as connection:

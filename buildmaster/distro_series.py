@@ -62,8 +62,7 @@ class DistroArchSeries:
         farm = self.distroseries.distribution.farm
         stored = farm.add_file(chroot) if isinstance(chroot, Path) else chroot
         name = chroot.name if isinstance(chroot, Path) else "chroot.tar"
-        with farm.transaction() as connection:
-            distributions.set_chroot(connection, self.id, stored, name, time.time())
+        farm.write(distributions.set_chroot, self.id, stored, name, time.time())
         return stored
 
 

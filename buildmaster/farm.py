@@ -250,11 +250,16 @@ class Farm:
         return self.places.file is None
 
     def transaction(self, *, told: bool = True) -> AbstractContextManager[Connection]:
-        """A writing transaction: committed at the end, rolled back by an exception. Blocks.
+        """A writing transaction: committed at the end, rolled back by an exception. Blocks; tried once.
 
         :param told: it is of interest to other processes.
         """
         return self.database.transaction(told=told)
+
+    def write(self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run function(connection, ...) in a writing transaction, as transact() does, here and now: for commands.
+        Blocks."""
+        return self.database.write(function, *args, **kwargs)
 
     def reading(self) -> AbstractContextManager[Connection]:
         """A transaction that only reads: one moment's view, which keeps no writer waiting. Blocks."""
@@ -299,9 +304,12 @@ class Farm:
         :raises OSError: the file cannot be read, or the store is full.
         """
         stored = self.add_file(path)
-        with self.transaction() as connection:
+
+        def add(connection: Connection) -> int:
             place = distributions.ensure(connection, distribution, series, architecture)
             return distributions.set_chroot(connection, place, stored, path.name, time.time(), pocket=pocket)
+
+        return self.write(add)
 
     def add_file(self, path: Path) -> StoredFile:
         """Put a file into the store. Blocks.

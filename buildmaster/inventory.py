@@ -168,11 +168,9 @@ def _unneeded_size(row: Recorded | None, listed: Listed | None, oldest: float) -
 
 def _delete(farm: Farm, sha256: Sha256, now: Callable[[], float], oldest: float) -> bool:
     """Delete a file that nobody refers to: its row first. False: somebody does by now."""
-    with farm.transaction() as connection:
-        until = files.give_up(connection, sha256, now(), oldest)
+    until = farm.write(files.give_up, sha256, now(), oldest)
     if until is None or not files.may_delete(until, now()):
         return False
     farm.store.delete(sha256)
-    with farm.transaction() as connection:
-        files.gave_up(connection, sha256, until, now())
+    farm.write(files.gave_up, sha256, until, now())
     return True

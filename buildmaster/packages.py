@@ -82,7 +82,8 @@ def accept(
         distributions.find_series(connection, distribution, series_name)
         distributions.find_archive(connection, distribution, archive_name)
     stored = _store(farm.store, dsc_path)
-    with farm.transaction() as connection:
+
+    def record(connection: Connection) -> Accepted:
         series_id = distributions.find_series(connection, distribution, series_name)
         archive_id = distributions.find_archive(connection, distribution, archive_name)
         distributions.hold_archive(connection, archive_id)  # Versions that come at the same time must see each other.
@@ -99,7 +100,9 @@ def accept(
             builds.add(connection, source_id, place, now, arch_indep=arch_indep, needs=needs, wishes=wishes)
             for place, arch_indep in needed
         )
-    return Accepted(source_id, stored.dsc.source, stored.dsc.version, build_ids, superseded)
+        return Accepted(source_id, stored.dsc.source, stored.dsc.version, build_ids, superseded)
+
+    return farm.write(record)
 
 
 def _store(store: Store, dsc_path: Path) -> _Source:

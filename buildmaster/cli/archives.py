@@ -77,12 +77,15 @@ def add_archive(session: Session, /, *, name: str, purpose: str, **said: Any) ->
     Example:
       buildmaster add-archive debian/rebuild --purpose copy --relative-score -50
     """
+
+    def add(connection: Connection) -> int:
+        distribution, own = _names(connection, name)
+        archive_id = farm_archives.add(connection, distribution, own, ArchivePurpose(purpose.upper()))
+        _change(connection, archive_id, distribution, own, **said)
+        return archive_id
+
     with farm_of(session) as farm:
-        with farm.transaction() as connection:
-            distribution, own = _names(connection, name)
-            archive_id = farm_archives.add(connection, distribution, own, ArchivePurpose(purpose.upper()))
-            _change(connection, archive_id, distribution, own, **said)
-        _show(session, farm, archive_id)
+        _show(session, farm, farm.write(add))
 
 
 @click.command()
@@ -99,12 +102,15 @@ def change_archive(session: Session, /, *, name: str, **said: Any) -> None:
     Example:
       buildmaster change-archive debian/embargoed --private --relative-score 500
     """
+
+    def change(connection: Connection) -> int:
+        distribution, own = _names(connection, name)
+        archive_id = distributions.find_archive(connection, distribution, own)
+        _change(connection, archive_id, distribution, own, **said)
+        return archive_id
+
     with farm_of(session) as farm:
-        with farm.transaction() as connection:
-            distribution, own = _names(connection, name)
-            archive_id = distributions.find_archive(connection, distribution, own)
-            _change(connection, archive_id, distribution, own, **said)
-        _show(session, farm, archive_id)
+        _show(session, farm, farm.write(change))
 
 
 @click.command()
@@ -125,11 +131,15 @@ def change_source(session: Session, /, *, name: str, archive: str, needs: tuple[
     """
     if bool(needs) == no_needs:
         raise click.UsageError("give --needs or --no-needs")
-    with farm_of(session) as farm, farm.transaction() as connection:
+
+    def change(connection: Connection) -> tuple[str, str, str]:
         distribution, own = _names(connection, archive)
         archive_id = distributions.find_archive(connection, distribution, own)
         farm_needs.set_of_source(connection, archive_id, name, tags.parse(needs), time.time())
-        found = farm_needs.of_source(connection, archive_id, name)
+        return distribution, own, farm_needs.of_source(connection, archive_id, name)
+
+    with farm_of(session) as farm:
+        distribution, own, found = farm.write(change)
     what = f"needs {found.replace(' ', ', ')}" if found else "needs no resource tags"
     session.output.say(f"source {name} in {distribution}/{own}: {what}")
     if session.output.as_json:

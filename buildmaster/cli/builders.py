@@ -1,6 +1,7 @@
 """The commands that change builders: change-builder, give, builder-cleaned, enable-builder, disable-builder."""
 
 import click
+from sqlalchemy import Connection
 
 from buildmaster import builders as farm_builders
 from buildmaster import giving, listings
@@ -49,15 +50,18 @@ def change_builder(
     """
     if no_tags and (tags or restricted):
         raise click.UsageError("--no-tags does not go together with tags")
+
+    def change(connection: Connection) -> None:
+        farm_builders.find(connection, name)
+        if tags or restricted or no_tags:
+            farm_builders.set_tags(connection, name, offered=tags, restricted=restricted)
+        if vm_host is not None:
+            farm_builders.set_vm_host(connection, name, vm_host)
+        if manual is not None:
+            farm_builders.set_manual(connection, name, manual)
+
     with farm_of(session) as farm:
-        with farm.transaction() as connection:
-            farm_builders.find(connection, name)
-            if tags or restricted or no_tags:
-                farm_builders.set_tags(connection, name, offered=tags, restricted=restricted)
-            if vm_host is not None:
-                farm_builders.set_vm_host(connection, name, vm_host)
-            if manual is not None:
-                farm_builders.set_manual(connection, name, manual)
+        farm.write(change)
         _show_builder(session, farm, name)
 
 
@@ -77,8 +81,7 @@ def give(session: Session, /, *, build_id: int, name: str) -> None:
       buildmaster give 4 local
     """
     with farm_of(session) as farm:
-        with farm.transaction() as connection:
-            giving.give(connection, build_id, name)
+        farm.write(giving.give, build_id, name)
         _show_builder(session, farm, name, f"builder {name} will build {build_id} next")
 
 
@@ -96,8 +99,7 @@ def builder_cleaned(session: Session, /, *, name: str) -> None:
       buildmaster builder-cleaned vm3
     """
     with farm_of(session) as farm:
-        with farm.transaction() as connection:
-            farm_builders.say_cleaned(connection, name)
+        farm.write(farm_builders.say_cleaned, name)
         _show_builder(session, farm, name, f"builder {name} is clean")
 
 
@@ -113,8 +115,7 @@ def enable_builder(session: Session, /, *, name: str) -> None:
       buildmaster enable-builder local
     """
     with farm_of(session) as farm:
-        with farm.transaction() as connection:
-            farm_builders.enable(connection, name)
+        farm.write(farm_builders.enable, name)
         _show_builder(session, farm, name, f"builder {name} is enabled")
 
 
@@ -131,8 +132,7 @@ def disable_builder(session: Session, /, *, name: str, reason: str) -> None:
       buildmaster disable-builder local --reason "new disk"
     """
     with farm_of(session) as farm:
-        with farm.transaction() as connection:
-            farm_builders.disable(connection, name, reason)
+        farm.write(farm_builders.disable, name, reason)
         _show_builder(session, farm, name, f"builder {name} is disabled: {reason}")
 
 

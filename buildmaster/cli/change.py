@@ -101,9 +101,13 @@ def score(session: Session, /, *, build_id: int, points: int | str) -> None:
     Example:
       buildmaster score 4 20000
     """
-    with farm_of(session) as farm, farm.transaction() as connection:
+
+    def change(connection: Connection) -> Build | None:
         farm_builds.set_score(connection, build_id, points if isinstance(points, int) else None)
-        found = listings.one_build(connection, build_id)
+        return listings.one_build(connection, build_id)
+
+    with farm_of(session) as farm:
+        found = farm.write(change)
     assert found is not None
     kept = "its usual score" if points == AUTO else f"score {points}"
     place = f"{found.state}, score {found.score}"
@@ -122,12 +126,15 @@ def _change(
     why_not: Callable[[BuildState], str],
 ) -> int:
     """Do it to each build, in a transaction each, and tell what became of it. Returns the exit status."""
+
+    def change(connection: Connection, build_id: int) -> Build | None:
+        do(connection, build_id, time.time())
+        return listings.one_build(connection, build_id)
+
     changed, refused = [], []
     for build_id in dict.fromkeys(build_ids):
         try:
-            with farm.transaction() as connection:
-                do(connection, build_id, time.time())
-                changed.append(listings.one_build(connection, build_id))
+            changed.append(farm.write(change, build_id))
         except ImpossibleTransition as error:
             refused.append((build_id, why_not(error.state)))
         except farm_builds.NoSuchBuild:

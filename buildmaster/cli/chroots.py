@@ -104,13 +104,17 @@ def remove_chroot(session: Session, /, *, series: str, architecture: str, pocket
     """
     if pocket is Pocket.RELEASE:
         raise click.UsageError("that of release is what all builds fall back to: add another in its place")
-    with farm_of(session) as farm, farm.transaction() as connection:
+
+    def remove(connection: Connection) -> tuple[str, str, list[farm_chroots.Set]]:
         distribution, name = choose_series(connection, series)
         series_id = distributions.find_series(connection, distribution, name)
         place = distributions.find_architecture(connection, series_id, architecture)
         if not farm_chroots.remove(connection, place, pocket):
             raise Refusal(f"{distribution} {name} {pocket.lower()} {architecture} has no chroot of its own")
-        every = farm_chroots.every(connection)
+        return distribution, name, farm_chroots.every(connection)
+
+    with farm_of(session) as farm:
+        distribution, name, every = farm.write(remove)
     session.output.say(f"{distribution} {name} {pocket.lower()} {architecture} has no chroot of its own any more")
     if session.output.as_json:
         session.output.document({"chroots": [chroot_document(each) for each in every]})
@@ -161,11 +165,15 @@ def change_series(session: Session, /, *, series: str, nominated: str) -> None:
     Example:
       buildmaster change-series bookworm --nominated arm64
     """
-    with farm_of(session) as farm, farm.transaction() as connection:
+
+    def change(connection: Connection) -> tuple[str, str, listings.Place]:
         distribution, name = choose_series(connection, series)
         series_id = distributions.find_series(connection, distribution, name)
         distributions.set_nominated(connection, series_id, nominated)
-        place = _place(connection, distribution, name, nominated)
+        return distribution, name, _place(connection, distribution, name, nominated)
+
+    with farm_of(session) as farm:
+        distribution, name, place = farm.write(change)
     session.output.say(f"{distribution} {name}: arch:all is built on {nominated}")
     if session.output.as_json:
         session.output.document(place_document(place))

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
+from sqlalchemy import Connection
 
 from buildmaster import builders as farm_builders
 from buildmaster import distributions, listings
@@ -13,7 +14,7 @@ from buildmaster.cli.documents import builder_document, place_document
 from buildmaster.cli.farms import DEFAULT_DISTRIBUTION, config_of, farm_of
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.farm import Farm
-from buildmaster.listings import Builder
+from buildmaster.listings import Builder, Place
 
 _KEY_MAX_BYTES = 1 << 20
 _PUBLIC_KEY_PACKET = 6
@@ -68,19 +69,21 @@ def init(
     trusted_keys = [read_key(key) for key in keys]
     config = config_of(session)
     directory = config.directory
+
+    def fill(connection: Connection) -> tuple[list[Place], list[Builder]]:
+        if distribution or series or apt_lines or trusted_keys:
+            name = distribution or DEFAULT_DISTRIBUTION
+            for architecture in architectures or (None,):
+                distributions.ensure(connection, name, series, architecture)
+            if apt_lines:
+                distributions.set_apt_lines(connection, name, distributions.PRIMARY, "\n".join(apt_lines))
+            if trusted_keys:
+                distributions.set_trusted_keys(connection, name, distributions.PRIMARY, trusted_keys)
+        return listings.places(connection), listings.builders(connection)
+
     farm = Farm.create(config.places)
     try:
-        with farm.transaction() as connection:
-            if distribution or series or apt_lines or trusted_keys:
-                name = distribution or DEFAULT_DISTRIBUTION
-                for architecture in architectures or (None,):
-                    distributions.ensure(connection, name, series, architecture)
-                if apt_lines:
-                    distributions.set_apt_lines(connection, name, distributions.PRIMARY, "\n".join(apt_lines))
-                if trusted_keys:
-                    distributions.set_trusted_keys(connection, name, distributions.PRIMARY, trusted_keys)
-            places = listings.places(connection)
-            everyone = listings.builders(connection)
+        places, everyone = farm.write(fill)
     finally:
         farm.close()
     session.output.say(f"the farm in {directory} is ready")
@@ -168,6 +171,15 @@ def add_builder(
     if offline and not architecture:
         raise click.UsageError("--offline needs --architecture")
     wanted = name or _name_for(url)
+
+    def add_it(connection: Connection) -> tuple[bool, Builder, bool]:
+        same = _same(listings.builders(connection), wanted, url, found)
+        if not same:
+            farm_builders.add(connection, wanted, url, found, time.time(), virtualised=virtualised)
+            farm_builders.set_vm_host(connection, wanted, vm_host)
+        builder = next(each for each in listings.builders(connection) if each.name == wanted)
+        return same, builder, any(place.architecture == found for place in listings.places(connection))
+
     with farm_of(session) as farm:
         if offline:
             found = architecture or ""
@@ -177,13 +189,7 @@ def add_builder(
             found = ask_info(url).architecture
         if architecture and found != architecture:
             raise Refusal(f"{url} builds for {found}, not for {architecture}")
-        with farm.transaction() as connection:
-            same = _same(listings.builders(connection), wanted, url, found)
-            if not same:
-                farm_builders.add(connection, wanted, url, found, time.time(), virtualised=virtualised)
-                farm_builders.set_vm_host(connection, wanted, vm_host)
-            builder = next(each for each in listings.builders(connection) if each.name == wanted)
-            fits = any(place.architecture == found for place in listings.places(connection))
+        same, builder, fits = farm.write(add_it)
     session.output.say(f"builder {builder.name} {'is here already' if same else 'added'}: {builder.url} for {found}")
     _tell_how_it_is_cleaned(session, builder)
     if not fits:

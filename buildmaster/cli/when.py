@@ -53,8 +53,7 @@ def _tell(session: Session, farm: Farm, build_id: int) -> None:
         draw = random.Random(build_id).random  # Asked twice, it says the same.
         told = forecasting.when(connection, facts, build_id, now, draw)
     if told is not None:
-        with farm.transaction() as connection:
-            forecasting.keep(connection, build_id, told, now)
+        farm.write(forecasting.keep, build_id, told, now)
     why = reasons.first(facts)
     if session.output.as_json:
         session.output.document(_document(build, told, why, now))

@@ -326,6 +326,28 @@ def test_a_build_while_its_needs_change(farm: Farm, by: str, back: str) -> None:
         assert connection.execute(waits).scalars().all() == ["large"]
 
 
+def test_a_deadlock_with_a_command(farm: Farm) -> None:
+    """Of a command and a master that wait for each other, the server ends one; if it is the command, that is done all
+    the same, from its start."""
+    make_series(farm)
+    one, two = make_build(farm), make_build(farm, "other")
+    holds = {one: threading.Event(), two: threading.Event()}
+    began: list[str] = []
+
+    def take_both(connection: Connection, first: int, second: int, patience: str) -> str:
+        began.append(patience)
+        connection.exec_driver_sql(f"SET LOCAL deadlock_timeout = '{patience}'")
+        builds.hold(connection, [first])
+        holds[first].set()
+        assert holds[second].wait(20)
+        builds.set_score(connection, second, len(patience))
+        return patience
+
+    results = at_once(lambda: farm.write(take_both, one, two, "50ms"), transacted(farm, take_both, two, one, "60s"))
+    assert results == ["50ms", "60s"]
+    assert sorted(began) == ["50ms", "50ms", "60s"]
+
+
 def test_made_at_once(farm: Farm) -> None:
     """What several commands add at the same time is there once, and none of them fails; a builder is refused."""
     ensure = transacted(farm, distributions.ensure, "debian", "trixie", "arm64")
