@@ -100,8 +100,9 @@ class Gatherer:
         """Take a build from a builder that does not come to an end with it: one failure of both. What there is of the
         log by now is kept, if it can be had at once."""
         kept = await self._log_at_once(client)
-        punish, now = recovery.punish, self._now()
-        outcome = await self._tenure.transact(vitals.id, punish, vitals.id, reason, now, may_retry=False, log=kept)
+        outcome = await self._tenure.transact(
+            vitals.id, recovery.punish, vitals.id, reason, self._now(), may_retry=False, log=kept
+        )
         self._farm.log_path(job.build_id).unlink(missing_ok=True)
         return outcome
 

@@ -265,10 +265,9 @@ class Scanner:
     async def _reset(self, vitals: Vitals, client: BuilderClient) -> Progress:
         """Make a virtualised builder clean, without a question of what it does."""
         client.allowed()
-        transact = self._work.tenure.transact
-        await transact(vitals.id, builders.begin_reset, vitals.id, self._work.now())
+        await self._work.tenure.transact(vitals.id, builders.begin_reset, vitals.id, self._work.now())
         cleanliness = await self._work.resetter.reset(vitals, client, self.log)
-        await transact(vitals.id, builders.was_reset, vitals.id, cleanliness)
+        await self._work.tenure.transact(vitals.id, builders.was_reset, vitals.id, cleanliness)
         return Progress.CHANGED
 
     async def _clean_again(self, vitals: Vitals, status: Status) -> Progress:

@@ -275,7 +275,7 @@ class IsCancelled(Situation):
     """A build is cancelled while it runs."""
 
     end = S.CANCELLED
-    comes_by = ("scanner.Scanner._step_with_job: client.abort",)
+    comes_by = ("scanner.Scanner._go_on: client.abort",)
 
     async def prepare(self) -> None:
         self.fake.duration_s = None
@@ -378,6 +378,23 @@ class Forgets(Situation):
         assert len(self.fake.started) == len(self.ids) + self.forgotten
 
 
+class NeverEnds(Situation):
+    """A build does not end while a builder may have it; later on, builds do."""
+
+    settings_of_masters: ClassVar[dict[str, Any]] = {"build_timeout_s": 1.5}
+    comes_by = ("gathering.Gatherer.take_away: recovery.punish",)
+
+    def stir(self) -> None:
+        super().stir()
+        self.fake.duration_s = None if self.dying else 0.1
+        if not self.vitals().enabled:
+            with self.farm.transaction() as connection:
+                builders.enable(connection, "x86")
+
+    def check(self) -> None:
+        assert set(self.fake.started) == {builds.cookie(each) for each in self.ids}
+
+
 class ForgotMeanwhile(Situation):
     """It forgets its build while no master looks."""
 
@@ -442,6 +459,7 @@ class IsReset(Situation):
     comes_by = (
         "resetting.Resetter.reset: external.run",
         "resetting.Resetter.reset: client.echo",
+        "scanner.Scanner._reset: builders.begin_reset",
         "scanner.Scanner._reset: builders.was_reset",
     )
 
@@ -467,6 +485,7 @@ class IsLookedAt(Situation):
         "examiner.Examiner._bring_up_to_date: shelf.curiosity.changed",
         "examiner.Examiner._look: self._looker.look",
         "examiner.Examiner._look: depwaits.settle",
+        "examiner.Examiner._sweep: sweep",
     )
 
     def start(self, point: str = "", side: str = "") -> BaseProcess:
@@ -541,7 +560,11 @@ def test_nobody_talks_past_the_doors() -> None:
     talkers = set()
     for module in LAYERS["work"]:
         nodes = list(ast.walk(ast.parse((folder / f"{module}.py").read_text())))
-        names = {each.attr for each in nodes if isinstance(each, ast.Attribute)}
+        calls = {each.func for each in nodes if isinstance(each, ast.Call)}
+        found = [each for each in nodes if isinstance(each, ast.Attribute)]
+        doors = {each for each in found if each.attr in ("transact", "_write", "_in")}
+        assert doors <= calls, f"{module}: a door by another name is not found"
+        names = {each.attr for each in found}
         names |= {each.id for each in nodes if isinstance(each, ast.Name)}
         if names & TALKING:
             talkers.add(module)
