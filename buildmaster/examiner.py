@@ -22,6 +22,7 @@ from twisted.python.threadpool import ThreadPool
 
 from buildmaster import depwaits
 from buildmaster.chroot_system import System
+from buildmaster.database import DatabaseLost
 from buildmaster.depwaits import Archives, Place, Question
 from buildmaster.farm import Farm
 from buildmaster.looking import LOOKS_MAX, CannotLook, Look, Looker
@@ -38,6 +39,8 @@ _TICK_S = 0.02  # Between two looks whether something was committed; they cost m
 _FETCHERS = 4  # So many archives are asked, and lists fetched, at once.
 _APT_AGAIN_S = 15.0  # Where only apt can tell whether an archive has changed, or the lists could not be had.
 _SWEEP_S = 3600.0  # Between two looks for lists that nobody uses any more.
+_DATABASE_AGAIN_S = 1.0
+_RETAKE_S = 60.0  # However quiet it is: a commit that was missed costs a minute, and not for ever.
 _SYSTEM_S = 600.0  # To read a chroot tarball.
 _SYSTEMS_KEPT = 20  # Of some 300 kB each.
 FOLDER = "lists"  # In the farm's directory.
@@ -49,8 +52,8 @@ class _Shelf:
 
     curiosity: Curiosity
     lists: Lists | None = None
-    asked: float = float("-inf")  # When it was last found out whether they have changed, by the clock,
-    asked_at: float = 0.0  # and in Unix time.
+    asked: float = float("-inf")  # When it was last found out whether they have changed, by the clock;
+    published_at: float = 0.0  # and what was said then of when something was published.
     fetched: float = float("-inf")  # When apt last fetched them, or tried to, by the clock.
     trouble: str = ""  # Why they cannot be had.
     turn: DeferredLock = field(default_factory=DeferredLock)
@@ -83,10 +86,11 @@ class Examiner:
         self._seen = -1  # The generation of the database that the following is about.
         self._unlooked: set[Place] = set()
         self._waiting: set[Place] = set()
-        self._waiting_known = float("-inf")  # When that was read, by the clock.
+        self._waiting_known = float("-inf")  # When that was read, by the clock,
+        self._waiting_seen = -1  # and of which generation.
         self._busy: dict[Place, Deferred[None]] = {}
         self._attended: dict[Place, float] = {}  # When, by the clock.
-        self._published_at = 0.0
+        self._published = 0.0
         self._shelves: dict[str, _Shelf] = {}
         self._systems: dict[Sha256, System | None] = {}
         self._children = Children()
@@ -120,6 +124,8 @@ class Examiner:
                 await deferLater(self._reactor, _TICK_S)
             except CancelledError:
                 return
+            except DatabaseLost:  # Told once, where it is found.
+                await self._pause(_DATABASE_AGAIN_S)
             except Exception:
                 self.log.failure("looking at build-dependencies ended by an error of the master's own; trying again")
                 await self._pause()
@@ -139,14 +145,15 @@ class Examiner:
         """See what there is to do, and begin with it."""
         now, generation = self._reactor.seconds(), self._snapshot.generation
         if generation != self._seen:
-            self._unlooked, published_at = await self._farm.read(_news)
-            if published_at > self._published_at:
+            self._unlooked, published = await self._farm.read(_news)
+            if published != self._published:
                 self._attended.clear()
                 self._waiting_known = float("-inf")
-            self._seen, self._published_at = generation, published_at
-        if now - self._waiting_known >= self._poll_s:
+            self._seen, self._published = generation, published
+        if now - self._waiting_known >= (self._poll_s if generation != self._waiting_seen else _RETAKE_S):
             self._waiting_known = now
             self._waiting = set(await self._farm.read(depwaits.waiting_places))
+            self._waiting_seen = generation
         due = {place for place in self._waiting if now - self._attended.get(place, float("-inf")) >= self._poll_s}
         for place in (self._unlooked | due) - self._busy.keys():
             self._attended[place] = now
@@ -168,6 +175,8 @@ class Examiner:
                 await self._look(questions, lists)
         except CancelledError:
             return
+        except DatabaseLost:
+            await self._pause(_DATABASE_AGAIN_S)
         except (CannotLook, OSError) as exc:
             self.log.warn("build-dependencies are not looked at now: {exc}", exc=exc)
             await self._pause()
@@ -175,9 +184,9 @@ class Examiner:
             self.log.failure("looking at build-dependencies ended by an error of the master's own; trying again")
             await self._pause()
 
-    async def _pause(self) -> None:
+    async def _pause(self, seconds: float = _APT_AGAIN_S) -> None:
         with suppress(CancelledError):
-            await deferLater(self._reactor, _APT_AGAIN_S)
+            await deferLater(self._reactor, seconds)
 
     async def _look_at_queued(self, questions: list[Question], lists: Lists | None) -> None:
         """Nobody waits for long because nobody can tell: the builder will."""
@@ -226,12 +235,12 @@ class Examiner:
         return shelf.lists
 
     async def _bring_up_to_date(self, shelf: _Shelf, source: ListSource, published_at: float) -> None:
-        now, published = self._reactor.seconds(), published_at > shelf.asked_at
+        now, published = self._reactor.seconds(), published_at != shelf.published_at  # By clocks that may be wrong.
         if not use(self._farm.directory / FOLDER / source.key, self._now()) and shelf.lists is not None:
             shelf.lists, shelf.asked, shelf.fetched = None, float("-inf"), float("-inf")  # Another master has swept.
         if now - shelf.asked < self._poll_s and not published:
             return
-        shelf.asked, shelf.asked_at = now, self._now()
+        shelf.asked, shelf.published_at = now, published_at
         changed = Changed.UNKNOWN
         if shelf.lists is not None:
             changed = await self._in(self._fetching, shelf.curiosity.changed, shelf.lists)
@@ -291,5 +300,5 @@ class Examiner:
 
 
 def _news(connection: Connection) -> tuple[set[Place], float]:
-    """Where something is to be looked at, and when something was last published (Unix time)."""
-    return set(depwaits.unlooked_places(connection)), depwaits.last_published(connection)
+    """Where something is to be looked at, and what changes when something was published."""
+    return set(depwaits.unlooked_places(connection)), depwaits.publications(connection)

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from buildmaster import builds, external, files, letters, notifications
+from buildmaster.database import DatabaseLost
 from buildmaster.farm import Farm
 from buildmaster.letters import News
 from buildmaster.notifications import Due
@@ -85,7 +86,8 @@ class Notifier:
     def _look(self) -> Deferred[None]:
         def ended(result: object) -> None:
             self._sending = None
-            if self._loop.running and isinstance(result, Failure):
+            is_told = isinstance(result, Failure) and isinstance(result.value, DatabaseLost)  # Where it is found.
+            if self._loop.running and isinstance(result, Failure) and not is_told:
                 self.log.failure("cannot look for notifications; trying again", result)
 
         self._sending = Deferred.fromCoroutine(self.send_due())

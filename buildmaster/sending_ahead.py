@@ -18,6 +18,7 @@ from buildmaster.ahead import LOOK_EVERY_S, ORDERS, Running, budget, turn
 from buildmaster.builder_client import BuilderClient
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Job, Vitals
+from buildmaster.database import DatabaseLost
 from buildmaster.dispatch import Dispatcher
 from buildmaster.farm import Farm
 from buildmaster.orders import BuildOrder
@@ -124,7 +125,7 @@ class SendingAhead:
         return now is not None and now.enabled and now.job is not None and now.job.build_id == sent.build_id
 
     def _failed(self, failure: Failure, vitals: Vitals) -> None:
-        if isinstance(failure.value, BuilderError):
+        if isinstance(failure.value, BuilderError | DatabaseLost):  # The latter is told where it is found.
             words = "builder {name}: sending files ahead: {error}"
             self.log.debug(words, name=vitals.name, error=failure.value)
         elif not isinstance(failure.value, CancelledError):

@@ -12,6 +12,7 @@ from twisted.internet import reactor
 from buildd.protocol import BuildStatus
 from buildd.tests.small_archive import SmallArchive
 from buildmaster import depwaits, distributions
+from buildmaster.database import DatabaseLost
 from buildmaster.examiner import Examiner
 from buildmaster.lifecycle import BuildState
 from buildmaster.tests.factories import make_build, set_chroot
@@ -246,6 +247,25 @@ class Release(ExaminerCase):
         self.archive.add("something-else")
         self.archive.publish()
         await self.until(build_id, BuildState.NEEDS_BUILD)
+
+    async def test_a_database_that_is_away(self) -> None:
+        """It is nobody's mistake, and as soon as it is back, builds are looked at."""
+        build_id = self.submit("waits", "Build-Depends: new")
+        await self.until(build_id, BuildState.DEP_WAIT)
+        read, away = self.farm.database.read, [True]
+
+        async def lose(*args: Any, **more: Any) -> Any:
+            if away:
+                raise DatabaseLost("no route")
+            return await read(*args, **more)
+
+        self.patch(self.farm.database, "read", lose)  # type: ignore[no-untyped-call]
+        self.archive.add("new")
+        self.archive.publish()
+        await self.sleep(1.5)
+        away.clear()
+        assert await self.until(build_id, BuildState.NEEDS_BUILD) < RELEASED_S
+        assert self.flushLoggedErrors() == []  # type: ignore[no-untyped-call]
 
     async def test_another_master_takes_over(self) -> None:
         """Nothing is kept in memory that a build could wait for in vain."""

@@ -12,7 +12,8 @@ from sqlalchemy import select, update
 from twisted.internet import reactor
 
 from buildd.protocol import BuildStatus
-from buildmaster import builds
+from buildmaster import builds, notifications
+from buildmaster.database import DatabaseLost
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.notifying import Notifier, NotifySettings
 from buildmaster.tables import archive, notification
@@ -209,3 +210,16 @@ class TestNotifying(FarmCase):
         notifier.stop()
         off.stop()
         assert len(self.box.letters) == 1
+
+    async def test_a_database_that_is_away(self) -> None:
+        """That is told where it is found, and is no mistake of who wants to send something."""
+
+        def lose(*_what: object) -> list[object]:
+            raise DatabaseLost("no route")
+
+        self.patch(notifications, "due", lose)  # type: ignore[no-untyped-call]
+        notifier = self.notifier()
+        notifier.start()
+        await self.sleep(0.2)
+        notifier.stop()
+        assert self.flushLoggedErrors() == []  # type: ignore[no-untyped-call]

@@ -5,9 +5,11 @@ from typing import Any
 
 from twisted.web.xmlrpc import Fault
 
-from buildmaster import builders, builds
+from buildmaster import builders, builds, sending_ahead
 from buildmaster.ahead import CHEAP_BYTES
+from buildmaster.database import DatabaseLost
 from buildmaster.lifecycle import BuildState
+from buildmaster.orders import BuildOrder
 from buildmaster.sending_ahead import SendingAhead
 from buildmaster.tests.factories import make_build, make_builder, set_chroot
 from buildmaster.tests.fakes import FakeBuilder, WaitingBuilder, sha1_of
@@ -154,6 +156,23 @@ class TestWhatIsSent(AheadCase):
         self.fake.faults.clear()
         self.fake.end()
         await self.until(ids[0], S.BUILT)
+
+    async def test_a_database_that_is_away(self) -> None:
+        """That is told where it is found, and is no mistake of who wants to send something."""
+        asked: list[object] = []
+
+        def lose(*what: object) -> list[BuildOrder]:
+            asked.append(what)
+            raise DatabaseLost("no route")
+
+        self.patch(sending_ahead, "_next", lose)  # type: ignore[no-untyped-call]
+        self.fake.duration_s = None
+        ids = [make_build(self.farm), make_build(self.farm, "aa")]
+        await self.run_fleet()
+        await self.begins(self.fake, ids[0])
+        await self.reaches(lambda: asked)
+        await self.sleep(0.1)
+        assert self.flushLoggedErrors() == []  # type: ignore[no-untyped-call]
 
     async def test_not_to_who_gets_nothing(self) -> None:
         """A builder in manual mode is sent nothing."""
