@@ -11,7 +11,7 @@ from buildmaster.builds import AnyRow
 from buildmaster.entries import EXPECTED_S
 from buildmaster.forecast import Forecast, Running, Situation, Span, forecast, forecast_end, inflow, known
 from buildmaster.lifecycle import ACTIVE, BuildState
-from buildmaster.reasons import Code, Facts, Machine, able, reasons
+from buildmaster.reasons import Code, Facts, Machine, Reason, able, given_to, reasons
 from buildmaster.shares import Lane, Range
 from buildmaster.tables import answer, archive, build, build_queue, series_architecture, source
 from buildmaster.tags import can_take
@@ -37,13 +37,18 @@ class Past:
     ended_within: int
 
 
+def what_blocks(facts: Facts) -> Reason | None:
+    """What must happen first, of which nobody knows when; None: nothing has to."""
+    return next((each for each in reasons(facts) if each.code in BLOCKING), None)
+
+
 def when(connection: Connection, facts: Facts, build_id: int, now: float, draw: Callable[[], float]) -> Forecast | None:
     """When a build begins and ends; None: something else must happen first, or it has ended.
 
     :param facts: of the same build and moment.
     :param draw: see forecast.forecast().
     """
-    if any(each.code in BLOCKING for each in reasons(facts)):
+    if what_blocks(facts) is not None:
         return None
     ratios = known(_ratios(connection, facts.architecture))
     queue = build_queue.c
@@ -52,16 +57,17 @@ def when(connection: Connection, facts: Facts, build_id: int, now: float, draw: 
     if facts.state in ACTIVE:
         begun_s = row.started_at - now
         return Forecast(Span(begun_s, begun_s), forecast_end(Running(-begun_s, row.expected_s), ratios, draw))
-    machines = able(facts)
+    given = given_to(facts)
+    machines = able(facts) if given is None else [given]
     idle = sum(each.state == "idle" for each in machines)
     cleaning = sum(each.state == "cleaning" for each in machines)
     situation = Situation(
         own_s=row.expected_s,
         idle=idle + cleaning,
         running=_running(connection, [each.id for each in machines], now),
-        ahead=_ahead(connection, facts, machines, build_id),
-        pause_s=max(0.0, facts.pause_s),
-        inflow=_inflow(connection, facts, row, len(machines), now),
+        ahead=_ahead(connection, facts, machines, build_id) if given is None else (),
+        pause_s=max(0.0, facts.pause_s) if given is None else 0.0,
+        inflow=_inflow(connection, facts, row, len(machines), now) if given is None else 0.0,
     )
     return forecast(situation, ratios, draw)
 

@@ -102,7 +102,7 @@ class Facts:
     virtualised: bool = False
     needs: str = ""  # Resource tags.
     has_chroot: bool = True
-    checked: bool = True  # Its build-dependencies were looked at, or need not be.
+    looked_at: bool = True  # Its build-dependencies were looked at, or nobody looks.
     pause_s: float = 0.0  # How long it is left alone yet.
     lost_by: int | None = None  # The last builder to lose it.
     machines: tuple[Machine, ...] = ()
@@ -116,7 +116,9 @@ def reasons(facts: Facts) -> list[Reason]:
         return [_active(facts)]
     if facts.state in ENDED:
         return list(_held(facts))
-    return [*_master(facts), *_itself(facts), *_given(facts), *_builders(facts), *_ahead(facts)]
+    if (machine := given_to(facts)) is not None:
+        return [*_master(facts), *_itself(facts), _given(machine)]
+    return [*_master(facts), *_itself(facts), *_builders(facts), *_ahead(facts)]
 
 
 def first(facts: Facts) -> Reason:
@@ -177,15 +179,23 @@ def _itself(facts: Facts) -> Iterator[Reason]:
         place = f"{facts.series} {facts.architecture}"
         change = f"`buildmaster add-chroot {place} FILE` gives it one."
         yield Reason(Code.CHROOT, f"no chroot for {facts.series} on {facts.architecture}", change)
-    if not facts.checked:
-        text = "whether its build-dependencies are there has not been looked at yet"
-        yield Reason(Code.UNCHECKED, text, "The master does so by itself.")
 
 
-def _given(facts: Facts) -> Iterator[Reason]:
-    for each in facts.machines:
-        if each.given == facts.build_id and each.state != "disabled":
-            yield Reason(Code.GIVEN, f"given to {each.name}, as its next build", f"It begins when {each.name} is free.")
+def given_to(facts: Facts) -> Machine | None:
+    """The builder that a person gave it to, which takes it whatever else there is, looked at or not."""
+    mine = (each for each in facts.machines if each.given == facts.build_id and each.state != "disabled")
+    return next(mine, None)
+
+
+def _given(machine: Machine) -> Reason:
+    text, name = f"given to {machine.name}, as its next build", machine.name
+    if machine.state == "failing":
+        return Reason(
+            Code.FAILING,
+            f"{text}, and that does not answer as it should: see `builders`",
+            f"It begins when {name} does.",
+        )
+    return Reason(Code.GIVEN, text, f"It begins when {name} is free.")
 
 
 def _builders(facts: Facts) -> Iterator[Reason]:
@@ -226,6 +236,9 @@ def able(facts: Facts) -> list[Machine]:
 
 def _ready(facts: Facts, ready: Sequence[Machine], kind: str) -> Iterator[Reason]:
     """What keeps it when there are builders that could have it."""
+    if not facts.looked_at:
+        text = "whether its build-dependencies are there has not been looked at yet"
+        yield Reason(Code.UNCHECKED, text, "The master does so by itself, in a few seconds.")
     idle = [each for each in ready if each.state == "idle"]
     loser = next((each.name for each in idle if each.id == facts.lost_by), "")
     others = [each for each in idle if each.id != facts.lost_by and not each.failures]  # As queue.candidates() has it.
@@ -240,7 +253,8 @@ def _ready(facts: Facts, ready: Sequence[Machine], kind: str) -> Iterator[Reason
     if loser and others:
         yield Reason(Code.LEFT_TO_OTHERS, f"lost by {loser}; left to other builders", f"Idle is {_names(others)}.")
     elif idle:
-        yield Reason(Code.NEXT, "starts at the master's next look")
+        if facts.looked_at:
+            yield Reason(Code.NEXT, "starts at the master's next look")
     elif all(each.state == "cleaning" for each in ready):
         change = f"It begins when one is clean: {_names(ready)}."
         yield Reason(Code.CLEANING, f"every {kind} is being cleaned", change)

@@ -47,18 +47,19 @@ class _Place(NamedTuple):
     build_id: int
 
 
-def page(connection: Connection, now: float, limit: int, after: int = 0) -> Page:
+def page(connection: Connection, now: float, limit: int, after: int = 0, *, looks: bool) -> Page:
     """What waits: the queue in its order, then what is held for a chroot or for build-dependencies.
 
     Where builds wait for several kinds of builder, the first of each come first, then the second of each.
 
     :param now: the time, in the database's sense.
     :param after: leave out so many.
+    :param looks: build-dependencies are looked at before builds are given to builders.
     """
     queued = _count(connection, select(func.count()).where(build_queue.c.builder_id.is_(None)))
     held = _count(connection, select(func.count()).where(build.c.state.in_(HELD)))
     places = list(islice(merge(*_lanes(connection, after + limit)), after, after + limit))
-    found = _queued_page(connection, places, now)
+    found = _queued_page(connection, places, now, looks=looks)
     if (room := limit - len(places)) > 0:
         rows = listings.builds(connection, states=HELD, limit=room, offset=max(0, after - queued))
         found += [Waiting(each, None, reasons.first(_facts_of(each)).text) for each in rows]
@@ -82,30 +83,34 @@ def lane(connection: Connection, architecture: str, virtualised: bool) -> Lane:
     return Lane(architecture, virtualised, tuple(Range(kind.tags) for kind in kinds))
 
 
-def _queued_page(connection: Connection, places: Sequence[_Place], now: float) -> list[Waiting]:
+def _queued_page(connection: Connection, places: Sequence[_Place], now: float, *, looks: bool) -> list[Waiting]:
     machines = listings.builders(connection)
     rows: dict[int, Row[Any]] = {}
     for first in range(0, len(places), _AT_ONCE):
         ids = [place.build_id for place in places[first : first + _AT_ONCE]]
         rows |= {row.id: row for row in connection.execute(_queued(build.c.id.in_(ids)))}
     return [
-        Waiting(listings.build_of(row), place.position, reasons.first(_queued_facts(row, machines, now)).text)
+        Waiting(
+            listings.build_of(row), place.position, reasons.first(_queued_facts(row, machines, now, looks=looks)).text
+        )
         for place in places
         if (row := rows.get(place.build_id)) is not None
     ]
 
 
-def why_not_running(connection: Connection, build_id: int, now: float) -> str:
+def why_not_running(connection: Connection, build_id: int, now: float, *, looks: bool) -> str:
     """What keeps a build that is in the queue, in a few words; "" when nothing does, or it is not there."""
     row = connection.execute(_queued(build.c.id == build_id)).first()
-    return "" if row is None else reasons.first(_queued_facts(row, listings.builders(connection), now)).text
+    if row is None:
+        return ""
+    return reasons.first(_queued_facts(row, listings.builders(connection), now, looks=looks)).text
 
 
-def facts(connection: Connection, build_id: int, now: float, *, master_runs: bool = True) -> Facts | None:
+def facts(connection: Connection, build_id: int, now: float, *, looks: bool, master_runs: bool = True) -> Facts | None:
     """All that is known of why a build is not running; None: there is no such build."""
     row = connection.execute(_queued(build.c.id == build_id)).first()
     if row is not None:
-        found = _queued_facts(row, listings.builders(connection), now)
+        found = _queued_facts(row, listings.builders(connection), now, looks=looks)
         return replace(found, ahead=_ahead(connection, row), master_runs=master_runs)
     known = listings.one_build(connection, build_id)
     if known is None:
@@ -116,7 +121,8 @@ def facts(connection: Connection, build_id: int, now: float, *, master_runs: boo
 def _queued(condition: ColumnElement[bool]) -> Any:
     queue = build_queue.c
     extra: tuple[Any, ...] = (queue.virtualised, queue.not_before, queue.lost_by_id, queue.tags.label("queue_tags"))
-    extra += (queue.id.label("queue_id"), queue.archive_id, queue.band, queue.minus_score, IS_THERE.label("has_chroot"))
+    extra += (queue.id.label("queue_id"), queue.archive_id, queue.band, queue.minus_score, queue.looked_at)
+    extra += (IS_THERE.label("has_chroot"),)
     waits = (build.c.state == BuildState.NEEDS_BUILD, queue.builder_id.is_(None))
     return listings.builds_query().add_columns(*extra).where(*waits, condition)
 
@@ -135,7 +141,7 @@ def _facts_of(each: Build) -> Facts:
     )
 
 
-def _queued_facts(row: Row[Any], everyone: Sequence[Builder], now: float) -> Facts:
+def _queued_facts(row: Row[Any], everyone: Sequence[Builder], now: float, *, looks: bool) -> Facts:
     pause_s = row.not_before - now
     same = [b for b in everyone if (b.architecture, b.virtualised) == (row.architecture, bool(row.virtualised))]
     return replace(
@@ -143,6 +149,7 @@ def _queued_facts(row: Row[Any], everyone: Sequence[Builder], now: float) -> Fac
         virtualised=bool(row.virtualised),
         needs=row.queue_tags,
         has_chroot=bool(row.has_chroot),
+        looked_at=row.looked_at is not None or not looks,
         pause_s=pause_s if pause_s <= LONGEST_PAUSE_S else 0.0,
         lost_by=row.lost_by_id,
         machines=tuple(map(_machine, same)),

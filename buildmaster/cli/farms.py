@@ -35,6 +35,11 @@ def farm_of(session: Session) -> Iterator[Farm]:
         farm.close()
 
 
+def looks(session: Session) -> bool:
+    """Whether the farm's masters look at build-dependencies before builders get builds, by the same configuration."""
+    return config_of(session).looks
+
+
 def known_build(connection: Connection, build_id: int) -> Build:
     """A build that must be there.
 

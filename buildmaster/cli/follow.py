@@ -54,10 +54,14 @@ def follow(
     view: View,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
+    *,
+    looks: bool,
 ) -> list[Build]:
     """Show builds until each has ended, and return them as they are then, in the order given.
 
     A build that waits for a chroot or for build-dependencies has ended, in this sense: nobody knows for how long.
+
+    :param looks: build-dependencies are looked at before builds are given to builders.
     """
     with view:
         while True:
@@ -66,7 +70,7 @@ def follow(
                 found = {each.id: each for each in listings.builds(connection, ids=build_ids)}
                 builds = [found[build_id] for build_id in build_ids]
                 whys = {
-                    each.id: waiting.why_not_running(connection, each.id, now)
+                    each.id: waiting.why_not_running(connection, each.id, now, looks=looks)
                     for each in builds
                     if each.state == BuildState.NEEDS_BUILD
                 }

@@ -6,7 +6,7 @@ import click
 
 from buildmaster import listings, waiting
 from buildmaster.cli.documents import build_document, builder_document, waiting_document
-from buildmaster.cli.farms import farm_of
+from buildmaster.cli.farms import farm_of, looks
 from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.output import Column
 from buildmaster.cli.presence import somebody_runs, tell_absence
@@ -36,7 +36,7 @@ def queue(session: Session, /, *, limit: int, after: int) -> None:
     """
     now = time.time()
     with farm_of(session) as farm, farm.reading() as connection:
-        page = waiting.page(connection, now, limit, after)
+        page = waiting.page(connection, now, limit, after, looks=looks(session))
         directory, runs = farm.directory, somebody_runs(farm.directory, connection)
     end = after + len(page.waiting)
     document = {"queue": [waiting_document(each) for each in page.waiting], "total": page.total}

@@ -12,7 +12,7 @@ import click
 from sqlalchemy import Connection
 
 from buildmaster import builders, builds, waiting
-from buildmaster.cli.farms import farm_of, known_build
+from buildmaster.cli.farms import farm_of, known_build, looks
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.cli.growing import CHUNK_BYTES, Attempt, GrowingLog
 from buildmaster.cli.numbers import build_number
@@ -44,7 +44,7 @@ def log(session: Session, /, *, build_id: int, no_follow: bool) -> None:
     with farm_of(session) as farm:
         with farm.reading() as connection:
             build = known_build(connection, build_id)
-            why_not = waiting.why_not_running(connection, build_id, time.time())
+            why_not = waiting.why_not_running(connection, build_id, time.time(), looks=looks(session))
         if session.output.as_json:
             chunks = read_log(farm, build_id, follow=False)
             text = b"".join(chunks).decode("utf-8", "replace")

@@ -8,7 +8,7 @@ import click
 from buildd.protocol import error_heading
 from buildmaster import listings, waiting
 from buildmaster.cli.documents import build_document, file_document
-from buildmaster.cli.farms import farm_of, known_build
+from buildmaster.cli.farms import farm_of, known_build, looks
 from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.numbers import build_number
 from buildmaster.cli.output import Column
@@ -32,7 +32,7 @@ def show(session: Session, /, *, build_id: int) -> None:
     now = time.time()
     with farm_of(session) as farm, farm.reading() as connection:
         build = known_build(connection, build_id)
-        why = waiting.why_not_running(connection, build_id, now)
+        why = waiting.why_not_running(connection, build_id, now, looks=looks(session))
         results = listings.results(connection, build_id)
         sources = listings.source_files(connection, build.source_id)
         where = log_place(farm, build)

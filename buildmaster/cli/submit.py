@@ -9,7 +9,7 @@ import click
 from buildd.protocol import PackageBuilderName, error_heading
 from buildmaster import distributions, listings, packages, tags, wishes
 from buildmaster.cli.documents import build_document, file_document
-from buildmaster.cli.farms import choose_series, farm_of
+from buildmaster.cli.farms import choose_series, farm_of, looks
 from buildmaster.cli.follow import follow, view_for
 from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.numbers import pocket_option
@@ -110,7 +110,7 @@ def submit(
         if not runs:
             tell_absence(session, farm.directory)
         if wait:
-            builds = follow(farm, accepted.build_ids, view_for(session.output))
+            builds = follow(farm, accepted.build_ids, view_for(session.output), looks=looks(session))
             _report(session, farm, builds)
         if session.output.as_json:
             session.output.document(_document(farm, accepted, builds))

@@ -6,7 +6,7 @@ import time
 import click
 
 from buildmaster import forecasting, reasons, waiting
-from buildmaster.cli.farms import farm_of, known_build
+from buildmaster.cli.farms import farm_of, known_build, looks
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.cli.numbers import build_number
 from buildmaster.cli.presence import somebody_runs
@@ -47,14 +47,15 @@ def _tell(session: Session, farm: Farm, build_id: int) -> None:
     now = time.time()
     with farm.reading() as connection:
         build = known_build(connection, build_id)
-        facts = waiting.facts(connection, build_id, now, master_runs=somebody_runs(farm.directory, connection))
+        runs = somebody_runs(farm.directory, connection)
+        facts = waiting.facts(connection, build_id, now, looks=looks(session), master_runs=runs)
         if facts is None:
             raise Refusal(f"there is no build {build_id}")
         draw = random.Random(build_id).random  # Asked twice, it says the same.
         told = forecasting.when(connection, facts, build_id, now, draw)
     if told is not None:
         farm.write(forecasting.keep, build_id, told, now)
-    why = reasons.first(facts)
+    why = forecasting.what_blocks(facts) or reasons.first(facts)
     if session.output.as_json:
         session.output.document(_document(build, told, why, now))
     else:

@@ -5,7 +5,7 @@ import time
 import click
 
 from buildmaster import reasons, waiting
-from buildmaster.cli.farms import farm_of, known_build
+from buildmaster.cli.farms import farm_of, known_build, looks
 from buildmaster.cli.group import Session, json_option, pass_session
 from buildmaster.cli.numbers import build_number
 from buildmaster.cli.presence import somebody_runs
@@ -27,7 +27,7 @@ def why(session: Session, /, *, build_id: int) -> None:
     with farm_of(session) as farm, farm.reading() as connection:
         build = known_build(connection, build_id)
         runs = somebody_runs(farm.directory, connection)
-        facts = waiting.facts(connection, build_id, time.time(), master_runs=runs)
+        facts = waiting.facts(connection, build_id, time.time(), looks=looks(session), master_runs=runs)
         assert facts is not None  # It was there in this very transaction.
         found = reasons.reasons(facts)
     if session.output.as_json:

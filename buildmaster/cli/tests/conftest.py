@@ -70,6 +70,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.F
     monkeypatch.delenv("BUILDMASTER_DIR", raising=False)
     monkeypatch.delenv("BUILDMASTER_CONFIG", raising=False)
     write_config(tmp_path / "test.conf", empty="ready" not in request.fixturenames)
+    with (tmp_path / "test.conf").open("a") as file:
+        file.write("[dependencies]\nlook = no\n")  # Nobody would: no master runs.
     monkeypatch.setenv("BUILDMASTER_CONFIG", str(tmp_path / "test.conf"))
     monkeypatch.setattr("buildmaster.config.SYSTEM_CONFIG", tmp_path / "none.conf")
     with databases.dropped():

@@ -139,7 +139,7 @@ def test_on_a_terminal(ready: Cli, farm: Farm, dsc: Path, capsys: pytest.Capture
     lines = "".join(f"line {n}\n" for n in range(50)).encode()
     farm.log_path(1).write_bytes(lines + b"\x1b]0;evil\x07 [bold]x[/bold]\n")
     meanwhile = Meanwhile(lambda: None, lambda: end(farm, 1, Event.SUCCEEDED, files={}))
-    (build,) = follow(farm, [1], Screen(), sleep=meanwhile)
+    (build,) = follow(farm, [1], Screen(), sleep=meanwhile, looks=False)
     out = capsys.readouterr().out
     assert build.state == "built"
     for shown in ("hello 1.0", "local", "install dependencies", "line 49", "^[]0;evil^G [bold]x[/bold]"):
@@ -154,7 +154,7 @@ def test_lines_do_not_repeat(ready: Cli, farm: Farm, dsc: Path) -> None:
     ready("submit", dsc)
     meanwhile = Meanwhile(*[lambda: None] * 5, lambda: ready("cancel", 1))
     said: list[str] = []
-    follow(farm, [1], Lines(said.append), sleep=meanwhile)
+    follow(farm, [1], Lines(said.append), sleep=meanwhile, looks=False)
     assert timeless(said) == [
         "build 1 needs-build: no builder for amd64",
         "build 1 cancelled: cancelled by hand",
@@ -167,7 +167,7 @@ def test_lines_say_what_keeps_a_build_now(ready: Cli, farm: Farm, dsc: Path) -> 
     ready("submit", dsc)
     meanwhile = Meanwhile(lambda: ready("disable-builder", "local"), lambda: ready("cancel", 1))
     said: list[str] = []
-    follow(farm, [1], Lines(said.append), sleep=meanwhile)
+    follow(farm, [1], Lines(said.append), sleep=meanwhile, looks=False)
     assert "needs-build: every builder for amd64 is disabled" in said[1]
 
 

@@ -1,23 +1,29 @@
 """What `why` says, on a real farm."""
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from buildmaster import builders, builds, packages
+from buildmaster import archives as farm_archives
+from buildmaster import builders, builds, depwaits, packages
 from buildmaster.builders import Cleanliness
 from buildmaster.cli.tests.conftest import Cli, end, make_source, start
 from buildmaster.farm import Farm
+from buildmaster.forecasting import BLOCKING
 from buildmaster.lifecycle import Event
+from buildmaster.reasons import Code
 from buildmaster.scoring import ArchivePurpose
-from buildmaster.tables import archive
+from buildmaster.tables import archive, build_queue
 
 
 @pytest.fixture(autouse=True)
 def master_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if a master ran."""
-    monkeypatch.setattr("buildmaster.cli.why.somebody_runs", lambda *_: True)
+    for command in ("why", "when"):
+        monkeypatch.setattr(f"buildmaster.cli.{command}.somebody_runs", lambda *_: True)
 
 
 def codes(cli: Cli, build_id: int) -> list[str]:
@@ -169,3 +175,172 @@ def test_pages(ready: Cli, farm: Farm, tmp_path: Path) -> None:
     assert shown == [1, 3, 4, 5, 2]
     assert "3 more wait; --after 2 shows the next" in ready("queue", "--limit", 2).err
     assert "No more than 5 wait" in ready("queue", "--after", 9).err
+
+
+def look(tmp_path: Path) -> None:
+    """Let masters look at build-dependencies before builders get builds, as they do unless told otherwise."""
+    conf = tmp_path / "test.conf"
+    conf.write_text(conf.read_text().replace("look = no", "look = yes"))
+
+
+def test_not_looked_at_yet(idle: Cli, farm: Farm, dsc: Path, tmp_path: Path) -> None:
+    """As long as nobody has looked at its build-dependencies, a build is given to no builder, and that is said: by
+    `why`, in the queue, and by whoever else tells why it waits."""
+    look(tmp_path)
+    idle("submit", dsc)
+    why = "whether its build-dependencies are there has not been looked at yet"
+    assert only(idle, 1) == ("unchecked", why, "The master does so by itself, in a few seconds.")
+    assert idle("queue", "--json").json["queue"][0]["why"] == why
+    assert idle("show", 1, "--json").json["waits_for"] == why
+    set_builder(farm, "local", Cleanliness.DIRTY)
+    assert codes(idle, 1) == ["unchecked", "cleaning"]
+    idle("disable-builder", "local")
+    assert codes(idle, 1) == ["disabled"]
+    idle("enable-builder", "local")
+    set_builder(farm, "local", Cleanliness.CLEAN)
+    with farm.transaction() as connection:
+        depwaits.let_pass(connection, [1], time.time())
+    assert codes(idle, 1) == ["next"]
+
+
+def test_where_nobody_looks(idle: Cli, dsc: Path) -> None:
+    """Where masters are told not to look, nothing waits for that."""
+    idle("submit", dsc)
+    assert codes(idle, 1) == ["next"]
+
+
+@pytest.fixture
+def idle(ready: Cli, farm: Farm) -> Cli:
+    """A farm with an idle builder."""
+    ready("add-builder", "http://local:8221/", "--offline", "--architecture", "amd64")
+    set_builder(farm, "local", Cleanliness.CLEAN)
+    return ready
+
+
+@dataclass(frozen=True)
+class World:
+    """An idle builder, and build 1, which waits."""
+
+    cli: Cli
+    farm: Farm
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    def submit(self, name: str, archive_name: str = "primary") -> None:
+        dsc = make_source(self.folder / name, name)
+        packages.accept(
+            self.farm, dsc, time.time(), distribution="debian", series_name="bookworm", archive_name=archive_name
+        )
+
+    def runs(self) -> None:
+        start(self.farm, 1)
+
+    def is_cancelled(self) -> None:
+        self.runs()
+        self.cli("cancel", 1)
+
+    def ends(self, event: Event) -> None:
+        self.runs()
+        end(self.farm, 1, event)
+
+    def has_no_chroot(self) -> None:
+        self.ends(Event.CHROOT_UNUSABLE)
+
+    def has_no_master(self) -> None:
+        self.monkeypatch.setattr("buildmaster.cli.why.somebody_runs", lambda *_: False)
+
+    def is_looked_at_later(self) -> None:
+        look(self.folder)
+
+    def change_builder(self, *words: str) -> None:
+        self.cli("change-builder", "local", *words)
+
+    def is_lost(self, pause_s: float = 0.0, other: str = "") -> None:
+        self.runs()
+        with self.farm.transaction() as connection:
+            builds.record(connection, 1, Event.REQUEUED, time.time(), pause_s=pause_s)
+        if other:
+            self.cli("add-builder", f"http://{other}:8221/", "--offline", "--architecture", "amd64")
+            set_builder(self.farm, other, Cleanliness.CLEAN)
+
+    def fails(self) -> None:
+        with self.farm.transaction() as connection:
+            builder_id = builders.find(connection, "local").id
+            builders.set_trouble(connection, builder_id, "connection refused", time.time())
+
+    def is_second(self) -> None:
+        self.submit("other")
+        start(self.farm, 2)
+
+    def is_behind(self, score: int | None) -> None:
+        """Behind a build of this score, or an older one."""
+        self.submit("other")
+        with self.farm.transaction() as connection:
+            if score is None:
+                connection.execute(build_queue.update().where(build_queue.c.build_id == 1).values(id=99))
+            else:
+                builds.set_score(connection, 2, score)
+
+    def shares(self) -> None:
+        with self.farm.transaction() as connection:
+            farm_archives.add(connection, "debian", "other", ArchivePurpose.PPA)
+            builds.set_score(connection, 1, 2_500)
+        self.submit("other", "other")
+        self.cli("score", 2, 2_500)
+
+
+STATES: dict[Code, Callable[[World], object]] = {
+    Code.RUNNING: World.runs,
+    Code.CANCELLING: World.is_cancelled,
+    Code.BUILT: lambda world: world.ends(Event.SUCCEEDED),
+    Code.ENDED: lambda world: world.ends(Event.PACKAGE_FAILED),
+    Code.DEPENDENCIES: lambda world: world.ends(Event.DEPENDENCIES_MISSING),
+    Code.CHROOT: World.has_no_chroot,
+    Code.NO_MASTER: World.has_no_master,
+    Code.UNCHECKED: World.is_looked_at_later,
+    Code.NO_BUILDER: lambda world: world.cli("change-source", "first", "--needs", "gpu"),
+    Code.KEPT: lambda world: world.change_builder("--restricted-tag", "gpu"),
+    Code.DISABLED: lambda world: world.cli("disable-builder", "local"),
+    Code.MANUAL: lambda world: world.change_builder("--manual"),
+    Code.PAUSE: lambda world: world.is_lost(pause_s=100.0),
+    Code.LEFT_TO_OTHERS: lambda world: world.is_lost(other="other"),
+    Code.GIVEN: lambda world: world.cli("give", 1, "local"),
+    Code.NEXT: lambda world: None,
+    Code.CLEANING: lambda world: set_builder(world.farm, "local", Cleanliness.DIRTY),
+    Code.FAILING: World.fails,
+    Code.BUSY: World.is_second,
+    Code.BAND: lambda world: world.is_behind(1_000_000),
+    Code.SCORE: lambda world: world.is_behind(2_600),
+    Code.AGE: lambda world: world.is_behind(None),
+    Code.SHARE: World.shares,
+}
+
+
+def test_every_code_has_a_state() -> None:
+    assert STATES.keys() == set(Code)
+
+
+@pytest.mark.parametrize("code", Code)
+def test_what_is_told(code: Code, idle: Cli, farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reason is told of a state that a farm can be in; and `when` knows no time where one of them says that
+    something else must happen first, and says which."""
+    world = World(idle, farm, tmp_path, monkeypatch)
+    world.submit("first")
+    STATES[code](world)
+    told = idle("why", 1, "--json").json["reasons"]
+    assert code in [each["code"] for each in told]
+    monkeypatch.setattr("buildmaster.cli.when.somebody_runs", lambda *_: code is not Code.NO_MASTER)
+    when = idle("when", 1, "--json").json
+    blocking = [each for each in told if each["code"] in BLOCKING]
+    assert (when["begins"] is None) == (when["not_before"] is not None) == bool(blocking)
+    if blocking:
+        assert when["not_before"] == blocking[0]
+
+
+def test_given_to_a_builder_in_manual_mode(idle: Cli, dsc: Path) -> None:
+    """It begins there next, and nothing else keeps it; `when` knows so."""
+    idle("change-builder", "local", "--manual")
+    idle("submit", dsc)
+    idle("give", 1, "local")
+    assert codes(idle, 1) == ["given"]
+    assert idle("when", 1, "--json").json["begins"] is not None
