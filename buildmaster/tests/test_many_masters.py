@@ -2,10 +2,9 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
+from multiprocessing.process import BaseProcess
 
 from sqlalchemy import func, select
 
@@ -13,39 +12,21 @@ from buildmaster import builds
 from buildmaster.builders import Cleanliness
 from buildmaster.lifecycle import BuildState
 from buildmaster.tables import build_queue, builder, master
-from buildmaster.tests import databases
+from buildmaster.tests import databases, points, processes
 from buildmaster.tests.factories import make_build, make_builder
 from buildmaster.tests.fakes import FakeBuilder
 from buildmaster.tests.farm_case import FarmCase
 
-# Dies as a process does that is killed: at `WAY FUNCTION SIDE`; WAY is a method of Leases that writes, and FUNCTION
-# what it writes.
-MASTER = """
-import os, sys
-from pathlib import Path
-from twisted.logger import globalLogBeginner, textFileLogObserver
-from buildmaster import service
-from buildmaster.leases import Leases
-from buildmaster.tests.factories import config_of
-
-globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
-way, where, side = (os.environ.get("DIE_AT") or "_write nowhere before").split()
-real = getattr(Leases, way)
-
-async def write(self, *arguments, **more):
-    here = where in (getattr(each, "__name__", "") for each in arguments[:2])
-    if here and side == "before":
-        os._exit(9)
-    result = await real(self, *arguments, **more)
-    if here:
-        os._exit(9)
-    return result
-
-setattr(Leases, way, write)
-pace = {"poll_fastest_s": 0.05, "poll_slowest_s": 0.3, "database_poll_s": 0.1, "rpc_timeout_s": 5.0, "lease_s": 1.5}
-service.run(config_of(Path(sys.argv[1]), port=0, **pace))
-"""
-DIED = 9
+LEASING = (
+    "leases.Leases._join: masters.join",
+    "leases.Leases._beat: masters.beat",
+    "leases.Leases._take: masters.take",
+)
+WORKING = (
+    "dispatch.Dispatcher.dispatch: take",
+    "gathering.Gatherer._begin: _begin",
+    "gathering.Gatherer._succeeded: self._record",
+)
 
 
 class TestManyMasters(FarmCase):
@@ -55,7 +36,7 @@ class TestManyMasters(FarmCase):
         self.patch(databases, "on_postgresql", lambda: True)  # type: ignore[no-untyped-call]
         super().setUp()
         self.log = self.farm.directory / "log"
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[BaseProcess] = []
         self.ids: list[int] = []
         self.fakes: list[FakeBuilder] = [self.fake]
         for number in range(5):
@@ -68,16 +49,14 @@ class TestManyMasters(FarmCase):
     async def tearDown(self) -> None:  # type: ignore[override]
         for process in self.processes:
             process.kill()
-            process.wait()
+            process.join()
         for fake in self.fakes[1:]:
             await fake.stop()
         await super().tearDown()
 
-    def start(self, die_at: str = "") -> subprocess.Popen[bytes]:
-        """One more master."""
-        with self.log.open("ab") as log:
-            command = [sys.executable, "-c", MASTER, str(self.farm.directory)]
-            process = subprocess.Popen(command, stderr=log, env={**os.environ, "DIE_AT": die_at})
+    def start(self, point: str = "", side: str = "") -> BaseProcess:
+        """One more master; it dies at this point, if there is one."""
+        process = processes.start_master(self.farm.directory, self.log, point, side)
         self.processes.append(process)
         return process
 
@@ -91,21 +70,21 @@ class TestManyMasters(FarmCase):
             assert time.monotonic() < end, self.log.read_text()[-4000:]
             await self.sleep(0.05)
 
-    async def until_dead(self, mortals: Iterable[subprocess.Popen[bytes]]) -> None:
+    async def until_dead(self, mortals: Iterable[BaseProcess]) -> None:
         mortals = list(mortals)
-        await self.until(lambda: all(each.poll() is not None for each in mortals))
-        assert [each.returncode for each in mortals] == [DIED] * len(mortals)
+        await self.until(lambda: all(each.exitcode is not None for each in mortals))
+        assert [each.exitcode for each in mortals] == [points.DIED] * len(mortals)
 
-    async def until_holds(self, process: subprocess.Popen[bytes], count: int) -> None:
+    async def until_holds(self, process: BaseProcess, count: int) -> None:
         """Until a master holds so many builders, or more."""
 
         def holds() -> bool:
-            assert process.poll() is None, self.log.read_text()[-4000:]
+            assert process.exitcode is None, self.log.read_text()[-4000:]
             return self.held_by(process) >= count
 
         await self.until(holds)
 
-    def held_by(self, process: subprocess.Popen[bytes]) -> int:
+    def held_by(self, process: BaseProcess) -> int:
         """How many builders a master holds."""
         ours = select(master.c.id).where(master.c.name.endswith(f":{process.pid}")).scalar_subquery()
         with self.farm.reading() as connection:
@@ -131,24 +110,19 @@ class TestManyMasters(FarmCase):
 
     async def test_they_die_at_each_step(self) -> None:
         """Wherever between lease and work masters die, others have their builders; nothing is lost, or done twice."""
-        sides = ("before", "after")
         self.submit(12)
-        await self.until_dead(
-            [self.start(f"_write {where} {side}") for where in ("join", "beat", "take") for side in sides]
-        )
-        await self.until_dead(
-            [self.start(f"transact {where} {side}") for where in ("take", "record", "_record") for side in sides]
-        )
-        await self.until_dead([self.start(f"_write bury {side}") for side in sides])
+        for some in (LEASING, WORKING):
+            await self.until_dead([self.start(each, side) for each in some for side in points.SIDES])
+        await self.until_dead([self.start("leases.Leases._beat: masters.bury", side) for side in points.SIDES])
         self.submit(12)
-        for side in sides:
-            mortal = self.start(f"_write release {side}")
+        for side in points.SIDES:
+            mortal = self.start("leases.Leases._hand_over: masters.release", side)
             await self.until_holds(mortal, 6)
             other = self.start()
             await self.until_dead([mortal])
             other.kill()
-        for side in sides:
-            mortal = self.start(f"_write leave {side}")
+        for side in points.SIDES:
+            mortal = self.start("leases.Leases.stop: masters.leave", side)
             await self.until_holds(mortal, 1)
             mortal.terminate()
             await self.until_dead([mortal])
@@ -166,9 +140,9 @@ class TestManyMasters(FarmCase):
         for turn in range(3):
             self.submit(12)
             await self.sleep(0.4)
-            masters[turn].send_signal(signal.SIGSTOP)
+            os.kill(masters[turn].pid or 0, signal.SIGSTOP)
             await self.until(lambda turn=turn: self.held_by(masters[turn]) == 0, 60.0)  # type: ignore[misc]
-            masters[turn].send_signal(signal.SIGCONT)
+            os.kill(masters[turn].pid or 0, signal.SIGCONT)
             await self.until(lambda turn=turn: self.held_by(masters[turn]) == 2)  # type: ignore[misc]
         await self.until(self.all_built)
         self.check_end()
