@@ -85,7 +85,7 @@ class Gatherer:
                 state = await self._builder_failed(vitals, job, status, client, log)
             case other:
                 kept = await self._log_if_worth_it(vitals, job, client)
-                reason = status.reason or _REASONS.get(other, "")
+                reason = status.reason or _REASONS[other] if other in _REASONS else ""
                 words = (reason, status.dependencies, status.cause, status.error)
                 ending = _Ending(vitals, job, _EVENTS[other], kept, *words)
                 state = await self._tenure.transact(vitals.id, self._record, ending)
@@ -232,7 +232,7 @@ _EVENTS = {
     BuildStatus.GIVENBACK: Event.GIVEN_BACK,
     BuildStatus.ABORTED: Event.ABORTED,
 }
-# A build that was cancelled keeps what was said then.
+# What is none of these was cancelled, and keeps what was said then.
 _REASONS = {
     BuildStatus.PACKAGEFAIL: "the package does not build: see the log",
     BuildStatus.DEPFAIL: "build-dependencies are missing",

@@ -113,7 +113,7 @@ class Facts:
 def reasons(facts: Facts) -> list[Reason]:
     """Every reason, the one that matters first: what is behind it matters when that is mended. Never empty."""
     if facts.state in ACTIVE:
-        return [_active(facts)]
+        return [*_master(facts), _active(facts)]
     if facts.state in ENDED:
         return list(_held(facts))
     if (machine := given_to(facts)) is not None:

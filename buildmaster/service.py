@@ -166,7 +166,10 @@ class Master:
             return self._reactor.listenTCP(self._config.port, site, interface=self._config.host)
         except CannotListenError as error:
             address = f"{self._config.host}:{self._config.port}"
-            raise CannotListen(f"cannot listen at {address}: {error.socketError}") from error
+            why = error.socketError.strerror or error.socketError
+            raise CannotListen(
+                f"cannot listen at {address}: {why}. [files] port in buildmaster.conf names another; 0 takes a free one"
+            ) from error
 
     def _put_together(self, port: Any) -> _Parts:
         config, farm, reactor = self._config, self._farm, self._reactor

@@ -84,6 +84,7 @@ def init(
     farm = Farm.create(config.places)
     try:
         places, everyone = farm.write(fill)
+        next(iter(farm.store.files("00")), None)  # Fails where the store cannot be used.
     finally:
         farm.close()
     session.output.say(f"the farm in {directory} is ready")

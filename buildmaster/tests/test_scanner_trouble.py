@@ -27,10 +27,12 @@ class TestCancelling(FarmCase):
         return build_id
 
     async def test_it_is_stopped(self) -> None:
-        """A build that is cancelled is stopped on its builder, and CANCELLED with its log."""
+        """A build that is cancelled is stopped on its builder, and CANCELLED with its log, and what was said then."""
+        self.fake.extra_status = {"reason": "it was aborted"}
         build_id = await self.cancelled_while_building()
         await self.scan_until(build_id, S.CANCELLED)
         assert self.build(build_id).log_name.endswith("_CANCELLED.txt.gz")
+        assert self.build(build_id).reason == "cancelled by hand"
         assert self.vitals().failures == 0
 
     async def test_it_ends_well_meanwhile(self) -> None:

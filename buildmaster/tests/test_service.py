@@ -121,7 +121,10 @@ def test_the_port_is_taken(farm: Farm) -> None:
         command = [sys.executable, "-c", code, str(farm.directory)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 1
-    assert f"{CannotListen.__name__}: cannot listen at 127.0.0.1:{number}" in done.stderr
+    assert (
+        f"{CannotListen.__name__}: cannot listen at 127.0.0.1:{number}: Address already in use. [files] port"
+        in done.stderr
+    )
 
 
 def test_systemd_is_told(farm: Farm, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from buildmaster import orders
 from buildmaster.cli.tests.conftest import STATUS, Cli, make_chroot, make_source
 from buildmaster.farm import Farm
+from buildmaster.tests.factories import write_config
 
 DEBIAN = ("init", "--distribution", "debian", "--series", "bookworm", "--architecture", "amd64")
 
@@ -22,6 +23,16 @@ def test_init_makes_a_private_farm(cli: Cli) -> None:
     assert stat.S_IMODE(cli.directory.stat().st_mode) == 0o700
     assert "debian bookworm amd64 has no chroot yet" in ended.out
     assert f"buildmaster --dir {cli.directory} add-chroot debian/bookworm amd64 FILE.tar.gz" in ended.err
+
+
+def test_init_with_a_store_that_cannot_be_used(cli: Cli, tmp_path: Path) -> None:
+    """A farm whose files are in a bucket is ready when the bucket can be used, and not before."""
+    path = tmp_path / "s3.conf"
+    write_config(path, empty=True)
+    database = path.read_text().partition("[store]")[0]
+    path.write_text(f"{database}[store]\nurl = s3://farm-files\nendpoint = http://127.0.0.1:9\n")
+    ended = cli("--config", path, "init", status=1)
+    assert "secrets/s3-access-key: is not there" in ended.err and "ready" not in ended.out
 
 
 def test_init_again_adds_what_is_new(cli: Cli) -> None:

@@ -60,6 +60,14 @@ def test_builders_that_cannot(ready: Cli, farm: Farm, dsc: Path) -> None:
     assert only(ready, 1) == ("next", "starts at the master's next look", "")
 
 
+def test_no_master_for_what_is_being_built(ready: Cli, farm: Farm, dsc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does a build go on that a builder has: nobody will hear of its end."""
+    monkeypatch.setattr("buildmaster.cli.why.somebody_runs", lambda *_: False)
+    ready("submit", dsc)
+    start(farm, 1)
+    assert codes(ready, 1) == ["no-master", "running"]
+
+
 def test_no_master(ready: Cli, dsc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no master runs, that comes first."""
     monkeypatch.setattr("buildmaster.cli.why.somebody_runs", lambda *_: False)
