@@ -195,6 +195,13 @@ def settle(
     return changed
 
 
+def count(connection: Connection, archive_id: int) -> int:
+    """How many builds of an archive wait for dependencies."""
+    joined = build.join(source, source.c.id == build.c.source_id)
+    query = select(func.count()).select_from(joined).where(build.c.state == BuildState.DEP_WAIT)
+    return int(connection.execute(query.where(source.c.archive_id == archive_id)).scalar_one())
+
+
 def publications(connection: Connection) -> float:
     """A figure that is another when it was said that something was published, in any archive."""
     return connection.execute(select(func.sum(archive.c.changed_at))).scalar() or 0.0

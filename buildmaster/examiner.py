@@ -238,7 +238,8 @@ class Examiner:
         now, published = self._reactor.seconds(), published_at != shelf.published_at  # By clocks that may be wrong.
         if not use(self._farm.directory / FOLDER / source.key, self._now()) and shelf.lists is not None:
             shelf.lists, shelf.asked, shelf.fetched = None, float("-inf"), float("-inf")  # Another master has swept.
-        if now - shelf.asked < self._poll_s and not published:
+        # Half, or every other time that a place is due it would be so some milliseconds too early.
+        if now - shelf.asked < self._poll_s / 2 and not published:
             return
         shelf.asked, shelf.published_at = now, published_at
         changed = Changed.UNKNOWN

@@ -22,6 +22,7 @@ COMMANDS = {
     "change-series": ("buildmaster.cli.chroots", "Which architecture builds the packages for all."),
     "add-archive": ("buildmaster.cli.archives", "Add an archive beside the primary one."),
     "change-archive": ("buildmaster.cli.archives", "What an archive's builds need, and how urgent they are."),
+    "archive-published": ("buildmaster.cli.archives", "Say that an archive has something new."),
     "change-source": ("buildmaster.cli.archives", "What builds of a source package need."),
     "archives": ("buildmaster.cli.archives", "Archives, and what waits of each."),
     "add-chroot": ("buildmaster.cli.chroots", "Add or replace a chroot."),

@@ -1,4 +1,4 @@
-"""The commands about archives: add-archive, change-archive, change-source, archives."""
+"""The commands about archives: add-archive, change-archive, archive-published, change-source, archives."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from buildd.settings import parse_duration
 from buildmaster import archives as farm_archives
-from buildmaster import distributions, listings, tags
+from buildmaster import depwaits, distributions, listings, tags
 from buildmaster import needs as farm_needs
 from buildmaster.archives import Archive, Changes
 from buildmaster.cli.farms import farm_of
@@ -111,6 +111,35 @@ def change_archive(session: Session, /, *, name: str, **said: Any) -> None:
 
     with farm_of(session) as farm:
         _show(session, farm, farm.write(change))
+
+
+@click.command()
+@click.argument("name", metavar="[DISTRIBUTION/]NAME")
+@json_option
+@pass_session
+def archive_published(session: Session, /, *, name: str) -> None:
+    """Say that something was published in an archive.
+
+    Builds of it that wait for build-dependencies are then looked at at once, and not when the master asks the archive
+    the next time. For what publishes to call, when it has done so.
+
+    \b
+    Example:
+      buildmaster archive-published debian/primary
+    """
+
+    def tell(connection: Connection) -> tuple[str, str, int]:
+        distribution, own = _names(connection, name)
+        archive_id = distributions.find_archive(connection, distribution, own)
+        depwaits.published(connection, archive_id, time.time())
+        return distribution, own, depwaits.count(connection, archive_id)
+
+    with farm_of(session) as farm:
+        distribution, own, waiting = farm.write(tell)
+    wait = "1 build waits" if waiting == 1 else f"{waiting} builds wait"
+    session.output.say(f"archive {distribution}/{own}: published; {wait} for build-dependencies")
+    if session.output.as_json:
+        session.output.document({"distribution": distribution, "name": own, "waiting": waiting})
 
 
 @click.command()

@@ -1,8 +1,12 @@
 """What add-archive, change-archive, archives and score do."""
 
+import time
 from pathlib import Path
 
-from buildmaster.cli.tests.conftest import Cli, make_source
+from buildmaster import depwaits, distributions
+from buildmaster.cli.tests.conftest import Cli, end, make_source, start
+from buildmaster.farm import Farm
+from buildmaster.lifecycle import Event
 
 
 def test_an_archive(ready: Cli, tmp_path: Path) -> None:
@@ -22,6 +26,26 @@ def test_an_archive(ready: Cli, tmp_path: Path) -> None:
     assert ready("show", 1, "--json").json["score"] == 1500 + 250 + 15 - 5
     listed = ready("archives").out.splitlines()
     assert [line.split()[0] for line in listed] == ["ARCHIVE", "debian/embargoed", "debian/primary"]
+
+
+def test_published(ready: Cli, farm: Farm, tmp_path: Path) -> None:
+    """Each time that something was published is known as another one, whatever the clocks say; and how many builds wait
+    for that."""
+    assert ready("archive-published", "primary").out == (
+        "archive debian/primary: published; 0 builds wait for build-dependencies\n"
+    )
+    ready("submit", make_source(tmp_path, "waits"))
+    start(farm, 1)
+    end(farm, 1, Event.DEPENDENCIES_MISSING)
+    with farm.transaction() as connection:  # By somebody whose clock is fast.
+        depwaits.published(connection, distributions.find_archive(connection, "debian"), time.time() + 1000)
+    with farm.reading() as connection:
+        before = depwaits.publications(connection)
+    told = ready("archive-published", "debian/primary", "--json").json
+    assert told == {"distribution": "debian", "name": "primary", "waiting": 1}
+    with farm.reading() as connection:
+        assert depwaits.publications(connection) > before
+    assert "no archive 'other' in 'debian'" in ready("archive-published", "other", status=1).err
 
 
 def test_what_a_source_needs(ready: Cli, tmp_path: Path) -> None:
