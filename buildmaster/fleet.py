@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection
+from itertools import islice
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import deferLater
@@ -19,6 +20,7 @@ from buildmaster.ports import IMasterReactor
 from buildmaster.scanner import Scanner, Work
 
 _STEPS_AT_ONCE = 20  # A builder that always has something to do is one that tells tales: it must not keep us busy.
+_STAND_BY_S = 1.0  # So long a builder that is to be handed over waits for that; then it goes on.
 
 
 class Fleet:
@@ -53,8 +55,12 @@ class Fleet:
             patrol.start()
 
     def resting(self, count: int) -> list[int]:
-        """So many builders, or fewer, whose scans are between two steps; those without a build first."""
+        """So many builders, or fewer, whose scans are between two steps; those without a build first. If there are
+        fewer, some of the others will rest soon."""
         resting = [builder_id for builder_id, patrol in self._patrols.items() if patrol.rests]
+        busy = (patrol for patrol in self._patrols.values() if not patrol.rests and not patrol.will_rest)
+        for patrol in islice(busy, max(0, count - len(resting))):
+            patrol.will_rest = True
         return sorted(resting, key=lambda builder_id: self._patrols[builder_id].has_job)[:count]
 
     async def end(self, builder_ids: Collection[int]) -> None:
@@ -83,6 +89,7 @@ class Patrol:
         self._sleep: Deferred[Status | None] | None = None
         self._woken = False
         self._stopping = False
+        self.will_rest = False  # After this step, whatever there is to do: somebody waits for that.
 
     @property
     def rests(self) -> bool:
@@ -139,6 +146,8 @@ class Patrol:
             if steps >= _STEPS_AT_ONCE:
                 steps = 0
                 await self._rest(Progress.FAILED)
+            elif self.will_rest:
+                await self._stand_by()
             elif progress is not Progress.CHANGED:
                 self._send_ahead(progress)
                 heard = await self._rest(progress)
@@ -158,6 +167,20 @@ class Patrol:
         except Exception:
             self._scanner.log.failure("the scan ended by an error of the master's own")
         return Progress.FAILED
+
+    async def _stand_by(self) -> None:
+        """Leave the builder alone for a moment: it may be handed over now."""
+        self.will_rest = False
+        if self._stopping:
+            return
+        self._reactor.callLater(0, self._work.tenure.balance)
+        self._sleep = deferLater(self._reactor, _STAND_BY_S, lambda: None)
+        try:
+            await self._sleep
+        except CancelledError:
+            return
+        finally:
+            self._sleep = None
 
     def _send_ahead(self, progress: Progress) -> None:
         """Have the builder sent what it needs next, as far as that is worth it."""

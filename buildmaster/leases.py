@@ -39,7 +39,8 @@ class Patrols(Protocol):
         """Scan the builders that are held, and no others."""
 
     def resting(self, count: int) -> list[int]:
-        """So many builders, or fewer, whose scans are between two steps; those without a build first."""
+        """So many builders, or fewer, whose scans are between two steps; those without a build first. If there are
+        fewer, some of the others will rest soon, and balance() is called."""
 
     def end(self, builder_ids: Collection[int]) -> Awaitable[Any]:
         """End the scans of these builders."""

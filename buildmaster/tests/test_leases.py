@@ -159,6 +159,21 @@ class TestSharing(ManyCase):
         await self.sleep(LEASE_S)
         assert self.shares() == [1] and not released
 
+    async def test_builders_that_never_rest(self) -> None:
+        """A master that comes has its share while every scan of the others finds something to do."""
+        self.add_builders(3)
+        for fake in self.fakes:
+            fake.duration_s = 0.0
+        one = await self.master()
+        await self.until(lambda: self.shares() == [4])
+        for name in range(60):
+            make_build(self.farm, f"source{name}")
+        await self.until(lambda: all(fake.started for fake in self.fakes))
+        two = await self.master("two:2")
+        await self.until(lambda: self.shares() == [2, 2])
+        assert one.snapshot.waiting and two.snapshot.waiting  # They are not done yet.
+        await self.until(lambda: not one.snapshot.waiting, 60.0)
+
     async def test_builds_while_they_come_and_go(self) -> None:
         """Every build is done, and begun once, whichever masters its builder had meanwhile."""
         self.add_builders(4)
