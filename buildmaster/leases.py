@@ -28,6 +28,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _ACTS_END_S = 3.0  # So long a master that ends waits for calls that are under way.
+_LATER_S = 0.02  # A lease is looked at so much later than it is over.
 _AGAIN_S = 0.5  # After a turn that failed.
 _ALONE_LEASE_S = 60.0  # Of a master that nobody waits for.
 
@@ -285,7 +286,9 @@ class Leases:
             return
         self._heard(asked)
         others = [each for each in beats if each.master_id != me]
-        for silent in self._watch.silent(others, self._clock()):
+        silent_ones = self._watch.silent(others, self._clock())
+        self._beat_due = min(self._beat_due, self._watch.next_over() + _LATER_S)  # A beat is a look as well.
+        for silent in silent_ones:
             if await self._write(masters.bury, silent):
                 self.log.warn("master {other} was not heard any more: its builders are free", other=silent.master_id)
                 others.remove(silent)

@@ -5,6 +5,7 @@ still for the length of that master's lease belongs to a master that is dead, or
 of another machine, so none has to be right, and one that is set does no harm.
 """
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -26,13 +27,14 @@ class Watch:
 
     def __init__(self) -> None:
         self._since: dict[int, tuple[int, float]] = {}  # By master: its last beat, and when we first saw that.
+        self._over: list[float] = []  # When leases are over, of those that are not yet.
 
     def silent(self, beats: Iterable[Beat], now: float) -> list[Beat]:
         """Those whose lease is over, when these are the rows as they are now.
 
         :param now: by a clock that nobody can set, after the rows were read.
         """
-        known, self._since = self._since, {}
+        known, self._since, self._over = self._since, {}, []
         silent = []
         for beat in beats:
             seen, since = known.get(beat.master_id, (-1, now))
@@ -41,7 +43,13 @@ class Watch:
             self._since[beat.master_id] = (beat.beats, since)
             if now - since > beat.lease_s:
                 silent.append(beat)
+            else:
+                self._over.append(since + beat.lease_s)
         return silent
+
+    def next_over(self) -> float:
+        """When the first of the leases is over that were not the last time, by the same clock; inf: never."""
+        return min(self._over, default=math.inf)
 
 
 def beat_every_s(lease_s: float) -> float:

@@ -166,7 +166,7 @@ class TestSharing(ManyCase):
             fake.duration_s = 0.0
         one = await self.master()
         await self.until(lambda: self.shares() == [4])
-        for name in range(60):
+        for name in range(40):
             make_build(self.farm, f"source{name}")
         await self.until(lambda: all(fake.started for fake in self.fakes))
         two = await self.master("two:2")

@@ -1,5 +1,6 @@
 """Who of several masters is alive, and how many builders each has."""
 
+import math
 import random
 
 import pytest
@@ -37,6 +38,20 @@ def test_each_by_its_own_lease() -> None:
 def test_a_newcomer_accuses_nobody() -> None:
     """Who has just begun to look knows of nobody that he is silent."""
     assert Watch().silent([beat(1)], 1e9) == []
+
+
+def test_when_to_look_next() -> None:
+    """Who looks when the first lease is over, by what was seen, finds that master silent then; one that is silent
+    already is no reason to look again and again."""
+    watch = Watch()
+    assert watch.next_over() == math.inf
+    slow = Beat(2, 7, lease_s=60.0)
+    watch.silent([beat(1), slow], 100.0)
+    assert watch.next_over() == 105.0
+    watch.silent([beat(2), slow], 104.0)
+    assert watch.next_over() == 109.0
+    assert watch.silent([beat(2), slow], 109.02) == [beat(2)]
+    assert watch.next_over() == 160.0
 
 
 def test_it_stops_acting_before_others_take_over() -> None:
