@@ -144,6 +144,7 @@ def try_turn(connection: Connection, turn: int) -> bool:
 
 
 _IN_THE_WAY = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected.
+_STOOD_STILL = "25P03"  # idle_in_transaction_session_timeout: the session is ended, and nothing of it committed.
 
 
 def words(error: BaseException) -> str:
@@ -164,4 +165,6 @@ def was_lost(error: DBAPIError) -> bool:
     if type(error.orig).__module__.partition(".")[0] != "psycopg":
         return False
     state = getattr(error.orig, "sqlstate", None)
+    if state == _STOOD_STILL:
+        return True
     return isinstance(error, OperationalError) and (state is None or (state[:2] in ("08", "57") and state != "57014"))

@@ -34,7 +34,7 @@ from buildmaster.archives import Changes
 from buildmaster.commits import CHANNEL, PostgresqlCommits
 from buildmaster.config import ConfigError, load
 from buildmaster.database import CommitUncertain, DatabaseLost
-from buildmaster.engines import make_engine
+from buildmaster.engines import make_engine, was_lost
 from buildmaster.farm import Farm, NoFarm, Places
 from buildmaster.forecast import Forecast, Span
 from buildmaster.lifecycle import BuildState, Event, ImpossibleTransition
@@ -550,6 +550,20 @@ class TestLost(TestCase):
         await gatherResults([Deferred.fromCoroutine(self.farm.transact(lock, *each)) for each in orders])
         assert len(runs) >= 3
 
+    async def test_a_transaction_that_stood_still(self) -> None:
+        """Who was stopped in the middle of a transaction, which the server ended then, does all of it again."""
+        runs = []
+
+        def hang(connection: Connection) -> None:
+            runs.append(distributions.ensure(connection, "debian"))
+            if len(runs) == 1:
+                connection.exec_driver_sql("SET idle_in_transaction_session_timeout = '50ms'")
+                time.sleep(0.5)
+                distributions.ensure(connection, "ubuntu")
+
+        await self.farm.transact(hang)
+        assert len(runs) == 2
+
     async def test_a_commit_that_nobody_knows_of(self) -> None:
         """A connection that is lost while it commits is told of, and the transaction not done again."""
         runs = []
@@ -686,6 +700,15 @@ class TestToldOf(TestCase):
         listening.seen()
         await deferToThread(transacted(self.other, distributions.ensure, "debian"))
         await deferToThread(wait_until, listening.seen)
+
+
+def test_what_ended_an_idle_transaction_is_a_lost_connection() -> None:
+    """Whether its driver has noticed that the server closed the connection, or only heard why."""
+    import psycopg.errors  # noqa: PLC0415
+
+    said = psycopg.errors.IdleInTransactionSessionTimeout("terminating connection due to idle-in-transaction timeout")
+    assert was_lost(sqlalchemy.exc.InternalError("SELECT 1", {}, said))
+    assert not was_lost(sqlalchemy.exc.InternalError("SELECT 1", {}, psycopg.errors.InternalError_("corrupt")))
 
 
 def test_errors_of_the_url_quote_nothing(tmp_path: Path) -> None:
