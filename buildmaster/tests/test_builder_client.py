@@ -272,12 +272,14 @@ class _Raw(Protocol):
 
 
 class TestBadServers(TestCase):
-    async def said(self, raw: bytes, closes: bool = True, call: str = "status") -> BuilderError:
+    async def said(
+        self, raw: bytes, closes: bool = True, call: str = "status", timeout_s: float = 20.0
+    ) -> BuilderError:
         factory: Any = Factory.forProtocol(_Raw)
         factory.answer, factory.closes = raw, closes
         port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
         http = BuilderHttp(reactor)
-        client = BuilderClient(f"http://127.0.0.1:{port.getHost().port}/", http, Timeouts(0.3, 0.3, 0.2))
+        client = BuilderClient(f"http://127.0.0.1:{port.getHost().port}/", http, Timeouts(timeout_s, timeout_s, 0.2))
         try:
             if call == "status":
                 await client.status()
@@ -295,7 +297,7 @@ class TestBadServers(TestCase):
 
     async def test_silence(self) -> None:
         """A builder that takes the call and says nothing is unreachable after the timeout."""
-        assert "0.3 s" in str(await self.said(b"", closes=False))
+        assert "0.3 s" in str(await self.said(b"", closes=False, timeout_s=0.3))
 
     async def test_breaks_off(self) -> None:
         """An answer that breaks off is an error."""
@@ -309,12 +311,12 @@ class TestBadServers(TestCase):
         """Headers without end are an error as soon as they are too long, of whatever kind they are."""
         for endless in (b"X: " + b"y" * (1 << 20), b"X: y\r\n" * 100_000):
             error = await self.said(b"HTTP/1.1 200 OK\r\n" + endless, closes=False)
-            assert isinstance(error, BuilderUnreachable) and "0.3 s" not in str(error)
+            assert isinstance(error, BuilderUnreachable) and "no answer within" not in str(error)
 
     async def test_endless_interim_answers(self) -> None:
-        """So are interim answers without end."""
+        """So are interim answers without end. (2,400 of them come at once, which takes a slow machine a second.)"""
         error = await self.said(b"HTTP/1.1 102 Processing\r\n\r\n" * 50_000, closes=False)
-        assert "0.3 s" not in str(error)
+        assert "no answer within" not in str(error)
 
     async def test_heads_that_are_none(self) -> None:
         """Whatever stands where the status line and the headers should, it is one kind of error, and soon."""
@@ -346,7 +348,7 @@ class TestBadServers(TestCase):
 
     async def test_stays_open(self) -> None:
         """An answer whose body never ends is an error after the timeout."""
-        await self.said(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf", closes=False)
+        await self.said(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf", closes=False, timeout_s=0.3)
 
     async def test_redirect(self) -> None:
         """A redirection is not followed."""
