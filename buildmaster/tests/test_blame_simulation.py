@@ -1,5 +1,7 @@
 """A builder that fails every job, among others that do well, in simulated time: what it costs, and whom."""
 
+from typing import Any
+
 import pytest
 
 from buildd.protocol import BuildStatus
@@ -27,10 +29,8 @@ def farm_with(trick: Trick, seed: int, others: int = 3, builds: int = 24) -> Rep
     """Builds on a builder that fails each of its own in one way, and on others that do well."""
     bad = Nature((trick,), trickery=1.0, ends={BuildStatus.OK: 1}, duration_s=(15.0, 30.0))
     natures = (bad, *[GOOD] * others)
-    plan = Plan(
-        seed, builders=len(natures), builds=builds, hours=1.5, deaths=0, deadliness=0.0, acts=0, natures=natures
-    )
-    return simulate(plan)
+    calm: dict[str, Any] = {"deaths": 0, "deadliness": 0.0, "publications": 0, "acts": 0}
+    return simulate(Plan(seed, len(natures), architectures=1, builds=builds, hours=1.5, natures=natures, **calm))
 
 
 @pytest.mark.parametrize("trick", FAILING)

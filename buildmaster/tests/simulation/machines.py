@@ -78,6 +78,7 @@ class Machine:
     clock: SimClock
     chance: random.Random
     sources: Mapping[str, tuple[str, str]]  # Name and version by the SHA-1 of the .dsc.
+    architecture: str = "amd64"
     nature: Nature = HONEST
     status: BuilderStatus = BuilderStatus.IDLE
     cookie: str = ""
@@ -155,7 +156,7 @@ class Machine:
             return told
         told["build_id"] = self.cookie
         if self.status is BuilderStatus.WAITING:
-            told |= {"build_status": str(self.build_status), "filemap": self.filemap, "dependencies": "libsim-dev"}
+            told |= {"build_status": str(self.build_status), "filemap": self.filemap, "dependencies": "libodd-dev"}
         else:
             self.log += b"a line\n"
             told["logtail"] = Binary(self.log[-100:])
@@ -237,7 +238,9 @@ class Machine:
         results: dict[str, bytes] = {}
         if end is BuildStatus.OK and self.trick is not Trick.NO_RESULTS:
             name, version = self._source
-            results = make_results(name, version, {f"{name}_{version}_amd64.deb": f"as {self.cookie}\n".encode()})
+            results = make_results(
+                name, version, {f"{name}_{version}_{self.architecture}.deb": f"as {self.cookie}\n".encode()}
+            )
         self.filemap = {name: sha1_of(data) for name, data in results.items()}
         self.cache |= {sha1_of(data): data for data in results.values()}
         self.log += b"done\n"

@@ -1,4 +1,7 @@
-"""HTTP to simulated machines: what the real one does, without sockets. The client above it is the real one."""
+"""HTTP to simulated machines: what the real one does, without sockets. The client above it is the real one.
+
+What has been written arrives, whatever becomes of the master that wrote it.
+"""
 
 import xmlrpc.client
 from collections.abc import Callable, Mapping
@@ -14,29 +17,40 @@ from buildmaster.tests.simulation.machines import Machine, Way
 
 T = TypeVar("T")
 
+_ACTS = frozenset({"build", "abort", "clean"})
 _CHUNK = 512  # So that even a small file comes in pieces, between which all can happen.
 
 
 class SimHttp(BuilderHttp):
     """Requests to machines, by the host in the URL."""
 
-    def __init__(self, reactor: MasterReactor, machines: Mapping[str, Machine]) -> None:
+    def __init__(
+        self, reactor: MasterReactor, machines: Mapping[str, Machine], on_act: Callable[[Machine, str], None]
+    ) -> None:
+        """:param on_act: told of each call that has an effect, as it is written."""
         self.reactor = reactor
         self._sim = reactor
         self._machines = machines
+        self._on_act = on_act
 
     async def post(
         self, url: str, body: bytes, limit_bytes: int, timeout_s: float, allowed: Callable[[], None] = lambda: None
     ) -> bytes:
-        allowed()
         arguments, method = xmlrpc.client.loads(body)
         machine = self._machine(url)
         where = f"{method} of {machine.name}"
         await self._sim.point(f"before {where}")
+
+        def write() -> None:
+            allowed()
+            if method in _ACTS:
+                self._on_act(machine, method)
+
         if method == "wait" and machine.nature.waits:
             answer = await self.within(timeout_s, self._wait(machine, arguments))
         else:
-            answer = await self.within(timeout_s, self._exchange(machine, lambda: _say(machine, method, arguments)))
+            exchange = self._exchange(machine, lambda: _say(machine, method, arguments), write)
+            answer = await self.within(timeout_s, exchange)
         await self._sim.point(f"after {where}")
         return answer
 
@@ -55,19 +69,26 @@ class SimHttp(BuilderHttp):
     def _machine(self, url: str) -> Machine:
         return self._machines[str(urlsplit(url).hostname)]
 
-    async def _exchange(self, machine: Machine, act: Callable[[], T]) -> T:
-        """A request, and its answer."""
+    async def _exchange(self, machine: Machine, act: Callable[[], T], write: Callable[[], None] = lambda: None) -> T:
+        """A connection, a request, and its answer.
+
+        :param write: called when the request is written; if it raises, that comes out.
+        """
         way, latency_s = machine.way()
         await self._sim.sleep(latency_s)
         if way is Way.REFUSED:
             raise BuilderUnreachable("connection refused")
-        if way is Way.LOST:
-            await Deferred()
-        answer = act()
-        if way is Way.ANSWER_LOST:
-            await Deferred()
-        await self._sim.sleep(latency_s)
-        return answer
+        write()
+        answered: Deferred[T] = Deferred()
+
+        def arrive() -> None:
+            answer = act()
+            if way is Way.THROUGH:
+                self._sim.callLater(latency_s, _give, answered, answer)
+
+        if way is not Way.LOST:
+            self._sim.clock.callLater(latency_s, arrive)
+        return await answered
 
     async def _wait(self, machine: Machine, arguments: tuple[Any, ...]) -> bytes:
         """wait(): answered when the state is another, or the time is over."""
@@ -76,8 +97,8 @@ class SimHttp(BuilderHttp):
         async def changed() -> None:
             while (str(machine.status), machine.cookie) == (status, cookie):
                 told: Deferred[None] = Deferred()
-                machine.watchers.append(partial(self._sim.callLater, 0.0, _tell, told))
-                over = self._sim.callLater(float(seconds), _tell, told)
+                machine.watchers.append(partial(self._sim.callLater, 0.0, _give, told, None))
+                over = self._sim.callLater(float(seconds), _give, told, None)
                 await told
                 if not over.active():
                     return
@@ -88,9 +109,9 @@ class SimHttp(BuilderHttp):
         return await self._exchange(machine, lambda: _say(machine, "status", ()))
 
 
-def _tell(told: "Deferred[None]") -> None:
-    if not told.called:
-        told.callback(None)
+def _give(waiting: "Deferred[T]", answer: T) -> None:
+    if not waiting.called:
+        waiting.callback(answer)
 
 
 def _say(machine: Machine, method: str | None, arguments: tuple[Any, ...]) -> bytes:
