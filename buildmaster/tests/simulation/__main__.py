@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)  # Masters' words: thousands.
     wrong = 0
     for seed in range(arguments.seed, arguments.seed + arguments.runs):
-        sizes = (arguments.builders, arguments.builds, arguments.hours)
-        plan = Plan(seed, *sizes, acts=arguments.builds, deadliness=arguments.deadliness, masters=arguments.masters)
+        sizes = {"builders": arguments.builders, "builds": arguments.builds, "hours": arguments.hours}
+        plan = Plan(seed, **sizes, acts=arguments.builds, deadliness=arguments.deadliness, masters=arguments.masters)
         plan = replace(plan, deaths=arguments.troubles)
         if arguments.masters > 1:
             many = {"stops": arguments.troubles, "outages": arguments.troubles, "ends": arguments.troubles}
