@@ -113,7 +113,7 @@ class BuilderClient:
         :raises CutShort: cut() was called.
         """
         extra_s = self.timeouts.fetch_s - self.timeouts.rpc_s
-        answer = await self._unless_cut(self._call("ensurepresent", sha1, url, "", "", extra_s=extra_s))
+        answer = await self._unless_cut(lambda: self._call("ensurepresent", sha1, url, "", "", extra_s=extra_s))
         present, why = pair(answer, "ensurepresent")
         if present is not True:
             place, _, secret = url.partition("?")  # With which anybody could fetch it.
@@ -154,7 +154,7 @@ class BuilderClient:
         """Begin to fetch a file from the builder's cache.
 
         :param offset: where to begin, in bytes.
-        :param deadline: by when to be there, where the builder knows no ranges; None: in a short while.
+        :param deadline: by when to be there, which takes long where it knows no ranges; None: in a short while.
         :returns: None when there is nothing behind the offset, or no such file.
         :raises TooSlow: it did not get there.
         :raises CutShort: cut() was called.
@@ -173,8 +173,7 @@ class BuilderClient:
 
     async def _file(self, name: str, offset: int, deadline: float | None) -> BodyReader:
         url = f"{self.url}filecache/{name}"
-        request = self._http.get(url, self._patience_s(self.timeouts.silence_s), offset or None)
-        code, body = await self._hear(self._unless_cut(request))
+        code, body = await self._in_time(deadline, lambda seconds: self._http.get(url, seconds, offset or None))
         if code == (206 if offset else 200):
             return body
         if code == 200:  # It does not know ranges: what is known already is skipped.
@@ -206,17 +205,7 @@ class BuilderClient:
         :raises TooSlow: the deadline is over.
         :raises CutShort: cut() was called.
         """
-        seconds = self._patience_s(self.timeouts.silence_s)
-        if deadline is not None:
-            seconds = min(seconds, deadline - self.now())
-            if seconds <= 0:
-                raise TooSlow("the file did not come in time")
-        try:
-            return await self._hear(self._unless_cut(self._http.within(seconds, body.read())))
-        except BuilderSilent as error:
-            if deadline is not None and self.now() >= deadline:
-                raise TooSlow("the file did not come in time") from error
-            raise
+        return await self._in_time(deadline, lambda seconds: self._http.within(seconds, body.read()))
 
     def now(self) -> float:
         """The time that deadlines are told in; seconds."""
@@ -242,12 +231,26 @@ class BuilderClient:
             return parse_answer(body)
         return await self._http.in_thread(parse_answer, body)
 
-    async def _unless_cut(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Await one step of a transfer, which may be cut short."""
+    async def _in_time(self, deadline: float | None, step: Callable[[float], Coroutine[Any, Any, T]]) -> T:
+        """Await one step of a file's transfer, which is told how many seconds it may take; see read()."""
+        seconds = self._patience_s(self.timeouts.silence_s)
+        if deadline is not None:
+            seconds = min(seconds, deadline - self.now())
+            if seconds <= 0:
+                raise TooSlow("the file did not come in time")
+        try:
+            return await self._hear(self._unless_cut(lambda: step(seconds)))
+        except BuilderSilent as error:
+            if deadline is not None and self.now() >= deadline:
+                raise TooSlow("the file did not come in time") from error
+            raise
+
+    async def _unless_cut(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Await one step of a transfer, which may be cut short. It is not even made when that has been: a coroutine
+        inside another that is never begun would be left over."""
         if self._is_cut:
-            coroutine.close()
             raise CutShort
-        transfer = Deferred.fromCoroutine(coroutine)
+        transfer = Deferred.fromCoroutine(step())
         self._transfers.add(transfer)
         try:
             return await transfer

@@ -53,6 +53,7 @@ class FakeBuilder:
     arguments: dict[str, object] = field(default_factory=dict)  # Of the last build.
     ranges: bool = True
     break_off: int = 0  # So many files still break off in the middle.
+    hangs: bool = False  # Who asks for files and logs is not answered.
     drips: bool = False  # Files and logs come byte by byte.
     sent: list[tuple[int, int]] = field(default_factory=list)  # Of each file that was asked for: from where, how many.
     port: Any = None
@@ -273,9 +274,20 @@ class _FileCache(Resource):
             data = data[offset:]
             request.setResponseCode(206 if data else 416)
         self.builder.sent.append((offset, len(data)))
+        if self.builder.hangs:
+            return _Hanging()  # type: ignore[no-untyped-call]
         if self.builder.drips or self.builder.break_off > 0:
             return _Slow(self.builder, data)
         return Data(data, "application/octet-stream")  # type: ignore[no-untyped-call]
+
+
+class _Hanging(Resource):
+    """No answer."""
+
+    isLeaf = True
+
+    def render_GET(self, request: Any) -> int:
+        return NOT_DONE_YET
 
 
 class _Slow(Resource):

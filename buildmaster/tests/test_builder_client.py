@@ -1,6 +1,8 @@
 """What a builder says, parsed; and what becomes of it when it says something else."""
 
+import gc
 import socket
+import warnings
 import xmlrpc.client
 from typing import Any
 
@@ -14,7 +16,7 @@ from twisted.web.xmlrpc import Fault
 from buildd.protocol import BuilderStatus, BuildId, BuildStatus, FileName, Sha1
 from buildmaster import builder_client
 from buildmaster.builder_answers import BadAnswer, BuilderFault, Status, parse_answer, parse_status
-from buildmaster.builder_client import BuilderClient, BuildRefused, Timeouts, TooSlow
+from buildmaster.builder_client import BuilderClient, BuildRefused, CutShort, Timeouts, TooSlow
 from buildmaster.builder_http import BuilderError, BuilderHttp, BuilderSilent, BuilderUnreachable
 from buildmaster.fetching import Fetcher, Limits
 from buildmaster.pacing import Allowance
@@ -241,6 +243,32 @@ class TestCalls(OverHttp):
             assert data == self.fake.log[150_003:]
         self.fake.ranges = True
         assert await self.client.log(200_000) is None
+
+
+class TestEndingTransfers(OverHttp):
+    async def test_what_is_cut_leaves_nothing(self) -> None:
+        """A transfer that was cut goes on nowhere, and no step of it is left over that nobody awaits."""
+        self.fake.log = b"x" * 100
+        body = await self.client.log()
+        assert body is not None
+        self.client.cut()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            for step in (self.client.read(body), self.client.log(), self.client.ensure_present(Sha1("0" * 40), "")):
+                with pytest.raises(CutShort):
+                    await step
+            gc.collect()
+        assert [str(each.message) for each in told] == []
+        self.client.go_on()
+        assert await self.client.read(body) == self.fake.log
+
+    async def test_one_that_does_not_even_begin(self) -> None:
+        """The time that a file may take is also that for its first byte."""
+        self.fake.hangs = True
+        with pytest.raises(TooSlow):
+            await self.client.log(0, self.client.now() + 0.2)
+        with pytest.raises(TooSlow):
+            await self.client.log(0, self.client.now() - 0.2)
 
 
 class TestWait(OverHttp):
