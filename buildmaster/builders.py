@@ -194,6 +194,8 @@ def say_cleaned(connection: Connection, name: str) -> None:
 
     :raises BuilderRefused: none goes on.
     """
+    # Held, or who looks between the two statements below while was_reset() is under way finds neither to be true.
+    connection.execute(select(builder.c.id).where(builder.c.name == name).with_for_update())
     found = find(connection, name)
     row = update(builder).where(builder.c.id == found.id, builder.c.cleanliness == Cleanliness.CLEANING)
     if connection.execute(row.values(cleanliness=Cleanliness.CLEAN, cleaning_since=None)).rowcount:

@@ -31,6 +31,7 @@ from buildmaster import (
     needs,
 )
 from buildmaster.archives import Changes
+from buildmaster.builders import Cleanliness
 from buildmaster.commits import CHANNEL, PostgresqlCommits
 from buildmaster.config import ConfigError, load
 from buildmaster.database import CommitUncertain, DatabaseLost
@@ -183,6 +184,20 @@ def test_retried_twice_at_once(farm: Farm) -> None:
     assert sum(each is BuildState.NEEDS_BUILD for each in results) == 1, results
     with farm.reading() as connection:
         assert connection.execute(select(func.count()).select_from(build_queue)).scalar() == 1
+
+
+def test_a_reset_that_is_over_while_it_is_recorded(farm: Farm) -> None:
+    """Who says that a reset is over when it is just being recorded that it goes on is heard."""
+    builder_id = make_builder(farm, cleanliness=Cleanliness.DIRTY)
+    with farm.transaction() as connection:
+        builders.begin_reset(connection, builder_id, NOW)
+    with farm.transaction() as connection:
+        builders.was_reset(connection, builder_id, Cleanliness.CLEANING)
+        with meanwhile(farm, transacted(farm, builders.say_cleaned, "x86")) as results:
+            pass
+    assert wait_for(results) == [None]
+    with farm.reading() as connection:
+        assert builders.find(connection, "x86").cleanliness is Cleanliness.CLEAN
 
 
 def test_failures_are_all_counted(farm: Farm) -> None:
