@@ -4,8 +4,8 @@ Both are counted: how often in a row the builder has failed, and the build. A bu
 build it has is likely the broken one, and the other way round. The table is Launchpad's; two flaws around it are
 mended elsewhere: a builder's count is zeroed when a build *ends* properly there, not when one begins (gathering.py);
 and a build is not sent back to the builder that lost it while another could take it (queue.candidates), nor, when no
-other could, counted against for that again (recovery.py). A builder that says itself that it failed is judged alone,
-until the build has broken several.
+other could, counted against for that again before that builder has ended another properly (recovery.py). A builder that
+says itself that it failed is judged alone, until the build has broken several.
 
 Failures of fresh builds would go up to five until a builder is out of service, and of a builder that forgets each build
 nobody would be to blame. So the builds that a builder loses one after the other are counted as well, in whichever way:
@@ -13,8 +13,9 @@ the third is the last.
 
 A builder that says BUILDING for ever, whatever the daemon's own limits, would keep its build. So the master has a
 limit, too, far above these: a build that a builder has had for longer is taken away, and one failure counted against
-both, without a second look. So a package that hangs wherever it is built has failed on the second builder, and a
-builder on which all hangs is out of service after the third build.
+both, without a second look. So a package that hangs wherever it is built has failed on the second builder, or the
+second time on the only one, if others end well there; and a builder on which all hangs is out of service after the
+third build.
 
 A builder that is not heard of at all is judged by the clock, and not by how often it was asked: refused connections
 come back at once and silence takes a timeout each, so that fifteen failures were 45 seconds of one and ten minutes of

@@ -333,6 +333,11 @@ def count_loss(connection: Connection, builder_id: int) -> int:
     return int(connection.execute(row.returning(builder.c.losses)).scalar_one())
 
 
+def has_lost(connection: Connection, builder_id: int) -> bool:
+    """Whether a builder has lost a build since it last ended one properly."""
+    return bool(connection.execute(select(builder.c.losses).where(builder.c.id == builder_id)).scalar())
+
+
 def forgive(connection: Connection, builder_id: int) -> None:
     """Set a builder's count of failures to 0: the build was to blame."""
     connection.execute(update(builder).where(builder.c.id == builder_id).values(failures=0))

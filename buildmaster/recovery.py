@@ -112,21 +112,26 @@ def requeue_forgotten(
 
 
 def _with_losses(connection: Connection, verdict: Verdict, builder_id: int, job: builders.Job) -> Verdict:
-    """Count a build that a verdict takes from a builder, unless somebody cancels it, or this builder was the last to
-    lose it too; and the verdict when that is weighed."""
+    """Count a build that a verdict takes from a builder, unless somebody cancels it, or that tells nothing new; and the
+    verdict when that is weighed."""
     if verdict.job is not JobVerdict.REQUEUE or builds.state(connection, job.build_id) is BuildState.CANCELLING:
         return verdict
-    if queue.lost_by(connection, job.build_id) == builder_id:
+    if _is_known(connection, job, builder_id):
         return verdict
     return blame.weigh_losses(verdict, builders.count_loss(connection, builder_id))
 
 
 def _count_against_job(connection: Connection, job: builders.Job, builder_id: int) -> int:
-    """Count a failure against a build, unless this builder has lost it before: a broken builder that is the only one
-    gets the same build again and again, and its failures say nothing of the build. Returns the count."""
-    if queue.lost_by(connection, job.build_id) == builder_id:
+    """Count a failure against a build, unless it tells nothing new. Returns the count."""
+    if _is_known(connection, job, builder_id):
         return job.failures
     return builds.count_failure(connection, job.build_id)
+
+
+def _is_known(connection: Connection, job: builders.Job, builder_id: int) -> bool:
+    """Whether it tells nothing of a build that this builder loses it: it was the last to lose it too, and has ended
+    none properly since. A broken builder that is the only one gets the same build again and again."""
+    return queue.lost_by(connection, job.build_id) == builder_id and builders.has_lost(connection, builder_id)
 
 
 def _apply_to_builder(connection: Connection, builder_id: int, verdict: BuilderVerdict, reason: str) -> None:

@@ -48,6 +48,13 @@ class Farming:
                 builds.cancel(connection, build_id, 0.0)
             return recovery.punish_builder(connection, self.ids[name], job, "no luck", 0.0, log=None).state
 
+    def loses(self, name: str, build_id: int) -> BuildState | None:
+        """A builder has a build, and is not heard of any more; what becomes of that build."""
+        self.know(name)
+        with self.farm.transaction() as connection:
+            self.claim(connection, name, build_id)
+            return recovery.punish(connection, self.ids[name], "gone", 0.0, may_retry=False).state
+
     def does_well(self, name: str) -> None:
         """It has built something else."""
         with self.farm.transaction() as connection:
@@ -131,6 +138,18 @@ def test_a_builder_that_forgets_one_build_again_and_again(farming: Farming) -> N
     build_id = make_build(farming.farm)
     states = [farming.forgets("one", build_id) for _ in range(6)]
     assert set(states) == {BuildState.NEEDS_BUILD} and not farming.in_service("one")
+
+
+def test_who_lost_a_build_twice(farming: Farming) -> None:
+    """A builder that has done nothing well since it lost a build says nothing new by losing it again; one that has,
+    does."""
+    first, second = make_build(farming.farm, "first"), make_build(farming.farm, "second")
+    assert [farming.loses("one", first) for _ in range(2)] == [BuildState.NEEDS_BUILD] * 2
+    farming.does_well("one")
+    assert farming.loses("one", first) is BuildState.FAILED
+    assert farming.in_service("one")
+    assert [farming.loses("two", second) for _ in range(5)] == [BuildState.NEEDS_BUILD] * 5
+    assert not farming.in_service("two")
 
 
 def test_what_is_cancelled_is_not_lost(farming: Farming) -> None:
