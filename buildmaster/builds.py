@@ -157,7 +157,8 @@ def record(
     A build that a builder had, and would have to be built again though its source was superseded meanwhile, is
     SUPERSEDED instead.
 
-    :param reason: why, in words; kept beside the new state. "" for one that was being cancelled: as that was told.
+    :param reason: why, in words; kept beside the new state. One that was being cancelled keeps what was said then,
+        unless it could not be stopped.
     :param dependencies: for DEPENDENCIES_MISSING, what is missing.
     :param cause: for an attempt that failed, why, as far as its builder says;
     :param error: and the lines of its log that tell.
@@ -171,7 +172,8 @@ def record(
     row = find(connection, build_id)
     old = BuildState(row.state)
     new = after(old, event)
-    reason = reason or (row.reason if old is BuildState.CANCELLING else "")
+    if old is BuildState.CANCELLING and event is not Event.CANCEL_TIMED_OUT:
+        reason = row.reason
     values: dict[str, object] = {"state": new, "reason": reason, "dependencies": dependencies}
     values |= {"cause": cause or "", "error": error}
     values["finished_at"] = now if new in ENDED else None

@@ -135,8 +135,7 @@ def _choices(connection: Connection, vitals: Vitals, now: float, *, unlooked: bo
 
 def _take_back(connection: Connection, build_id: int, builder: str, now: float) -> None:
     """A build that was claimed is not to be begun there after all."""
-    cancelled = builds.state(connection, build_id) is BuildState.CANCELLING
-    reason = "cancelled before it began" if cancelled else f"{builder} was taken out of service before it began"
+    reason = f"{builder} was taken out of service before it began"  # Or it was cancelled, and that was said.
     builds.record(connection, build_id, Event.REQUEUED, now, reason=reason)
 
 

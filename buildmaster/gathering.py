@@ -85,7 +85,7 @@ class Gatherer:
                 state = await self._builder_failed(vitals, job, status, client, log)
             case other:
                 kept = await self._log_if_worth_it(vitals, job, client)
-                reason = status.reason or _REASONS[other] if other in _REASONS else ""
+                reason = status.reason or _REASONS.get(other, "")
                 words = (reason, status.dependencies, status.cause, status.error)
                 ending = _Ending(vitals, job, _EVENTS[other], kept, *words)
                 state = await self._tenure.transact(vitals.id, self._record, ending)
@@ -139,9 +139,10 @@ class Gatherer:
         return await self._log_at_once(client)
 
     async def _log_at_once(self, client: BuilderClient) -> StoredFile | None:
+        """The log of a build that is to be over, if it can be had: neither its builder nor our disk keeps the build."""
         try:
             return await self._fetcher.log_of(client, Allowance(_AT_ONCE_S))
-        except BuilderError:
+        except (BuilderError, OSError):
             return None
 
     async def _fetch(
@@ -232,7 +233,7 @@ _EVENTS = {
     BuildStatus.GIVENBACK: Event.GIVEN_BACK,
     BuildStatus.ABORTED: Event.ABORTED,
 }
-# What is none of these was cancelled, and keeps what was said then.
+# What is none of these was cancelled; see builds.record().
 _REASONS = {
     BuildStatus.PACKAGEFAIL: "the package does not build: see the log",
     BuildStatus.DEPFAIL: "build-dependencies are missing",

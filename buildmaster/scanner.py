@@ -176,7 +176,8 @@ class Scanner:
     def _was_long_enough(self, job: Job) -> bool:
         """Whether we have tried for long enough to stop a build. Commands cancel builds also while no master runs:
         what counts is not when that was, but when this scanner first set out to tell the builder."""
-        return self._cancelling.elapsed_s(job.build_id, self._work.clock()) > self._work.cancel_timeout_s
+        attempt = (job.build_id, job.started_at)
+        return self._cancelling.elapsed_s(attempt, self._work.clock()) > self._work.cancel_timeout_s
 
     def _is_endless(self, job: Job) -> bool:
         """Whether the builder has had its build for longer than any may take."""

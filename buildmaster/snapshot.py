@@ -175,7 +175,9 @@ class Snapshot:
         """A builder as it was at some generation, or later. None: there is no such builder any more."""
         if self.taken >= since:
             return self.builders.get(builder_id)
-        return await self._farm.read(builders.by_id, builder_id)
+        found = await self._farm.read(builders.by_id, builder_id)
+        # Whoever was woken by a picture of that time is not woken again by what it shows, so that is what counts.
+        return self.builders.get(builder_id) if self.taken >= since else found
 
 
 def _could_take(vitals: Vitals, kinds: Collection[Kind]) -> bool:

@@ -1,15 +1,23 @@
 """Scans of builders that lose builds, fail, or do not stop; and of builds that nobody wants any more."""
 
-from sqlalchemy import update
+import errno
+import threading
+from typing import NoReturn
+
+import pytest
+from sqlalchemy import Connection, update
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 from twisted.web.xmlrpc import Fault
 
 from buildd.protocol import BuilderStatus, BuildStatus
 from buildmaster import builders, builds, gathering, listings, queue
-from buildmaster.builders import Cleanliness
+from buildmaster.builders import Cleanliness, Vitals
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.pacing import Progress
 from buildmaster.scanner import Scanner
 from buildmaster.tables import archive, builder
+from buildmaster.tests import databases
 from buildmaster.tests.factories import make_build, make_builder, make_busy
 from buildmaster.tests.farm_case import FarmCase
 
@@ -17,10 +25,14 @@ S = BuildState
 DAY_S = 86400.0
 
 
+def full_store() -> NoReturn:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 class TestCancelling(FarmCase):
-    async def cancelled_while_building(self) -> int:
+    async def cancelled_while_building(self, name: str = "hello") -> int:
         self.fake.duration_s = None
-        build_id = make_build(self.farm)
+        build_id = make_build(self.farm, name)
         await self.scan_until(build_id, S.BUILDING)
         with self.farm.transaction() as connection:
             assert builds.cancel(connection, build_id, self.now) is S.CANCELLING
@@ -98,6 +110,67 @@ class TestCancelling(FarmCase):
         self.now += 2
         await self.scan(scanner)
         assert self.state(build_id) is S.CANCELLED and self.vitals().failures == 1
+
+    async def test_cancelled_once_more(self) -> None:
+        """A build that is retried, begun there again and cancelled again has its 180 s anew."""
+        build_id = await self.cancelled_while_building()
+        scanner = self.scanner()
+        await self.scan_until(build_id, S.CANCELLED, scanner=scanner)
+        with self.farm.transaction() as connection:
+            builds.retry(connection, build_id, self.now)
+        self.now += 1000
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        with self.farm.transaction() as connection:
+            builds.cancel(connection, build_id, self.now)
+        await self.scan_until(build_id, S.CANCELLED, scanner=scanner)
+        assert self.fake.calls.count("abort") == 2 and self.vitals().failures == 0
+        assert self.build(build_id).reason == "cancelled by hand"
+
+    async def test_the_store_is_full(self) -> None:
+        """A log that cannot be stored does not keep a cancelled build, and is no failure of the builder."""
+        build_id = await self.cancelled_while_building()
+        self.patch(self.farm.store, "writer", full_store)  # type: ignore[no-untyped-call]
+        await self.scan_until(build_id, S.CANCELLED)
+        assert self.vitals().failures == 0 and self.build(build_id).log_file_id is None
+
+    async def test_whatever_its_builder_says(self) -> None:
+        """A cancelled build keeps what was said when it was cancelled, however its builder ends it."""
+        for outcome in (BuildStatus.PACKAGEFAIL, BuildStatus.BUILDERFAIL, BuildStatus.GIVENBACK):
+            self.fake.outcome = outcome
+            build_id = await self.cancelled_while_building(outcome.name.lower())
+            self.fake.end()
+            await self.scan_until(build_id, S.CANCELLED)
+            assert self.build(build_id).reason == "cancelled by hand"
+
+    @pytest.mark.skipif(not databases.on_postgresql(), reason="SQLite is asked by one thread, in turn")
+    async def test_cancelled_while_the_picture_is_old(self) -> None:
+        """What the picture shows by now counts, though the database was asked before: whoever was told of the change
+        then is not told again."""
+        self.fake.duration_s = None
+        build_id = make_build(self.farm)
+        scanner = self.scanner()
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        by_id = builders.by_id
+
+        def slow(connection: Connection, builder_id: int) -> Vitals | None:
+            found = by_id(connection, builder_id)
+            late.wait(10)
+            return found
+
+        late = threading.Event()
+        self.patch(builders, "by_id", slow)  # type: ignore[no-untyped-call]
+        asked = Deferred.fromCoroutine(self.snapshot.vitals(self.builder_id, self.snapshot.generation + 1))
+        await self.sleep(0.1)
+        await deferToThread(self.cancel, build_id)
+        self.snapshot.generation += 1
+        await self.snapshot.take()
+        late.set()
+        vitals = await asked
+        assert vitals is not None and vitals.job is not None and vitals.job.state is S.CANCELLING
+
+    def cancel(self, build_id: int) -> None:
+        with self.farm.transaction() as connection:
+            builds.cancel(connection, build_id, self.now)
 
     async def test_its_builder_is_gone(self) -> None:
         """The 180 s also count when the builder does not answer at all."""
@@ -499,6 +572,21 @@ class TestNeverEnding(FarmCase):
         self.now += DAY_S + 1
         await self.scan(scanner)
         assert self.state(build_id) is S.NEEDS_BUILD and self.vitals().failures == 1
+
+    async def test_the_only_builder_serves_others_well(self) -> None:
+        """A build that never ends on the only builder, on which others end, is to blame the second time."""
+        scanner = self.scanner()
+        build_id = await self.building(scanner)
+        self.now += DAY_S + 1
+        await self.scan(scanner)
+        self.fake.duration_s = 0.01
+        await self.scan_until(make_build(self.farm, "other"), S.BUILT, scanner=scanner)
+        self.fake.duration_s = None
+        self.now += 11
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        self.now += DAY_S + 1
+        await self.scan(scanner)
+        assert self.state(build_id) is S.FAILED and self.vitals().failures == 0
 
     async def test_its_log_drips(self) -> None:
         """A log that does not come keeps nothing up."""
