@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from sqlalchemy import ColumnElement, Connection, Update, func, select, update
+from sqlalchemy import ColumnElement, Connection, Update, bindparam, func, select, update
 
 from buildd.protocol import BuildId, ProtocolError, parse_architecture, parse_file_name
 from buildmaster import builds, rows, tags
@@ -213,7 +213,8 @@ def _change(connection: Connection, name: str, **values: object) -> None:
 
 def by_id(connection: Connection, builder_id: int) -> Vitals | None:
     """A builder by its id; None: there is none any more."""
-    return next(iter(_vitals(connection, builder.c.id == builder_id)), None)
+    row = connection.execute(_BY_ID, {"this": builder_id}).first()
+    return None if row is None else _vitals_of(row)
 
 
 def job_of(connection: Connection, builder_id: int) -> Job | None:
@@ -232,10 +233,7 @@ def vitals(connection: Connection, only: Collection[int] | None = None) -> dict[
 
 
 def _vitals(connection: Connection, *conditions: ColumnElement[bool]) -> list[Vitals]:
-    jobs = build_queue.join(builds.DESCRIBED, build.c.id == build_queue.c.build_id)
-    joined = builder.outerjoin(jobs, build_queue.c.builder_id == builder.c.id)
-    query = select(*_COLUMNS).select_from(joined).where(*conditions).order_by(builder.c.name)
-    return [_vitals_of(row) for row in connection.execute(query)]
+    return [_vitals_of(row) for row in connection.execute(_QUERY.where(*conditions))]
 
 
 _COLUMNS = (
@@ -266,6 +264,11 @@ _COLUMNS = (
     archive.c.build_timeout_s,
     *builds.DESCRIPTION,
 )
+_JOBS = build_queue.join(builds.DESCRIBED, build.c.id == build_queue.c.build_id)
+_JOINED = builder.outerjoin(_JOBS, build_queue.c.builder_id == builder.c.id)
+_QUERY = select(*_COLUMNS).select_from(_JOINED).order_by(builder.c.name)
+_THIS = builder.c.id == bindparam("this")
+_BY_ID, _CHANGE = _QUERY.where(_THIS), update(builder).where(_THIS)
 
 
 def _vitals_of(row: builds.AnyRow) -> Vitals:
@@ -311,7 +314,7 @@ def set_cleanliness(connection: Connection, builder_id: int, cleanliness: Cleanl
     values: dict[str, object] = {"cleanliness": cleanliness, "cleaning_since": None}
     if version:
         values["version"] = version
-    connection.execute(update(builder).where(builder.c.id == builder_id).values(**values))
+    connection.execute(_CHANGE, {"this": builder_id, **values})
 
 
 def set_trouble(connection: Connection, builder_id: int, trouble: str, now: float) -> None:
@@ -345,7 +348,7 @@ def forgive(connection: Connection, builder_id: int) -> None:
 
 def did_well(connection: Connection, builder_id: int) -> None:
     """Forget what a builder has failed and lost: a build has ended properly there."""
-    connection.execute(update(builder).where(builder.c.id == builder_id).values(failures=0, losses=0))
+    connection.execute(_CHANGE, {"this": builder_id, "failures": 0, "losses": 0})
 
 
 def fail(connection: Connection, builder_id: int, reason: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import Connection, Row, and_, delete, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, select, update
 
 from buildd.protocol import BuildId, Cause, FileName
 from buildmaster import chroots, entries, files, notifications, shares
@@ -95,8 +95,7 @@ def find(connection: Connection, build_id: int) -> AnyRow:
 
     :raises NoSuchBuild: there is none.
     """
-    query = select(build, *DESCRIPTION).select_from(DESCRIBED).where(build.c.id == build_id)
-    row = connection.execute(query).first()
+    row = connection.execute(_FIND, {"this": build_id}).first()
     if row is None:
         raise NoSuchBuild(build_id)
     return row
@@ -177,8 +176,7 @@ def record(
     values: dict[str, object] = {"state": new, "reason": reason, "dependencies": dependencies}
     values |= {"cause": cause or "", "error": error}
     values["finished_at"] = now if new in ENDED else None
-    changed = connection.execute(update(build).where(build.c.id == build_id, build.c.state == old).values(**values))
-    if changed.rowcount != 1:
+    if connection.execute(_CHANGE_FROM, {"this": build_id, "old": old, **values}).rowcount != 1:
         raise ChangedMeanwhile(f"build {build_id} is no longer {old}")
     if old in ACTIVE and new not in ACTIVE:
         shares.settle(connection, build_id, now - row.started_at)
@@ -187,7 +185,7 @@ def record(
     if old in ACTIVE and new in notifications.STATES and not unwanted:
         notifications.write(connection, build_id, now)
     if new in ENDED:
-        connection.execute(delete(build_queue).where(build_queue.c.build_id == build_id))
+        connection.execute(_LEAVE_QUEUE, {"this": build_id})
     elif new is BuildState.NEEDS_BUILD and old in ENDED:
         entries.add(connection, build_id, now)
     elif new is BuildState.NEEDS_BUILD:
@@ -205,8 +203,7 @@ def hold(connection: Connection, build_ids: Iterable[int]) -> None:
     What is read of them from now on is as the last writer left it. Who changes several holds all of them first, so that
     nobody waits for somebody who waits for him.
     """
-    these = select(build.c.id).where(build.c.id.in_(list(build_ids))).order_by(build.c.id)
-    connection.execute(these.with_for_update(key_share=True))
+    connection.execute(_HOLD, {"these": list(build_ids)})
 
 
 def wait_for_chroot(connection: Connection, build_id: int, now: float) -> None:
@@ -226,15 +223,13 @@ def claim(connection: Connection, build_id: int, builder_id: int, now: float) ->
 
     The builder is to be marked DIRTY in the same transaction.
     """
-    mine = and_(build.c.id == build_id, build.c.state == BuildState.NEEDS_BUILD)
     expected = entries.expected_s(connection, build_id)
     values: dict[str, object] = {"state": after(BuildState.NEEDS_BUILD, Event.CLAIMED), "builder_id": builder_id}
-    values |= {"started_at": now, "expected_s": expected}
-    if connection.execute(update(build).where(mine).values(**values, reason="", cause="", error="")).rowcount != 1:
+    values |= {"started_at": now, "expected_s": expected, "reason": "", "cause": "", "error": ""}
+    if connection.execute(_CHANGE_FROM, {"this": build_id, "old": BuildState.NEEDS_BUILD, **values}).rowcount != 1:
         return False
     shares.charge(connection, build_id, expected)
-    taken = {"builder_id": builder_id, "expected_s": expected, "attempts": build_queue.c.attempts + 1}
-    connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(**taken))
+    connection.execute(_BEGIN_ATTEMPT, {"this": build_id, "builder_id": builder_id, "expected_s": expected})
     return True
 
 
@@ -297,18 +292,13 @@ def set_score(connection: Connection, build_id: int, points: int | None) -> None
 
 def set_stage(connection: Connection, build_id: int, stage: str) -> None:
     """Remember the stage that a running build is at."""
-    connection.execute(update(build_queue).where(build_queue.c.build_id == build_id).values(stage=stage))
+    connection.execute(_CHANGE_QUEUED, {"this": build_id, "stage": stage})
 
 
 def is_superseded(connection: Connection, build_id: int) -> bool:
     """Whether a newer source has taken the place of a build's own since that build was queued: what a person has
     retried in spite of it is wanted."""
-    joined = build_queue.join(build, build.c.id == build_queue.c.build_id).join(
-        source, source.c.id == build.c.source_id
-    )
-    meanwhile = source.c.superseded_at >= build_queue.c.queued_at
-    query = select(build.c.id).select_from(joined).where(build.c.id == build_id, meanwhile)
-    return connection.execute(query).first() is not None
+    return connection.execute(_SUPERSEDED, {"this": build_id}).first() is not None
 
 
 def count_failure(connection: Connection, build_id: int) -> int:
@@ -326,12 +316,38 @@ def log_of(connection: Connection, build_id: int, file: StoredFile) -> Log:
 def keep_log(connection: Connection, build_id: int, log: Log, now: float) -> None:
     """Remember the log of an attempt that ended; it takes the place of an earlier one."""
     values = {"log_file_id": files.keep(connection, log.file, now), "log_name": log.name}
-    connection.execute(update(build).where(build.c.id == build_id).values(**values))
+    connection.execute(_CHANGE, {"this": build_id, **values})
 
 
 def keep_results(connection: Connection, build_id: int, results: Mapping[FileName, StoredFile], now: float) -> None:
     """Remember a build's results; they take the place of those of an earlier attempt."""
-    connection.execute(delete(build_file).where(build_file.c.build_id == build_id))
+    connection.execute(_FORGET_RESULTS, {"this": build_id})
     for name, stored in results.items():
         values = {"build_id": build_id, "name": name, "stored_file_id": files.keep(connection, stored, now)}
-        connection.execute(build_file.insert().values(**values))
+        connection.execute(_KEEP_RESULT, values)
+
+
+# Made once: to make a statement takes longer than to execute it.
+_THIS = build.c.id == bindparam("this")
+_FIND = select(build, *DESCRIPTION).select_from(DESCRIBED).where(_THIS)
+_HOLD = (
+    select(build.c.id)
+    .where(build.c.id.in_(bindparam("these", expanding=True)))
+    .order_by(build.c.id)
+    .with_for_update(key_share=True)
+)
+_CHANGE = update(build).where(_THIS)
+_CHANGE_FROM = _CHANGE.where(build.c.state == bindparam("old"))
+_QUEUED = build_queue.c.build_id == bindparam("this")
+_CHANGE_QUEUED = update(build_queue).where(_QUEUED)
+_BEGIN_ATTEMPT = _CHANGE_QUEUED.values(attempts=build_queue.c.attempts + 1)
+_LEAVE_QUEUE = delete(build_queue).where(_QUEUED)
+_SUPERSEDED = (
+    select(build.c.id)
+    .select_from(
+        build_queue.join(build, build.c.id == build_queue.c.build_id).join(source, source.c.id == build.c.source_id)
+    )
+    .where(_THIS, source.c.superseded_at >= build_queue.c.queued_at)
+)
+_FORGET_RESULTS = delete(build_file).where(build_file.c.build_id == bindparam("this"))
+_KEEP_RESULT = build_file.insert()

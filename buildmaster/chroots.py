@@ -6,7 +6,7 @@ A build is given the first that is set on the path from its pocket down to RELEA
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, literal, or_, select, update
 
 from buildmaster import files
 from buildmaster.pockets import nearest, path, served_by
@@ -57,15 +57,17 @@ def find(connection: Connection, series_architecture_id: int, pocket: Pocket) ->
 
 def _known(connection: Connection, series_architecture_id: int) -> dict[Pocket, Chroot]:
     """Those of an architecture of a series by pocket."""
-    place = series_architecture.c
-    row = connection.execute(
-        select(place.chroot_file_id, place.chroot_name).where(place.id == series_architecture_id)
-    ).one()
+    row = connection.execute(_OF_ALL, {"this": series_architecture_id}).one()
     known = {} if row.chroot_file_id is None else {Pocket.RELEASE: Chroot(row.chroot_file_id, row.chroot_name or _NAME)}
-    query = select(pocket_chroot).where(pocket_chroot.c.series_architecture_id == series_architecture_id)
-    for each in connection.execute(query):
+    for each in connection.execute(_OF_POCKETS, {"this": series_architecture_id}):
         known[Pocket(each.pocket)] = Chroot(each.chroot_file_id, each.chroot_name or _NAME)
     return known
+
+
+_OF_ALL = select(series_architecture.c.chroot_file_id, series_architecture.c.chroot_name).where(
+    series_architecture.c.id == bindparam("this")
+)
+_OF_POCKETS = select(pocket_chroot).where(pocket_chroot.c.series_architecture_id == bindparam("this"))
 
 
 def hold(connection: Connection, series_architecture_id: int) -> None:

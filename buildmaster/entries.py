@@ -6,7 +6,7 @@ those changes what waits as well, and holds the archive meanwhile: see needs.py.
 
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from buildmaster import needs
 from buildmaster.lifecycle import BuildState
@@ -99,16 +99,35 @@ def _place(points: int) -> dict[str, int]:
 
 def expected_s(connection: Connection, build_id: int) -> float:
     """How long a build will take: as its source did there last, else by its size."""
-    sources = build.join(source, source.c.id == build.c.source_id)
-    asked = select(build.c.source_id, build.c.series_architecture_id, source.c.name).select_from(sources)
-    this = connection.execute(asked.where(build.c.id == build_id)).one()
-    same = and_(source.c.name == this.name, build.c.series_architecture_id == this.series_architecture_id)
-    built = build.c.state == BuildState.BUILT
-    took = select(build.c.finished_at - build.c.started_at).select_from(sources).where(same, built)
-    last = connection.execute(took.order_by(build.c.id.desc()).limit(1)).scalar()
+    this = connection.execute(_SOURCE_OF, {"this": build_id}).one()
+    same = {"name": this.name, "series_architecture_id": this.series_architecture_id}
+    last = connection.execute(_LAST_TOOK, same).scalar()
     if last is not None:
         return float(last)
-    files = source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id)
-    sizes = select(func.sum(stored_file.c.size)).select_from(files).where(source_file.c.source_id == this.source_id)
-    size = connection.execute(sizes).scalar()
+    size = connection.execute(_SIZE, {"source_id": this.source_id}).scalar()
     return EXPECTED_S if size is None else max(30.0, float(size) / _SOURCE_BYTES_A_SECOND)
+
+
+# Made once: to make a statement takes longer than to execute it.
+_SOURCES = build.join(source, source.c.id == build.c.source_id)
+_SOURCE_OF = (
+    select(build.c.source_id, build.c.series_architecture_id, source.c.name)
+    .select_from(_SOURCES)
+    .where(build.c.id == bindparam("this"))
+)
+_LAST_TOOK = (
+    select(build.c.finished_at - build.c.started_at)
+    .select_from(_SOURCES)
+    .where(
+        source.c.name == bindparam("name"),
+        build.c.series_architecture_id == bindparam("series_architecture_id"),
+        build.c.state == BuildState.BUILT,
+    )
+    .order_by(build.c.id.desc())
+    .limit(1)
+)
+_SIZE = (
+    select(func.sum(stored_file.c.size))
+    .select_from(source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id))
+    .where(source_file.c.source_id == bindparam("source_id"))
+)

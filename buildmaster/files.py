@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from buildd.protocol import Sha1
@@ -78,7 +78,16 @@ def keep(connection: Connection, stored: StoredFile, now: float) -> int:
 
 def find(connection: Connection, file_id: int) -> StoredFile:
     """The stored file of a row."""
-    return _file(connection.execute(select(stored_file).where(stored_file.c.id == file_id)).one())
+    return _file(connection.execute(_FIND, {"this": file_id}).one())
+
+
+_FIND = select(stored_file).where(stored_file.c.id == bindparam("this"))
+_LOCKED = (
+    select(stored_file.c.id)
+    .where(stored_file.c.sha256 == bindparam("sha256"))
+    .with_for_update(read=True, key_share=True)
+)
+_DELETED_AT = select(deleted_file.c.deleted_at).where(deleted_file.c.sha256 == bindparam("sha256"))
 
 
 def recorded(connection: Connection, prefix: str) -> Iterator[Recorded]:
@@ -164,14 +173,13 @@ def gave_up(connection: Connection, sha256: Sha256, until: float, now: float) ->
 
 def _deleted_at(connection: Connection, sha256: Sha256) -> float | None:
     """When a file was deleted, or, while that goes on, when it will have been; None: nobody knows of that."""
-    at = connection.execute(select(deleted_file.c.deleted_at).where(deleted_file.c.sha256 == sha256)).scalar()
+    at = connection.execute(_DELETED_AT, {"sha256": sha256}).scalar()
     return None if at is None else float(at)
 
 
 def _locked(connection: Connection, sha256: Sha256) -> int | None:
     """The id of a file's row, which nobody deletes before this transaction ends."""
-    query = select(stored_file.c.id).where(stored_file.c.sha256 == sha256)
-    row_id = connection.execute(query.with_for_update(read=True, key_share=True)).scalar()
+    row_id = connection.execute(_LOCKED, {"sha256": sha256}).scalar()
     return None if row_id is None else int(row_id)
 
 

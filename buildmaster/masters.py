@@ -7,7 +7,7 @@ takes the row of a silent master away frees its builders by that, and waits for 
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select, update
 
 from buildmaster.clocks import database_now
 from buildmaster.leasing import Beat
@@ -135,6 +135,8 @@ def confirm(connection: Connection, me: int, builder_id: int) -> None:
 
     :raises LeaseLost: somebody has.
     """
-    query = select(builder.c.master_id).where(builder.c.id == builder_id).with_for_update()
-    if connection.execute(query).scalar() != me:
+    if connection.execute(_HOLDER, {"this": builder_id}).scalar() != me:
         raise LeaseLost("another master has this builder now")
+
+
+_HOLDER = select(builder.c.master_id).where(builder.c.id == bindparam("this")).with_for_update()

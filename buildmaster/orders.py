@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from buildd.protocol import BinaryPackageArguments, BuildId, FileName, PackageBuilderName, Sha1
 from buildmaster import builds, chroots, files, needs
@@ -44,7 +44,7 @@ def find(connection: Connection, build_id: int) -> BuildOrder:
 
     :raises NoSuchBuild: there is none.
     """
-    row = connection.execute(_QUERY.where(build.c.id == build_id)).first()
+    row = connection.execute(_QUERY, {"this": build_id}).first()
     if row is None:
         raise builds.NoSuchBuild(build_id)
     chroot = chroots.find(connection, row.series_architecture_id, Pocket(row.pocket))
@@ -61,26 +61,36 @@ def find(connection: Connection, build_id: int) -> BuildOrder:
     )
 
 
-_QUERY = select(
-    build.c.source_id,
-    build.c.arch_indep,
-    build.c.wishes,
-    *needs.COLUMNS,
-    build.c.series_architecture_id,
-    archive.c.purpose,
-    archive.c.private,
-    archive.c.apt_lines,
-    archive.c.trusted_keys,
-    source.c.component,
-    *builds.DESCRIPTION,
-).select_from(needs.joined(builds.DESCRIBED))
+_QUERY = (
+    select(
+        build.c.source_id,
+        build.c.arch_indep,
+        build.c.wishes,
+        *needs.COLUMNS,
+        build.c.series_architecture_id,
+        archive.c.purpose,
+        archive.c.private,
+        archive.c.apt_lines,
+        archive.c.trusted_keys,
+        source.c.component,
+        *builds.DESCRIPTION,
+    )
+    .select_from(needs.joined(builds.DESCRIBED))
+    .where(build.c.id == bindparam("this"))
+)
 
 
 def _source_files(connection: Connection, source_id: int) -> dict[FileName, StoredFile]:
-    joined = source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id)
-    query = select(source_file.c.name, stored_file).select_from(joined).where(source_file.c.source_id == source_id)
-    rows = connection.execute(query.order_by(source_file.c.name))
+    rows = connection.execute(_FILES, {"this": source_id})
     return {FileName(row.name): StoredFile(Sha256(row.sha256), Sha1(row.sha1), row.size) for row in rows}
+
+
+_FILES = (
+    select(source_file.c.name, stored_file)
+    .select_from(source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id))
+    .where(source_file.c.source_id == bindparam("this"))
+    .order_by(source_file.c.name)
+)
 
 
 def _arguments(row: builds.AnyRow, wishes: Wishes) -> BinaryPackageArguments:

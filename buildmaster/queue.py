@@ -62,10 +62,7 @@ def kinds_waiting(connection: Connection, architecture: str, virtualised: bool) 
 
 def _taken_by_others(connection: Connection, vitals: Vitals, kinds: list[Kind]) -> frozenset[Kind]:
     """Those of the kinds that another builder could take at once, where that matters: this one has lost something."""
-    # In a function, so that SQLite does not take the index of builder_id, which has all that waits in one place.
-    no_builder = func.coalesce(build_queue.c.builder_id, NOBODY) == NOBODY
-    lost = exists().where(build_queue.c.lost_by_id == vitals.id, no_builder)
-    if not connection.execute(select(lost)).scalar():
+    if not connection.execute(_HAS_LOST, {"this": vitals.id}).scalar():
         return frozenset()
     other = builder.alias("other")
     job = build_queue.alias("job")
@@ -112,7 +109,12 @@ _FIRST_ARCHITECTURE = select(func.min(_Q.architecture)).where(waits(_Q))
 _NEXT_ARCHITECTURE = _FIRST_ARCHITECTURE.where(_Q.architecture > bindparam("architecture"))
 _FIRST_TAGS = select(func.min(_Q.tags)).where(*_place())
 _NEXT_TAGS = _FIRST_TAGS.where(_Q.tags > bindparam("tags"))
+# In a function, so that SQLite does not take the index of builder_id, which has all that waits in one place.
+_NO_BUILDER = func.coalesce(_Q.builder_id, NOBODY) == NOBODY
+_HAS_LOST = select(exists().where(_Q.lost_by_id == bindparam("this"), _NO_BUILDER))
 _NEWEST = select(func.max(_Q.entered_at)).where(*_place(), _Q.tags == bindparam("tags"))
+
+_ATTEMPTS = select(_Q.attempts).where(_Q.build_id == bindparam("this"))
 
 
 def lost_by(connection: Connection, build_id: int) -> int | None:
@@ -123,8 +125,7 @@ def lost_by(connection: Connection, build_id: int) -> int | None:
 
 def attempts(connection: Connection, build_id: int) -> int:
     """How often a build was claimed since it was queued; 0 when it is not in the queue."""
-    query = select(build_queue.c.attempts).where(build_queue.c.build_id == build_id)
-    return connection.execute(query).scalar() or 0
+    return connection.execute(_ATTEMPTS, {"this": build_id}).scalar() or 0
 
 
 def breakdowns(connection: Connection, build_id: int) -> tuple[int, ...]:

@@ -1,6 +1,8 @@
 """Writing a row that another transaction may be writing as well."""
 
 from collections.abc import Mapping
+from functools import cache
+from typing import Any
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import IntegrityError
@@ -13,6 +15,11 @@ def add(connection: Connection, table: Table, values: Mapping[str, object]) -> i
     """
     try:
         with connection.begin_nested():
-            return int(connection.execute(table.insert().values(**values).returning(table.c.id)).scalar_one())
+            return int(connection.execute(_adding(table), values).scalar_one())
     except IntegrityError:
         return None
+
+
+@cache
+def _adding(table: Table) -> Any:
+    return table.insert().returning(table.c.id)

@@ -198,43 +198,63 @@ def accounts(connection: Connection, lane: Lane, band: int) -> dict[int, Account
 
 def level(connection: Connection, architecture: str, virtualised: bool, band: int) -> float:
     """Where accounts stand from which builds begin."""
-    account = archive_account.c
-    same = (account.architecture == architecture, account.virtualised == virtualised, account.band == band)
-    return connection.execute(select(func.max(account.level_s)).where(*same)).scalar() or 0.0
+    place = {"architecture": architecture, "virtualised": virtualised, "band": band}
+    return connection.execute(_LEVEL, place).scalar() or 0.0
 
 
 def charge(connection: Connection, build_id: int, expected_s: float) -> None:
     """Put a build that begins on its archive's account. Before its queue row says that it has begun."""
-    queue = build_queue.c
-    columns = (queue.archive_id, queue.architecture, queue.virtualised, queue.band, archive.c.weight)
-    joined = build_queue.join(archive, archive.c.id == queue.archive_id)
-    row = connection.execute(select(*columns).select_from(joined).where(queue.build_id == build_id)).one()
+    row = connection.execute(_QUEUED, {"this": build_id}).one()
     account_id, used_s = _account(connection, row.archive_id, row.architecture, row.virtualised)
     level_s = level(connection, row.architecture, row.virtualised, row.band)
     charged = sharing.charge(Account(used_s, weight=row.weight), level_s, expected_s)
     values = {"used_s": charged.used_s, "level_s": charged.level_s, "band": row.band}
-    connection.execute(update(archive_account).where(archive_account.c.id == account_id).values(**values))
+    connection.execute(_SET, {"this": account_id, **values})
 
 
 def _account(connection: Connection, archive_id: int, architecture: str, virtualised: bool) -> tuple[int, float]:
     """The id of an account and what is on it; it is added if there is none. Locked, where a database has that."""
     values = {"archive_id": archive_id, "architecture": architecture, "virtualised": virtualised}
-    query = select(archive_account.c.id, archive_account.c.used_s).filter_by(**values).with_for_update()
-    row = connection.execute(query).first()
+    row = connection.execute(_ACCOUNT, values).first()
     if row is None:
         rows.add(connection, archive_account, values)  # Or another master was quicker.
-        row = connection.execute(query).one()
+        row = connection.execute(_ACCOUNT, values).one()
     return row.id, row.used_s
 
 
 def settle(connection: Connection, build_id: int, took_s: float) -> None:
     """Set an account right when a build leaves its builder. Before its queue row is changed."""
-    queue = build_queue.c
-    columns = (queue.archive_id, queue.architecture, queue.virtualised, queue.expected_s, archive.c.weight)
-    joined = build_queue.join(archive, archive.c.id == queue.archive_id)
-    row = connection.execute(select(*columns).select_from(joined).where(queue.build_id == build_id)).one()
+    row = connection.execute(_QUEUED, {"this": build_id}).one()
     more_s = sharing.correction_s(row.expected_s, took_s, row.weight)
-    account = archive_account.c
-    same = (account.archive_id == row.archive_id, account.architecture == row.architecture)
-    mine = update(archive_account).where(*same, account.virtualised == row.virtualised)
-    connection.execute(mine.values(used_s=account.used_s + more_s))
+    mine = {"archive": row.archive_id, "arch": row.architecture, "virtual": row.virtualised}
+    connection.execute(_CORRECT, {**mine, "more_s": more_s})
+
+
+_A, _Q = archive_account.c, build_queue.c
+_LEVEL = select(func.max(_A.level_s)).where(
+    _A.architecture == bindparam("architecture"), _A.virtualised == bindparam("virtualised"), _A.band == _BAND
+)
+_QUEUED = (
+    select(_Q.archive_id, _Q.architecture, _Q.virtualised, _Q.band, _Q.expected_s, archive.c.weight)
+    .select_from(build_queue.join(archive, archive.c.id == _Q.archive_id))
+    .where(_Q.build_id == bindparam("this"))
+)
+_ACCOUNT = (
+    select(_A.id, _A.used_s)
+    .where(
+        _A.archive_id == bindparam("archive_id"),
+        _A.architecture == bindparam("architecture"),
+        _A.virtualised == bindparam("virtualised"),
+    )
+    .with_for_update()
+)
+_SET = update(archive_account).where(_A.id == bindparam("this"))
+_CORRECT = (
+    update(archive_account)
+    .where(
+        _A.archive_id == bindparam("archive"),
+        _A.architecture == bindparam("arch"),
+        _A.virtualised == bindparam("virtual"),
+    )
+    .values(used_s=_A.used_s + bindparam("more_s"))
+)
