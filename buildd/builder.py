@@ -1,7 +1,6 @@
 """The one build of a daemon: IDLE, BUILDING, WAITING, IDLE; or ABORTING before WAITING (docs/protocol.md, States)."""
 
 import contextlib
-import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
+from buildd.build_directories import BuildDirectories
 from buildd.buildlog import BuildLog
 from buildd.cached_results import CachedResults
 from buildd.causes import BY_STATUS
@@ -17,7 +17,6 @@ from buildd.config import BuilddConfig
 from buildd.enforcement import Enforcement
 from buildd.explaining import Explainer, broken, told
 from buildd.filecache import FileCache, Stopped, UntrustedFile
-from buildd.isolation.block_groups import make_directory
 from buildd.job import Job
 from buildd.limits import parse_limits
 from buildd.managers.base import BuildManager, BuildRequest, BuildResult, InThread
@@ -71,7 +70,7 @@ class Builder:
         self._clock = clock
         self._in_thread = in_thread
         self._version = version
-        self._builds = config.directory / "builds"
+        self._directories = BuildDirectories(config.directory / "builds", in_thread)
         self._log_path = config.directory / "buildlog"
         self._status = BuilderStatus.IDLE
         self._job: Job | None = None
@@ -220,6 +219,7 @@ class Builder:
         if self._status is BuilderStatus.WAITING:
             await self.clean()
         await self._changes.until(lambda: not self._removals)
+        self._directories.clear()
 
     def _close(self, why: str) -> None:
         self._closed = why
@@ -258,11 +258,8 @@ class Builder:
             log = BuildLog(self._log_path.with_name("buildlog.checking"), limits.log_bytes)
             undo.callback(log.path.unlink, missing_ok=True)
             undo.callback(log.close)
-            self._builds.mkdir(exist_ok=True)
-            directory = self._builds / f"build-{secrets.token_hex(8)}"
-            make_directory(directory)
+            directory = await self._directories.take()
             undo.callback(directory.rmdir)
-            directory.chmod(0o700)
             request = BuildRequest(
                 build_id=build_id,
                 chroot_sha1=chroot,
@@ -389,6 +386,9 @@ class Builder:
                 await job.manager.remove(job.request.directory)
         except Exception:  # It costs space, and the next start tries again.
             _log.failure("{build} on {label}: not removed", build=job.request.build_id, label=self._config.label)
+        try:
+            if not self._closed:
+                await self._directories.prepare()
         finally:
             self._removals -= 1
             self._changes.tell()

@@ -51,6 +51,11 @@ class World:
         self.threads.append(gate)
         return gate.addCallback(lambda _: blocking(*args))
 
+    def let_threads_go(self) -> None:
+        """Let what blocks go on, one after the other."""
+        while self.threads:
+            self.threads.pop().callback(None)
+
     def start(self, build_id: BuildId = BUILD, **arguments: Any) -> Deferred[tuple[str, str]]:
         """Ask for a build; see FakeManager for the arguments."""
         files = {FileName("hello.dsc"): self.dsc}
@@ -66,7 +71,9 @@ class World:
     def left(self) -> list[str]:
         """What is in the directory, beside the two files of the source."""
         paths = {str(path.relative_to(self.directory)) for path in self.directory.rglob("*")}
-        return sorted(paths - {"builds", "filecache", f"filecache/{self.chroot}", f"filecache/{self.dsc}"})
+        return sorted(
+            paths - {"builds", "builds/next", "filecache", f"filecache/{self.chroot}", f"filecache/{self.dsc}"}
+        )
 
 
 def now(awaitable: "Deferred[T] | Coroutine[Any, Any, T]") -> T:

@@ -80,7 +80,7 @@ def test_build_works_from_what_was_checked(world: World) -> None:
     world.threads = []
     arguments: dict[str, Any] = {"hang": True, "log": "checked"}
     first = world.start(**arguments)
-    world.threads.pop().callback(None)
+    world.let_threads_go()
     assert now(first) == BUILDING
     assert world.manager.plans == [arguments]
     assert world.status["logtail"] == Binary(b"checked")
@@ -205,7 +205,7 @@ def test_second_build_while_the_first_is_checked(world: World) -> None:
         world.builder.abort()
     with pytest.raises(Refused):
         now(world.builder.clean())
-    world.threads.pop().callback(None)
+    world.let_threads_go()
     assert now(first) == BUILDING
 
 

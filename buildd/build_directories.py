@@ -1,0 +1,49 @@
+"""The directories that builds run in. To choose one takes longer than anything else in build(), so that for the next
+build is made while nobody waits for it."""
+
+import secrets
+from pathlib import Path
+
+from twisted.logger import Logger
+
+from buildd.isolation.block_groups import make_directory
+from buildd.managers.base import InThread
+
+_NEXT = "next"  # No build's is called so. What is left of an earlier daemon goes as all that it left.
+
+_log = Logger()
+
+
+class BuildDirectories:
+    """Makes directories below one that is the daemon's own."""
+
+    def __init__(self, folder: Path, in_thread: InThread) -> None:
+        self._folder = folder
+        self._in_thread = in_thread
+
+    async def take(self) -> Path:
+        """An empty directory of a new name, for its owner only.
+
+        :raises OSError: it cannot be made.
+        """
+        self._folder.mkdir(exist_ok=True)
+        path = self._folder / f"build-{secrets.token_hex(8)}"
+        try:
+            (self._folder / _NEXT).rename(path)
+        except FileNotFoundError:
+            await self._in_thread(make_directory, path)
+        path.chmod(0o700)
+        return path
+
+    async def prepare(self) -> None:
+        """Make the next one, if that can be done."""
+        try:
+            if not (self._folder / _NEXT).exists():
+                await self._in_thread(make_directory, self._folder / _NEXT)
+        except OSError as exc:  # Whoever needs one will hear of it.
+            _log.warn("no directory for the next build can be made: {why}", why=exc.strerror or str(exc))
+
+    def clear(self) -> None:
+        """Leave none behind that was not taken."""
+        for left in self._folder.glob(f"{_NEXT}*"):
+            left.rmdir()

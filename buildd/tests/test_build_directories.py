@@ -1,0 +1,54 @@
+"""The directories that builds run in."""
+
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import maybeDeferred
+
+from buildd import build_directories
+from buildd.build_directories import BuildDirectories
+from buildd.tests.builder_world import now
+
+
+def in_thread(blocking: object, *args: object) -> object:
+    return maybeDeferred(blocking, *args)  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def directories(tmp_path: Path) -> BuildDirectories:
+    return BuildDirectories(tmp_path / "builds", in_thread)  # type: ignore[arg-type]
+
+
+def test_each_has_its_own(directories: BuildDirectories) -> None:
+    """Each is empty, new, and for its owner only; nothing else is left."""
+    first, second = now(directories.take()), now(directories.take())
+    assert first != second and sorted(first.parent.iterdir()) == sorted([first, second])
+    for path in (first, second):
+        assert path.stat().st_mode & 0o777 == 0o700 and not list(path.iterdir())
+
+
+def test_one_that_was_prepared(directories: BuildDirectories, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken without a look for a good place; to prepare it twice is to prepare it once."""
+    now(directories.take())
+    now(directories.prepare())
+    now(directories.prepare())
+    monkeypatch.setattr(build_directories, "make_directory", None)
+    taken = now(directories.take())
+    assert taken.stat().st_mode & 0o777 == 0o700 and taken.name.startswith("build-")
+
+
+def test_it_cannot_be_prepared(directories: BuildDirectories, tmp_path: Path) -> None:
+    """That is no error; who needs one hears of it."""
+    (tmp_path / "builds").write_text("")
+    now(directories.prepare())
+    with pytest.raises(OSError, match="builds"):
+        now(directories.take())
+
+
+def test_none_is_left_at_the_end(directories: BuildDirectories, tmp_path: Path) -> None:
+    """Neither when there was one, nor when there was none."""
+    now(directories.take()).rmdir()
+    now(directories.prepare())
+    directories.clear()
+    directories.clear()
+    assert not list((tmp_path / "builds").iterdir())
