@@ -15,7 +15,7 @@ from buildmaster.cli.group import Refusal
 from buildmaster.cli.text import one_line
 
 TIMEOUT_S = 10.0
-ANSWER_LIMIT_BYTES = 1 << 16  # A real one has some 500.
+ANSWER_LIMIT_BYTES = 1 << 16  # That of info() has some 500.
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,10 @@ def ask_info(url: str, timeout_s: float = TIMEOUT_S) -> BuilderInfo:
         raise Refusal(f"{url} does not say which architecture it has: {error}") from error
 
 
-def call(url: str, method: str, timeout_s: float = TIMEOUT_S) -> object:
+def call(url: str, method: str, timeout_s: float = TIMEOUT_S, limit_bytes: int = ANSWER_LIMIT_BYTES) -> object:
     """Call a method that takes nothing of the daemon at a URL, which ends in /rpc.
 
+    :param limit_bytes: how long its answer may be.
     :raises NoAnswer: there is none.
     :raises Refusal: what answers is no daemon.
     :raises BuilderFault, BadAnswer: see parse_answer().
@@ -70,7 +71,7 @@ def call(url: str, method: str, timeout_s: float = TIMEOUT_S) -> object:
     with answer_of(url, timeout_s, "POST", body, {"Content-Type": "text/xml"}) as response:
         if response.status != 200:
             raise Refusal(f"{url} is no build daemon: it answers {response.status} {one_line(response.reason)}")
-        return parse_answer(_read_bounded(response, url, time.monotonic() + timeout_s))
+        return parse_answer(_read_bounded(response, url, time.monotonic() + timeout_s, limit_bytes))
 
 
 @contextmanager
@@ -99,10 +100,10 @@ def answer_of(
         connection.close()
 
 
-def _read_bounded(response: HTTPResponse, url: str, deadline: float) -> bytes:
-    answer = b""
-    while chunk := response.read1(1 << 12):
+def _read_bounded(response: HTTPResponse, url: str, deadline: float, limit_bytes: int) -> bytes:
+    answer = bytearray()
+    while chunk := response.read1(1 << 16):
         answer += chunk
-        if len(answer) > ANSWER_LIMIT_BYTES or time.monotonic() > deadline:
+        if len(answer) > limit_bytes or time.monotonic() > deadline:
             raise Refusal(f"{url} is no build daemon: its answer does not end")
-    return answer
+    return bytes(answer)

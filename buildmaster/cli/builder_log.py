@@ -10,6 +10,7 @@ from http.client import HTTPResponse
 from pathlib import Path
 
 from buildmaster.builder_answers import parse_status
+from buildmaster.builder_client import ANSWER_LIMIT_BYTES
 from buildmaster.builder_http import BuilderError
 from buildmaster.cli.asking import NoAnswer, answer_of, call
 from buildmaster.cli.group import Refusal
@@ -72,7 +73,7 @@ def more_of(attempt: Attempt, offset: int) -> bytes:
 
 
 def _has_it(attempt: Attempt) -> bool:
-    return parse_status(call(f"{attempt.url}rpc", "status", _TIMEOUT_S)).build_id == attempt.cookie
+    return parse_status(call(f"{attempt.url}rpc", "status", _TIMEOUT_S, ANSWER_LIMIT_BYTES)).build_id == attempt.cookie
 
 
 def _part(url: str, offset: int) -> bytes:

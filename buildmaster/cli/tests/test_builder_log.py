@@ -29,12 +29,13 @@ class Daemon:
         self.ranges = True
         self.afterwards: Callable[[], object] = lambda: None  # Called when a part of the log was sent.
         self.status = "BuilderStatus.BUILDING"
+        self.more: dict[str, object] = {}  # That status() tells.
         daemon = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
-                told = {"builder_status": daemon.status, "build_id": daemon.build_id}
+                told = {"builder_status": daemon.status, "build_id": daemon.build_id, **daemon.more}
                 self.answer(200, dumps((told,), methodresponse=True).encode())
 
             def do_GET(self) -> None:
@@ -129,6 +130,15 @@ def test_what_is_another_build_s(daemon: Daemon) -> None:
     assert more_of(daemon.attempt, 3) == b"another\n"
     daemon.afterwards = lambda: setattr(daemon, "build_id", "PACKAGEBUILD-2")
     assert more_of(daemon.attempt, 0) == b""
+
+
+def test_many_results(daemon: Daemon) -> None:
+    """A build that has ended with thousands of results is known by its builder as well."""
+    daemon.log = b"all of it\n"
+    files = {f"a-package-with-a-long-name-{number}_1.0-1_amd64.deb": "0" * 40 for number in range(5_000)}
+    daemon.more = {"build_status": "BuildStatus.OK", "filemap": files}
+    daemon.status = "BuilderStatus.WAITING"
+    assert more_of(daemon.attempt, 0) == b"all of it\n"
 
 
 def test_a_builder_that_cannot_be_asked(shared: Farm, daemon: Daemon) -> None:
