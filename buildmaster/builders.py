@@ -65,7 +65,7 @@ class Vitals:
     tags: str  # See tags.py.
     restricted_tags: str
     vm_host: str  # The machine that a virtualised one is on; see resetting.py.
-    cleaning_since: float | None  # When its reset began, which somebody else ends.
+    cleaning_since: float | None  # Since when its reset goes on, which somebody else ends.
     enabled: bool
     manual: bool
     given: int | None  # The build that a person gave it; see giving.py.
@@ -176,13 +176,13 @@ def begin_reset(connection: Connection, builder_id: int, now: float) -> None:
     connection.execute(_dirty(builder_id).values(cleaning_since=now))
 
 
-def was_reset(connection: Connection, builder_id: int, cleanliness: Cleanliness) -> None:
+def was_reset(connection: Connection, builder_id: int, cleanliness: Cleanliness, now: float) -> None:
     """Record what a reset has led to, unless the builder was given to somebody meanwhile: CLEAN, or CLEANING, which is
     CLEAN as well when somebody has said so since begin_reset()."""
     said = _dirty(builder_id).where(builder.c.cleaning_since.is_(None))
     connection.execute(said.values(cleanliness=Cleanliness.CLEAN))
-    since = {} if cleanliness is Cleanliness.CLEANING else {"cleaning_since": None}
-    connection.execute(_dirty(builder_id).values(cleanliness=cleanliness, **since))
+    since = now if cleanliness is Cleanliness.CLEANING else None  # The command may have waited long for its turn.
+    connection.execute(_dirty(builder_id).values(cleanliness=cleanliness, cleaning_since=since))
 
 
 def _dirty(builder_id: int) -> Update:

@@ -268,7 +268,7 @@ class Scanner:
         client.allowed()
         await self._work.tenure.transact(vitals.id, builders.begin_reset, vitals.id, self._work.now())
         cleanliness = await self._work.resetter.reset(vitals, client, self.log)
-        await self._work.tenure.transact(vitals.id, builders.was_reset, vitals.id, cleanliness)
+        await self._work.tenure.transact(vitals.id, builders.was_reset, vitals.id, cleanliness, self._work.now())
         return Progress.CHANGED
 
     async def _clean_again(self, vitals: Vitals, status: Status) -> Progress:

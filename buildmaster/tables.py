@@ -229,7 +229,7 @@ builder = Table(
     Column("losses", Integer, nullable=False, server_default="0"),  # Builds lost since one ended properly; likewise.
     Column("version", String(255), nullable=False, server_default=""),  # What the daemon says of itself.
     Column("vm_host", String(255), nullable=False, server_default=""),  # For the command that resets it.
-    # When its reset began: while it is CLEANING, or DIRTY and the command runs that begins it. NULL: it is over.
+    # Since when it is CLEANING; while it is DIRTY, when the command was wanted that resets it. NULL: that is over.
     Column("cleaning_since", Double),
     Column("trouble", Text, nullable=False, server_default=""),  # Why its last scan failed; "": it did not.
     Column("trouble_since", Double),  # When the first of the scans failed that did so in a row. None: the last did not.

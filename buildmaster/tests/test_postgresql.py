@@ -192,7 +192,7 @@ def test_a_reset_that_is_over_while_it_is_recorded(farm: Farm) -> None:
     with farm.transaction() as connection:
         builders.begin_reset(connection, builder_id, NOW)
     with farm.transaction() as connection:
-        builders.was_reset(connection, builder_id, Cleanliness.CLEANING)
+        builders.was_reset(connection, builder_id, Cleanliness.CLEANING, NOW)
         with meanwhile(farm, transacted(farm, builders.say_cleaned, "x86")) as results:
             pass
     assert wait_for(results) == [None]

@@ -169,6 +169,21 @@ class TestAsynchronous(ResetCase):
         assert self.vitals().cleanliness is C.CLEAN
         await self.scan_until(build_id, BuildState.BUILT, scanner=scanner)
 
+    async def test_the_command_has_to_wait_for_its_turn(self) -> None:
+        """However long it takes until the command is done, the machine has all of its time after that."""
+        self.use(f'while [ ! -e "{self.directory}/done" ]; do sleep 0.02; done', cleaning_timeout_s=600.0)
+        scanner = self.scanner()
+        await self.snapshot.take()
+        scan = Deferred.fromCoroutine(scanner.scan())
+        while not self.calls():
+            await self.sleep(0.02)
+        self.now += 700
+        (self.directory / "done").touch()
+        await scan
+        self.now += 599
+        await self.scan(scanner, 5)
+        assert self.vitals().cleanliness is C.CLEANING and self.vitals().failures == 0
+
     async def test_it_was_said_of_another_reset(self) -> None:
         """What was said while a command ran that failed counts for nothing at the next reset."""
         self.use(f'while [ ! -e "{self.directory}/said" ]; do sleep 0.02; done; exit 1')
