@@ -154,13 +154,14 @@ class TestCancelling(FarmCase):
 
         def slow(connection: Connection, builder_id: int) -> Vitals | None:
             found = by_id(connection, builder_id)
+            asked_it.set()
             late.wait(10)
             return found
 
-        late = threading.Event()
+        asked_it, late = threading.Event(), threading.Event()
         self.patch(builders, "by_id", slow)  # type: ignore[no-untyped-call]
         asked = Deferred.fromCoroutine(self.snapshot.vitals(self.builder_id, self.snapshot.generation + 1))
-        await self.sleep(0.1)
+        await deferToThread(asked_it.wait, 10)
         await deferToThread(self.cancel, build_id)
         self.snapshot.generation += 1
         await self.snapshot.take()
