@@ -117,6 +117,10 @@ class Situation(FarmCase):
         await self.until(lambda: mortal.exitcode is not None)
         assert mortal.exitcode == points.DIED, self.log.read_text()[-4000:]
 
+    def joined(self) -> int:
+        """How many masters have come so far that a signal ends them well."""
+        return self.log.read_text().count(" is master ")
+
     def is_over(self) -> bool:
         over = {self.state(each) for each in self.ids} <= {self.end}
         vitals = self.vitals()
@@ -141,8 +145,9 @@ class Situation(FarmCase):
         for side in points.SIDES:
             await self.die(point, side)
         self.dying = False
+        joined = self.joined()
         last = self.start()
-        await self.until(self.is_over)
+        await self.until(lambda: self.joined() > joined and self.is_over())
         last.terminate()
         await self.until(lambda: last.exitcode is not None)
         assert last.exitcode == 0, self.log.read_text()[-4000:]
@@ -245,6 +250,10 @@ class Fails(Situation):
         with self.farm.reading() as connection:
             return int(connection.execute(select(func.count()).select_from(notification)).scalar_one())
 
+    def joined(self) -> int:
+        """How many masters have come so far that a signal ends them well."""
+        return self.log.read_text().count(" is master ")
+
     def is_over(self) -> bool:
         return super().is_over() and not self.left()
 
@@ -262,6 +271,10 @@ class NobodyHears(Fails):
     async def prepare(self) -> None:
         await super().prepare()
         self.settings_of_masters = {"notify_command": ("false",), "notify_timeout_s": 0.4}  # type: ignore[misc]
+
+    def joined(self) -> int:
+        """How many masters have come so far that a signal ends them well."""
+        return self.log.read_text().count(" is master ")
 
     def is_over(self) -> bool:
         return Situation.is_over(self)
