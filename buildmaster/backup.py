@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 
 from buildmaster import dump
 from buildmaster.backup_places import BackupReader, BackupWriter, Manifest
-from buildmaster.database import NotEmpty
+from buildmaster.database import CommitUncertain, NotEmpty
 from buildmaster.farm import Farm, Places, only_maker
 from buildmaster.store import NotStored, Sha256, StoredFile
 
@@ -92,6 +92,7 @@ def restore(places: Places, reader: BackupReader, progress: Progress = lambda pa
     :raises NotEmpty: there is something in it.
     :raises BackupRefused: the backup is damaged or not whole.
     :raises OSError: it cannot be read, or the store is full.
+    :raises CommitUncertain: the farm may be there, or not; its files are.
     """
     with only_maker(places), _removed_again(places.file):
         farm = Farm(places)
@@ -143,6 +144,8 @@ class _Restoring:
                 with self._farm.database.filling(dump.revision(stream)) as connection:
                     dump.load(connection, dump.parts(stream))
             return manifest
+        except CommitUncertain:  # There may be a farm now, which needs them; if not, the next restore does.
+            raise
         except BaseException:
             self._take_back()
             raise

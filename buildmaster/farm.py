@@ -23,7 +23,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 
 from buildmaster import distributions, engines
 from buildmaster.commits import Commits
-from buildmaster.database import Database
+from buildmaster.database import CommitUncertain, Database
 from buildmaster.scoring import Pocket
 from buildmaster.secrets import Secrets
 from buildmaster.store import Store, StoredFile
@@ -137,7 +137,8 @@ def only_master(where: Places | Path) -> Iterator[None]:
 def only_maker(places: Places) -> Iterator[None]:
     """Be the only one who makes a farm in these places: no master runs there, and nobody else makes one.
 
-    The directory is made; if it was not there, it is removed again, with all that is in it, when this ends by an error.
+    The directory is made; if it was not there, it is removed again, with all that is in it, when this ends by an error
+    after which there is no farm for certain.
     The turn ends with the process at the latest.
 
     :raises FarmBusy: somebody else is at work there.
@@ -153,6 +154,8 @@ def only_maker(places: Places) -> Iterator[None]:
         try:
             with database.turn_to_make(busy):
                 yield
+        except CommitUncertain:  # There may be a farm now.
+            raise
         except BaseException:
             if not was_there:
                 shutil.rmtree(places.directory, ignore_errors=True)

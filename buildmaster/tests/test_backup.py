@@ -9,19 +9,20 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Boolean, Double, Float, Integer, String, Text, select, text
+from sqlalchemy import Boolean, Connection, Double, Float, Integer, String, Text, select, text
 
 from buildd.protocol import Cause, FileName
 from buildmaster import backup, backup_places, builders, builds, database, distributions, dump, inventory, masters
 from buildmaster.backup import BackupRefused
 from buildmaster.backup_places import BackupBusy, NoBackup
-from buildmaster.database import NotEmpty, UnknownRevision
+from buildmaster.database import CommitUncertain, Database, NotEmpty, UnknownRevision
 from buildmaster.farm import Farm, FarmBusy, MasterRuns, NoFarm, Places, only_maker, only_master
 from buildmaster.inventory import How
 from buildmaster.lifecycle import Event
@@ -319,6 +320,29 @@ def test_a_refused_one_leaves_no_file_on_a_server(full: Farm, tmp_path: Path) ->
     with pytest.raises(BackupRefused):
         bring_back(places, path)
     assert [each.sha256 for each in places.store().files()] == [stays.sha256]
+
+
+def test_nobody_knows_whether_it_was_committed(full: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is lost just as the restored database is committed, which it was: its files are there as well."""
+    if not has_postgresql():
+        pytest.skip("PostgreSQL is not installed")
+    files = contents(full)
+    save(full, tmp_path / "backup")
+    places = new_places(tmp_path / "there", "postgresql")
+    filling = Database.filling
+
+    @contextmanager
+    def and_lost(self: Database, revision: str) -> Iterator[Connection]:
+        with filling(self, revision) as connection:
+            yield connection
+        raise CommitUncertain("the server went")
+
+    monkeypatch.setattr(Database, "filling", and_lost)
+    with pytest.raises(CommitUncertain):
+        bring_back(places, tmp_path / "backup")
+    farm = Farm.open(places)
+    assert contents(farm) == files and inventory.check(farm, How(), time.time).findings == []
+    farm.close()
 
 
 @pytest.mark.parametrize(("on", "kind"), [("sqlite", "local"), ("sqlite", "rclone"), ("postgresql", "rclone")])
