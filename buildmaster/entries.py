@@ -14,6 +14,7 @@ from buildmaster.scoring import ArchivePurpose, Pocket, Urgency, band, score
 from buildmaster.tables import archive, build, build_queue, series_architecture, source, source_file, stored_file
 
 EXPECTED_S = 300.0  # How long a build takes that we know nothing of.
+_LATER_S = 0.001
 _SOURCE_BYTES_A_SECOND = 20_000  # A rough figure: hello's 1 MB takes a minute.
 
 _DESCRIBED = (
@@ -32,6 +33,7 @@ _QUEUED_AS = select(
     source.c.urgency,
     source.c.component,
     source.c.pocket,
+    source.c.superseded_at,
     series_architecture.c.architecture,
 ).select_from(needs.joined(_DESCRIBED))
 
@@ -45,7 +47,9 @@ def add(connection: Connection, build_id: int, now: float) -> None:
     manual = row.manual_score is not None
     values = {"build_id": build_id, "architecture": row.architecture, "archive_id": row.archive_id}
     values |= {**_needs(row), **_place(row.manual_score if manual else _points(row)), "manual_score": manual}
-    values |= {"queued_at": now, "entered_at": now, "expected_s": expected_s(connection, build_id)}
+    # What is queued now is wanted in spite of a newer source, also if that came by a clock that was fast.
+    queued_at = now if row.superseded_at is None else max(now, row.superseded_at + _LATER_S)
+    values |= {"queued_at": queued_at, "entered_at": now, "expected_s": expected_s(connection, build_id)}
     connection.execute(build_queue.insert().values(**values))
 
 

@@ -8,11 +8,11 @@ retries, or builds once more, after its source was superseded is wanted, and is 
 from dataclasses import dataclass
 
 from debian.debian_support import Version
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from buildmaster import builds
 from buildmaster.lifecycle import PENDING, BuildState, Event
-from buildmaster.tables import build, source
+from buildmaster.tables import build, build_queue, source
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,10 @@ def take_place(connection: Connection, source_id: int, now: float) -> Superseded
     older = [row for row in connection.execute(others) if Version(row.version) < Version(new.version)]
     older.sort(key=lambda row: Version(row.version))
     ids = [row.id for row in older]
-    connection.execute(update(source).where(source.c.id.in_(ids)).values(superseded_at=now))
+    # What is queued was queued before this, whatever the clock said by which it was: see builds.is_superseded().
+    queued = select(func.max(build_queue.c.queued_at)).join_from(build_queue, build).where(build.c.source_id.in_(ids))
+    moment = max(now, connection.execute(queued).scalar() or now)
+    connection.execute(update(source).where(source.c.id.in_(ids)).values(superseded_at=moment))
     # Locked, where a database does that: a claim or an end that comes at the same time comes before or after all of it.
     theirs = select(build.c.id, build.c.state).where(build.c.source_id.in_(ids)).order_by(build.c.id).with_for_update()
     waits = [row.id for row in connection.execute(theirs) if BuildState(row.state) in PENDING]

@@ -3,12 +3,14 @@
 import time
 
 import pytest
+from sqlalchemy import update
 
 from buildmaster import builders, builds, packages
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.scoring import Pocket
 from buildmaster.superseding import Superseded
+from buildmaster.tables import build_queue
 from buildmaster.tests.factories import make_build, make_builder, make_busy, make_series, set_chroot, write_source
 
 S, E = BuildState, Event
@@ -83,6 +85,31 @@ def test_what_a_builder_has(farm: Farm) -> None:
     assert add(farm, "2.0").superseded == Superseded(("1.0",), ())
     assert state(farm, old) is S.BUILDING
     assert record(farm, old, E.REQUEUED) is S.SUPERSEDED
+
+
+def test_queued_by_a_clock_that_is_fast(farm: Farm) -> None:
+    """What was queued on another machine, whose clock is ahead, was queued before all the same."""
+    make_series(farm)
+    make_builder(farm)
+    old = make_build(farm, version="1.0")
+    with farm.transaction() as connection:
+        connection.execute(update(build_queue).values(queued_at=time.time() + 300))
+    make_busy(farm, "x86", old)
+    add(farm, "2.0")
+    assert record(farm, old, E.REQUEUED) is S.SUPERSEDED
+
+
+def test_superseded_by_a_clock_that_is_fast(farm: Farm) -> None:
+    """What a person retries is wanted, though by the clocks it was superseded after that."""
+    make_series(farm)
+    make_builder(farm)
+    old = make_build(farm, version="1.0")
+    dsc = write_source(farm.directory / "sources", "hello", "2.0")
+    packages.accept(farm, dsc, time.time() + 300, distribution="debian", series_name="bookworm")
+    with farm.transaction() as connection:
+        builds.retry(connection, old, time.time())
+    make_busy(farm, "x86", old)
+    assert record(farm, old, E.REQUEUED) is S.NEEDS_BUILD
 
 
 @pytest.mark.parametrize("ended", [E.PACKAGE_FAILED, E.CANCEL])
