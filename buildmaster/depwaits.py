@@ -28,7 +28,7 @@ from buildmaster.wishes import Wishes
 _Q = build_queue.c
 _NEW = (_Q.looked_at.is_(None), _Q.builder_id.is_(None))
 _QUEUED = build_queue.join(build, build.c.id == _Q.build_id).join(source, source.c.id == build.c.source_id)
-_LATER_S = 0.001
+_LATER_S = 1.0  # More than is lost to rounding in publications(), however many archives there are.
 _FIELDS = tuple(f"Build-{kind}{part}" for kind in ("Depends", "Conflicts") for part in ("", "-Arch", "-Indep"))
 
 
@@ -211,5 +211,5 @@ def published(connection: Connection, archive_id: int, now: float) -> None:
     """Something was published in an archive: whoever waits for packages of it is looked at at once. Also when whoever
     said so last has a clock that is fast."""
     told = archive.c.changed_at
-    moment = case((told >= now, told + _LATER_S), else_=now)
+    moment = case((told > now - _LATER_S, told + _LATER_S), else_=now)
     connection.execute(update(archive).where(archive.c.id == archive_id).values(changed_at=moment))

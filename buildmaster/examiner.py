@@ -52,8 +52,9 @@ class _Shelf:
 
     curiosity: Curiosity
     lists: Lists | None = None
-    asked: float = float("-inf")  # When it was last found out whether they have changed, by the clock;
-    published_at: float = 0.0  # and what was said then of when something was published.
+    asked: float = float("-inf")  # When it was last found out whether they have changed, by the clock,
+    # and what was said then, by archive, of when something was published there: several can have the same lines.
+    published_at: dict[int, float] = field(default_factory=dict)
     fetched: float = float("-inf")  # When apt last fetched them, or tried to, by the clock.
     trouble: str = ""  # Why they cannot be had.
     turn: DeferredLock = field(default_factory=DeferredLock)
@@ -229,19 +230,20 @@ class Examiner:
         shelf = self._shelves.setdefault(source.key, _Shelf(Curiosity(self._proxy)))
         await shelf.turn.acquire()
         try:
-            await self._bring_up_to_date(shelf, source, archives.changed_at)
+            await self._bring_up_to_date(shelf, source, place.archive_id, archives.changed_at)
         finally:
             shelf.turn.release()
         return shelf.lists
 
-    async def _bring_up_to_date(self, shelf: _Shelf, source: ListSource, published_at: float) -> None:
-        now, published = self._reactor.seconds(), published_at != shelf.published_at  # By clocks that may be wrong.
+    async def _bring_up_to_date(self, shelf: _Shelf, source: ListSource, archive: int, published_at: float) -> None:
+        now = self._reactor.seconds()
+        published = published_at != shelf.published_at.get(archive, 0.0)  # By clocks that may be wrong.
         if not use(self._farm.directory / FOLDER / source.key, self._now()) and shelf.lists is not None:
             shelf.lists, shelf.asked, shelf.fetched = None, float("-inf"), float("-inf")  # Another master has swept.
         # Half, or every other time that a place is due it would be so some milliseconds too early.
         if now - shelf.asked < self._poll_s / 2 and not published:
             return
-        shelf.asked, shelf.published_at = now, published_at
+        shelf.asked, shelf.published_at[archive] = now, published_at
         changed = Changed.UNKNOWN
         if shelf.lists is not None:
             changed = await self._in(self._fetching, shelf.curiosity.changed, shelf.lists)

@@ -11,11 +11,13 @@ from twisted.internet import reactor
 
 from buildd.protocol import BuildStatus
 from buildd.tests.small_archive import SmallArchive
-from buildmaster import depwaits, distributions
+from buildmaster import archives, depwaits, distributions, packages
 from buildmaster.database import DatabaseLost
 from buildmaster.examiner import Examiner
 from buildmaster.lifecycle import BuildState
-from buildmaster.tests.factories import make_build, set_chroot
+from buildmaster.scoring import ArchivePurpose
+from buildmaster.tables import archive
+from buildmaster.tests.factories import make_build, set_chroot, write_source
 from buildmaster.tests.farm_case import SETTINGS, FarmCase
 from buildmaster.wishes import Wishes
 from buildmaster.workshop import WorkSettings
@@ -232,6 +234,45 @@ class Release(ExaminerCase):
         with self.farm.transaction() as connection:
             depwaits.published(connection, distributions.find_archive(connection, "debian"), time.time())
         assert await self.until(build_id, BuildState.NEEDS_BUILD) < RELEASED_S
+
+    async def test_archives_with_the_same_lines(self) -> None:
+        """Of two archives that have one set of lists each is asked once for what was published in it, and not at every
+        look because something was once published in the other."""
+        await self.examiner.stop()
+        self.examiner = self.examine(poll_s=600)
+        with self.farm.transaction() as connection:
+            ids = [archives.add(connection, "debian", name, ArchivePurpose.PPA) for name in ("same", "empty")]
+            distributions.set_apt_lines(connection, "debian", "same", f"deb {self.archive.url} stable main")
+            distributions.set_trusted_keys(connection, "debian", "same", [self.archive.key])
+        dsc = write_source(self.farm.directory / "sources", "there", relations="Build-Depends: gone")
+        accepted = packages.accept(
+            self.farm, dsc, time.time(), distribution="debian", series_name="bookworm", archive_name="same"
+        )
+        await self.until(accepted.build_ids[0], BuildState.DEP_WAIT)
+        build_id, _ = self.submit("waits", "Build-Depends: new"), self.submit("other", "Build-Depends: gone")
+        await self.until(build_id, BuildState.DEP_WAIT)
+        self.archive.add("new")
+        self.archive.publish()
+        with self.farm.transaction() as connection:
+            depwaits.published(connection, distributions.find_archive(connection, "debian"), time.time())
+        await self.until(build_id, BuildState.NEEDS_BUILD)
+        await self.sleep(0.5)
+        asked = len(self.archive.requests)
+        with self.farm.transaction() as connection:
+            depwaits.published(connection, ids[1], time.time())
+        await self.sleep(1)
+        assert len(self.archive.requests) == asked
+
+    async def test_a_publication_among_many_archives(self) -> None:
+        """However many archives there are, and though the clock of who said so last was fast, it is noticed."""
+        with self.farm.transaction() as connection:
+            same = {"distribution_id": 1, "purpose": ArchivePurpose.PPA, "changed_at": 1.8e9}
+            connection.execute(archive.insert(), [same | {"name": f"a{number}"} for number in range(10_000)])
+            primary = distributions.find_archive(connection, "debian")
+            depwaits.published(connection, primary, 1.8e9)
+            before = depwaits.publications(connection)
+            depwaits.published(connection, primary, 1.8e9 - 300)
+            assert depwaits.publications(connection) != before
 
     async def test_what_a_builder_misses_is_not_tried_again_and_again(self) -> None:
         """A build that is found good, and that its builder says lacks something, waits until the archives change; then
