@@ -309,7 +309,10 @@ class Leases:
     async def _balance(self, me: int) -> None:
         """Take what is free, up to our share; hand over what is more than that."""
         everyone = self._snapshot.builders.values()
-        self._leaving = {each.id for each in everyone if each.id in self._leaving and each.master_id == me}
+        if self._leaving:  # The picture is a newer one: what it still shows as ours was not handed over.
+            self._leaving.clear()
+            assert self._patrols is not None
+            self._patrols.adjust()
         mine = sum(self.holds(each) for each in everyone)
         free = sum(each.master_id != me and each.master_id not in self._others for each in everyone)
         missing = leasing.share(me, self._others, len(everyone)) - mine
@@ -335,11 +338,8 @@ class Leases:
         await self._patrols.end(chosen)
         try:
             await self._write(masters.release, me, chosen)
-        except BaseException:
-            self._leaving -= set(chosen)
-            self._patrols.adjust()
-            raise
-        self._snapshot.stale()
-        self._since = self._snapshot.generation
+        finally:  # Whether they are another's now the next picture tells, if nobody else does.
+            self._snapshot.stale()
+            self._since = self._snapshot.generation
         self._inherited -= set(chosen)
         self.log.info("handed over {count} builders", count=len(chosen))

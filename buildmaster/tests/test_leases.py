@@ -13,6 +13,7 @@ from buildd.protocol import BuilderStatus
 from buildmaster import builds, masters
 from buildmaster.builder_client import Timeouts
 from buildmaster.builders import Cleanliness
+from buildmaster.database import CommitUncertain, DatabaseLost
 from buildmaster.farm import Farm
 from buildmaster.fleet import Fleet
 from buildmaster.leases import Leases
@@ -173,6 +174,45 @@ class TestSharing(ManyCase):
         await self.until(lambda: self.shares() == [2, 2])
         assert one.snapshot.waiting and two.snapshot.waiting  # They are not done yet.
         await self.until(lambda: not one.snapshot.waiting, 60.0)
+
+    async def test_handed_over_nobody_knows_whether(self) -> None:
+        """The connection is lost just as builders are handed over, which they were: they are not scanned once more
+        before it is known."""
+        self.add_builders(3)
+        one = await self.master()
+        await self.until(lambda: self.shares() == [4])
+        write, scanned_after = one.leases._write, list[int]()
+
+        async def lost(function: Any, *arguments: Any) -> Any:
+            result = await write(function, *arguments)
+            if function is masters.release:
+                released = set(arguments[1])
+                one.reactor.callLater(0, lambda: scanned_after.append(len(released & one.scanned)))
+                raise CommitUncertain("the server went")
+            return result
+
+        self.patch(one.leases, "_write", lost)  # type: ignore[no-untyped-call]
+        await self.master("two:2")
+        await self.until(lambda: self.shares() == [2, 2])
+        assert scanned_after and not any(scanned_after)
+
+    async def test_handed_over_in_vain(self) -> None:
+        """What could not be handed over is scanned again, and handed over the next time."""
+        self.add_builders(3)
+        one = await self.master()
+        await self.until(lambda: self.shares() == [4])
+        write, tried = one.leases._write, list[Any]()
+
+        async def away(function: Any, *arguments: Any) -> Any:
+            if function is masters.release and len(tried) < 2:
+                tried.append(arguments)
+                raise DatabaseLost("the server went")
+            return await write(function, *arguments)
+
+        self.patch(one.leases, "_write", away)  # type: ignore[no-untyped-call]
+        await self.master("two:2")
+        await self.until(lambda: self.shares() == [2, 2])
+        assert len(tried) == 2
 
     async def test_builds_while_they_come_and_go(self) -> None:
         """Every build is done, and begun once, whichever masters its builder had meanwhile."""
