@@ -144,7 +144,7 @@ def test_stop_while_a_build_is_checked(world: World) -> None:
     first = world.start()
     stopping = Deferred.fromCoroutine(world.builder.stop())
     assert not stopping.called
-    world.threads.pop().callback(None)
+    world.let_threads_go()
     with pytest.raises(Refused, match="the daemon is ending"):
         now(first)
     now(stopping)

@@ -87,7 +87,7 @@ def states(farm: Farm) -> list[str]:
     """The states of all builds, in their order; they are checked to be in step with the queue."""
     checked = Invariants()
     with farm.reading() as connection:
-        checked.check(connection)
+        checked.check_all(connection)
     return [str(state) for _, state in sorted(checked.states.items())]
 
 

@@ -106,7 +106,7 @@ def test_farm_of_somebody_else(ready: Cli, monkeypatch: pytest.MonkeyPatch) -> N
 def test_debug(ready: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody foresaw is a sentence; with --debug, a traceback as well."""
 
-    def break_down(*_: object) -> None:
+    def break_down(*_: object, **__: object) -> None:
         raise ZeroDivisionError("division by zero")
 
     monkeypatch.setattr("buildmaster.waiting.page", break_down)
