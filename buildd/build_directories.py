@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from buildd.isolation.block_groups import make_directory
 from buildd.managers.base import InThread
 
-_NEXT = "next"  # No build's is called so. What is left of an earlier daemon goes as all that it left.
+NEXT = "next"  # No build's is called so. What is left of an earlier daemon goes as all that it left.
 
 _log = Logger()
 
@@ -29,7 +29,7 @@ class BuildDirectories:
         self._folder.mkdir(exist_ok=True)
         path = self._folder / f"build-{secrets.token_hex(8)}"
         try:
-            (self._folder / _NEXT).rename(path)
+            (self._folder / NEXT).rename(path)
         except FileNotFoundError:
             await self._in_thread(make_directory, path)
         path.chmod(0o700)
@@ -38,12 +38,12 @@ class BuildDirectories:
     async def prepare(self) -> None:
         """Make the next one, if that can be done."""
         try:
-            if not (self._folder / _NEXT).exists():
-                await self._in_thread(make_directory, self._folder / _NEXT)
+            if not (self._folder / NEXT).exists():
+                await self._in_thread(make_directory, self._folder / NEXT)
         except OSError as exc:  # Whoever needs one will hear of it.
             _log.warn("no directory for the next build can be made: {why}", why=exc.strerror or str(exc))
 
     def clear(self) -> None:
         """Leave none behind that was not taken."""
-        for left in self._folder.glob(f"{_NEXT}*"):
+        for left in self._folder.glob(f"{NEXT}*"):
             left.rmdir()

@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildd.build_directories import NEXT
+
 SETTLE_S = 5.0  # A directory is removed after clean() has answered.
 
 
@@ -23,7 +25,7 @@ class Leftovers:
         return cls(
             directory,
             frozenset(line.split()[4] for line in mounts if str(directory) in line),
-            frozenset(path.name for path in builds.iterdir()) if builds.exists() else frozenset(),
+            frozenset(path.name for path in builds.glob("*") if path.name != NEXT),
         )
 
     def assert_none_since(self, before: "Leftovers") -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
+from buildd.build_directories import NEXT
 from buildd.builder import Builder
 from buildd.config import BuilddConfig
 from buildd.enforcement import Enforcement
@@ -71,9 +72,8 @@ class World:
     def left(self) -> list[str]:
         """What is in the directory, beside the two files of the source."""
         paths = {str(path.relative_to(self.directory)) for path in self.directory.rglob("*")}
-        return sorted(
-            paths - {"builds", "builds/next", "filecache", f"filecache/{self.chroot}", f"filecache/{self.dsc}"}
-        )
+        kept = {"builds", f"builds/{NEXT}", "filecache", f"filecache/{self.chroot}", f"filecache/{self.dsc}"}
+        return sorted(paths - kept)
 
 
 def now(awaitable: "Deferred[T] | Coroutine[Any, Any, T]") -> T:
