@@ -231,25 +231,16 @@ def settle(connection: Connection, build_id: int, took_s: float) -> None:
 
 
 _A, _Q = archive_account.c, build_queue.c
-_LEVEL = select(func.max(_A.level_s)).where(
-    _A.architecture == bindparam("architecture"), _A.virtualised == bindparam("virtualised"), _A.band == _BAND
-)
+_KIND = (_A.architecture == bindparam("architecture"), _A.virtualised == bindparam("virtualised"))
+_LEVEL = select(func.max(_A.level_s)).where(*_KIND, _A.band == _BAND)
 _QUEUED = (
     select(_Q.archive_id, _Q.architecture, _Q.virtualised, _Q.band, _Q.expected_s, archive.c.weight)
     .select_from(build_queue.join(archive, archive.c.id == _Q.archive_id))
     .where(_Q.build_id == bindparam("this"))
 )
-_ACCOUNT = (
-    select(_A.id, _A.used_s)
-    .where(
-        _A.archive_id == bindparam("archive_id"),
-        _A.architecture == bindparam("architecture"),
-        _A.virtualised == bindparam("virtualised"),
-    )
-    .with_for_update()
-)
+_ACCOUNT = select(_A.id, _A.used_s).where(_A.archive_id == bindparam("archive_id"), *_KIND).with_for_update()
 _SET = update(archive_account).where(_A.id == bindparam("this"))
-_CORRECT = (
+_CORRECT = (  # An UPDATE takes no parameter that is called as a column.
     update(archive_account)
     .where(
         _A.archive_id == bindparam("archive"),

@@ -13,6 +13,7 @@ from buildmaster.fleet import Fleet
 from buildmaster.lifecycle import BuildState
 from buildmaster.pacing import Pace, Progress
 from buildmaster.resetting import ResetSettings, Resetter
+from buildmaster.scanner import Scanner
 from buildmaster.tables import archive, builder
 from buildmaster.tests.factories import make_build
 from buildmaster.tests.farm_case import FarmCase
@@ -150,15 +151,20 @@ class TestAsynchronous(ResetCase):
             builders.say_cleaned(connection, "x86")
         await self.scan_until(build_id, BuildState.BUILT, scanner=scanner)
 
+    async def begin_reset(self, scanner: Scanner) -> Deferred[Progress]:
+        """Begin a scan that resets the machine, up to where the command runs; fires when the scan has ended."""
+        await self.snapshot.take()
+        scan = Deferred.fromCoroutine(scanner.scan())
+        while not self.calls():
+            await self.sleep(0.02)
+        return scan
+
     async def test_it_is_said_before_the_command_ends(self) -> None:
         """A machine that is quicker than the command which began its reset is clean all the same."""
         self.use(f'while [ ! -e "{self.directory}/said" ]; do sleep 0.02; done')
         build_id = make_build(self.farm)
         scanner = self.scanner()
-        await self.snapshot.take()
-        scan = Deferred.fromCoroutine(scanner.scan())
-        while not self.calls():
-            await self.sleep(0.02)
+        scan = await self.begin_reset(scanner)
         with self.farm.transaction() as connection:
             builders.say_cleaned(connection, "x86")
             with pytest.raises(BuilderRefused, match="not being reset"):
@@ -173,10 +179,7 @@ class TestAsynchronous(ResetCase):
         """However long it takes until the command is done, the machine has all of its time after that."""
         self.use(f'while [ ! -e "{self.directory}/done" ]; do sleep 0.02; done', cleaning_timeout_s=600.0)
         scanner = self.scanner()
-        await self.snapshot.take()
-        scan = Deferred.fromCoroutine(scanner.scan())
-        while not self.calls():
-            await self.sleep(0.02)
+        scan = await self.begin_reset(scanner)
         self.now += 700
         (self.directory / "done").touch()
         await scan
@@ -188,10 +191,7 @@ class TestAsynchronous(ResetCase):
         """What was said while a command ran that failed counts for nothing at the next reset."""
         self.use(f'while [ ! -e "{self.directory}/said" ]; do sleep 0.02; done; exit 1')
         scanner = self.scanner()
-        await self.snapshot.take()
-        scan = Deferred.fromCoroutine(scanner.scan())
-        while not self.calls():
-            await self.sleep(0.02)
+        scan = await self.begin_reset(scanner)
         with self.farm.transaction() as connection:
             builders.say_cleaned(connection, "x86")
         (self.directory / "said").touch()

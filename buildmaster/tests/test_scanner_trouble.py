@@ -55,13 +55,18 @@ class TestCancelling(FarmCase):
         assert self.results(build_id) == []
         assert self.build(build_id).log_name.endswith("_CANCELLED.txt.gz")
 
-    async def test_cancelled_when_it_has_just_ended_well(self) -> None:
-        """Nor is there a moment for that in which it is built all the same: here the picture does not show it yet."""
+    async def ended_unseen(self) -> tuple[int, Scanner]:
+        """A build that has ended well on its builder since the last scan; and its builder's scanner."""
         self.fake.duration_s = None
         build_id = make_build(self.farm)
         scanner = self.scanner()
         await self.scan_until(build_id, S.BUILDING, scanner=scanner)
         self.fake.end()
+        return build_id, scanner
+
+    async def test_cancelled_when_it_has_just_ended_well(self) -> None:
+        """Nor is there a moment for that in which it is built all the same: here the picture does not show it yet."""
+        build_id, scanner = await self.ended_unseen()
         await self.snapshot.take()
         with self.farm.transaction() as connection:
             builds.cancel(connection, build_id, self.now)
@@ -71,11 +76,7 @@ class TestCancelling(FarmCase):
 
     async def test_cancelled_when_all_of_it_has_just_come(self) -> None:
         """What was fetched before the cancellation was seen is not kept."""
-        self.fake.duration_s = None
-        build_id = make_build(self.farm)
-        scanner = self.scanner()
-        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
-        self.fake.end()
+        build_id, scanner = await self.ended_unseen()
         check = self.work.gatherer._check
 
         async def check_and_cancel(*arguments: object) -> None:

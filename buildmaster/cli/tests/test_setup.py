@@ -33,8 +33,7 @@ def test_init_with_a_store_that_cannot_be_used(cli: Cli, tmp_path: Path) -> None
     database = path.read_text().partition("[store]")[0]
     path.write_text(f"{database}[store]\nurl = s3://farm-files\nendpoint = http://127.0.0.1:9\n")
     ended = cli("--config", path, "init", status=1)
-    keys_are_missing = stores.STORE == "local"
-    why = "secrets/s3-access-key: is not there" if keys_are_missing else "the server cannot be reached"
+    why = "secrets/s3-access-key: is not there" if stores.IN_A_FOLDER else "the server cannot be reached"
     assert why in ended.err and "ready" not in ended.out
 
 
