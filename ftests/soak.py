@@ -208,8 +208,9 @@ def soak(builds: int, seed: int, *, tell: bool = True) -> list[str]:
             print(f"{builds} builds in {time.monotonic() - began:.0f} s, {where}")
             _show(soaking, before, middle, after)
         wrong = [*soaking.wrong, *left]
-        if "Traceback" in setup.log():
-            wrong.append(f"the daemon's log has a traceback:\n{setup.log()[-4000:]}")
+        log = setup.log()
+        if (place := log.find("Traceback")) >= 0:
+            wrong.append(f"the daemon's log has a traceback:\n{log[max(0, place - 2000) : place + 4000]}")
         return wrong
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, select, text, update
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
@@ -708,6 +708,9 @@ class TestToldOf(TestCase):
 
     async def test_without_notifications(self) -> None:
         """Where notifications do not come through, commits are found by looking."""
+        lost = unittest.mock.patch("buildmaster.commits._NOTIFY", text("SELECT :channel, :payload"))
+        lost.start()  # What it sends itself, too: at a moment of its own.
+        self.addCleanup(lost.stop)
         with unittest.mock.patch("buildmaster.commits.CHANNEL", "another"):
             listening = self.farm.commits(poll_s=0.05)
         self.addCleanup(listening.close)
