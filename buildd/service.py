@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.error import CannotListenError
 from twisted.internet.threads import deferToThread
 from twisted.logger import (
@@ -285,6 +286,15 @@ class Daemon:
         ending.addTimeout(self._stop_s, self._reactor)
         try:
             await ending
+        except TookTooLong:
+            left = "what is left of it goes at the next start"
+            _log.error(
+                "{label}: not all could be ended in {s:g} s: {left}",
+                label=self._config.label,
+                s=self._stop_s,
+                left=left,
+            )
+            self._status = 1
         except Exception:  # The outermost: the daemon ends, whatever is left.
             _log.failure("{label}: not everything could be ended", label=self._config.label)
             self._status = 1

@@ -1,5 +1,7 @@
 """Where many files are to be made."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,22 @@ def test_the_quickest_place_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyP
     block_groups.make_directory(tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
     assert numbers[(tmp_path / "new").stat().st_ino] == 1.0
+
+
+def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left of those that were tried, whether files could be made there or not."""
+    touched = []
+
+    def touch(file: Path) -> None:
+        touched.append(file)
+        if len(touched) == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        file.write_bytes(b"")
+
+    monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(OSError, match="No space"):
+        block_groups.make_directory(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_for_many_files(tmp_path: Path) -> None:

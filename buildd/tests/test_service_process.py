@@ -204,6 +204,9 @@ def test_sigterm_with_a_build_that_does_not_stop(tmp_path: Path, monkeypatch: py
     with RunningDaemon(tmp_path / "daemon") as daemon:
         begin_build(daemon, hang=True, deaf=True)
         assert daemon.end(signal.SIGTERM) == 1
+        log = daemon.log.read_text()
+        assert "not all could be ended in 0.5 s: what is left of it goes at the next start" in log
+        assert "Traceback" not in log
 
 
 def test_clock_that_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
