@@ -108,15 +108,17 @@ class Server:
 
 
 @contextmanager
-def running(port: int) -> Iterator[Server]:
+def running(port: int, parent: str | None = None) -> Iterator[Server]:
     """A server, as long as this lasts. Run as root it is the user postgres', else one's own.
 
     :param port: free on 127.0.0.1.
+    :param parent: the directory in which its data is; None: that for temporary files.
     :raises NoPostgresql: there can be none.
     """
     programs()
     account = _account()
-    directory = Path(tempfile.mkdtemp(prefix="postgresql-"))  # Short: a socket's path has no more than 107 bytes.
+    # Short: a socket's path has no more than 107 bytes.
+    directory = Path(tempfile.mkdtemp(prefix="postgresql-", dir=parent))
     account.make_directory(directory, 0o700)
     server = Server(account, directory, port)
     try:

@@ -16,6 +16,7 @@ import sqlalchemy
 
 from buildmaster import engines
 from buildmaster.database import Database
+from buildmaster.tests.memory import in_memory
 from buildmaster.tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def server() -> "Server":
 
     stack = ExitStack()
     atexit.register(stack.close)
-    return stack.enter_context(running(free_port()))
+    return stack.enter_context(running(free_port(), in_memory()))
 
 
 def new_database(*, empty: bool = False) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from buildmaster.store import Sha256, Store
 from buildmaster.store.local import LocalStore
 from buildmaster.store.s3 import Bucket, Credentials, S3Store
+from buildmaster.tests.memory import in_memory
 from buildmaster.tests.s3_servers import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, make_bucket, rclone, seaweedfs
 
 STORE = os.environ.get("DEBFARM_TEST_STORE", "local")  # What farms in tests have: one of the KINDS.
@@ -24,7 +25,7 @@ _SERVERS: dict[str, Callable[[Path], S3Server]] = {"seaweedfs": seaweedfs, "rclo
 @functools.cache
 def server(kind: str) -> S3Server:
     """The server of this kind, with BUCKET in it."""
-    directory = Path(tempfile.mkdtemp(prefix=f"{kind}-"))
+    directory = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=in_memory()))
     here = os.getpid()
 
     def end() -> None:
