@@ -280,17 +280,19 @@ def test_a_reference_after_the_deletion_is_refused(full: Farm) -> None:
 
 def test_many_at_once(full: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
     """While unreferenced files are deleted over and over, two others store and record the same ones: what is recorded
-    in the end is there."""
+    in the end is there. Who deletes rests the longer the more often one of them was refused, so that both end."""
     monkeypatch.setattr(inventory, "YOUNG_S", 0.0)
     monkeypatch.setattr(files, "_DOUBT_S", 0.05)
     build_id = make_build(full, "other")
     ends: list[str] = []
+    refused = {"a": 0, "b": 0}  # In a row.
 
-    def record(farm: Farm, content: bytes, name: str) -> None:
+    def record(farm: Farm, content: bytes, name: str) -> int:
         stored = farm.store.add([content])
         with farm.transaction() as connection:
             file_id = files.keep(connection, stored, 0.0)
             connection.execute(build_file.insert().values(build_id=build_id, name=name, stored_file_id=file_id))
+        return file_id
 
     def record_all(who: str) -> None:
         farm = open_farm(full.directory)
@@ -298,11 +300,13 @@ def test_many_at_once(full: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
             for number in range(15):
                 farm.store.add([b"%d" % number])  # Old, and needed by nobody, as far as the check knows.
             for number in range(15):
-                for _ in range(100):
+                recorded = refused[who] = 0
+                while not recorded:
                     try:
-                        record(farm, b"%d" % number, f"{who}{number}")
-                        break
+                        recorded = record(farm, b"%d" % number, f"{who}{number}")
                     except DeletedMeanwhile:
+                        refused[who] += 1
+                        assert refused[who] < 300
                         time.sleep(0.06)
             ends.append("well")
         finally:
@@ -315,6 +319,7 @@ def test_many_at_once(full: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
     while any(thread.is_alive() for thread in threads):
         findings = check(full, How(quick=True, delete_unreferenced=True, older_than_s=0.0), time.time)
         deleted += sum(each.deleted for each in findings)
+        time.sleep(0.01 * max(refused.values()))
     assert ends == ["well", "well"] and deleted
     with full.reading() as connection:
         assert connection.execute(select(func.count()).select_from(build_file)).scalar() == 30
