@@ -27,6 +27,7 @@ DISK_BYTES = 160 << 20
 
 UNUSED_BYTES = 400 << 20
 BUILD_DISK_BYTES = 1700 << 20  # For a chroot, packed and unpacked, and a small build.
+LEFT = "$$(stat -f --format '%a * %S' .)"  # Bytes, as an expression of the shell's.
 
 
 @contextmanager
@@ -57,7 +58,9 @@ def test_a_build_that_fills_the_disk_of_its_builder(tmp_path: Path) -> None:
         setup.setUp()
         try:
             client = StockClient(setup.url, files)
-            fill = "sleep 2; (while head -c 4M /dev/zero; do sleep 0.02; done) >big; sleep 60"
+            # At once, but for the last of it, of which a daemon that has to wait for a processor sees the beginning.
+            at_once = f"n=$$(( {LEFT} - {FREE_BYTES_MIN + (16 << 20)} )); head -c $$n /dev/zero"
+            fill = f"sleep 2; ({at_once}; while head -c 512K /dev/zero; do sleep 0.05; done) >big; sleep 60"
             status, log = client.build("b-1", tiny_source(tmp_path, build=fill), base_chroot())
             assert status["build_status"] == "BuildStatus.BUILDERFAIL", log[-2000:]
             assert status["reason"] == "the builder's disk is full"
@@ -81,7 +84,7 @@ def test_a_build_for_which_a_layer_goes(tmp_path: Path) -> None:
             plant_layer(unused, UNUSED_BYTES)
             client = StockClient(setup.url, files)
             fill = "(while [ $$n -gt 0 ]; do head -c 4M /dev/zero; sleep 0.02; n=$$((n - (4 << 20))); done) >big"
-            more = f"n=$$(( $$(stat -f --format '%a * %S' .) - {FREE_BYTES_MIN} + {UNUSED_BYTES // 2} ))"
+            more = f"n=$$(( {LEFT} - {FREE_BYTES_MIN} + {UNUSED_BYTES // 2} ))"
             status, log = client.build("b-1", tiny_source(tmp_path, build=f"{more}; {fill}"), base_chroot())
             assert status["build_status"] == "BuildStatus.OK", log[-2000:]
             assert not unused.exists()
