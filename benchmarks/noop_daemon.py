@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel
 
 from buildd.config import read_config
@@ -44,7 +45,7 @@ class NoOp:
         return BuildResult(BuildStatus.OK, "nothing was built", files=_results(request.directory, str(plan)))
 
     async def remove(self, directory: Path) -> None:
-        shutil.rmtree(directory, ignore_errors=True)
+        await deferToThread(shutil.rmtree, directory, ignore_errors=True)
 
     async def usage(self, directory: Path) -> Usage:
         return Usage(0, 0)

@@ -190,7 +190,7 @@ def _claims(farm: Farm, vitals: Vitals, times: int) -> list[float]:
         assert own.id == builder_id
         began = time.perf_counter()
         with farm.transaction() as connection:
-            order = dispatch.take(connection, own, time.time())
+            order = dispatch.take(connection, own.id, own.cleanliness, "", time.time())
         taken.append(time.perf_counter() - began)
         assert order is not None
     assert vitals.id

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from debian import deb822
 
@@ -78,7 +78,7 @@ def parse_dsc(path: Path) -> Dsc:
     :raises ControlError: it is no .dsc, or names what it may not.
     :raises OSError: it cannot be read.
     """
-    fields = _read_paragraph(path)
+    fields = _paragraph(_read(path), path)
     source = _take(fields, "source", _SOURCE, path)
     version = _take(fields, "version", _VERSION, path)
     files = _listed_files(fields, path)
@@ -96,13 +96,14 @@ def parse_dsc(path: Path) -> Dsc:
     )
 
 
-def parse_changes(path: Path) -> Changes:
+def parse_changes(path: PurePath, content: bytes | None = None) -> Changes:
     """Read a .changes, signed or not.
 
+    :param content: what is in it, if it is no file here, and `path` just what it is called.
     :raises ControlError: it is no .changes, or names what it may not.
     :raises OSError: it cannot be read.
     """
-    fields = _read_paragraph(path)
+    fields = _paragraph(_read(Path(path)) if content is None else content, path)
     fields["source"] = fields.get("source", "").partition(" ")[0]  # "hello (2.10-3)" in a binary rebuild.
     return Changes(
         source=_take(fields, "source", _SOURCE, path),
@@ -151,10 +152,13 @@ def check_source(dsc_name: str, dsc: Dsc, paths: Mapping[FileName, Path]) -> Non
         check_file(paths[name], listed)
 
 
-def _read_paragraph(path: Path) -> dict[str, str]:
-    """The first paragraph of a control file, by lower-case field name, a signature around it taken off."""
+def _read(path: Path) -> bytes:
     with path.open("rb") as stream:
-        raw = stream.read(CONTROL_MAX_BYTES + 1)
+        return stream.read(CONTROL_MAX_BYTES + 1)
+
+
+def _paragraph(raw: bytes, path: PurePath) -> dict[str, str]:
+    """The first paragraph of a control file, by lower-case field name, a signature around it taken off."""
     if len(raw) > CONTROL_MAX_BYTES:
         raise ControlError(f"{path.name} is larger than {CONTROL_MAX_BYTES} bytes")
     try:
@@ -167,7 +171,7 @@ def _read_paragraph(path: Path) -> dict[str, str]:
         raise ControlError(f"{path.name} is not a Debian control file: {exc}") from exc
 
 
-def _take(fields: Mapping[str, str], name: str, pattern: re.Pattern[str], path: Path) -> str:
+def _take(fields: Mapping[str, str], name: str, pattern: re.Pattern[str], path: PurePath) -> str:
     value = fields.get(name, "")
     if not value:
         raise ControlError(f"{path.name}: {name.capitalize()} is missing")
@@ -176,7 +180,7 @@ def _take(fields: Mapping[str, str], name: str, pattern: re.Pattern[str], path: 
     return value
 
 
-def _listed_files(fields: Mapping[str, str], path: Path) -> tuple[ListedFile, ...]:
+def _listed_files(fields: Mapping[str, str], path: PurePath) -> tuple[ListedFile, ...]:
     """The Checksums-Sha256 list, with the SHA-1 of each file where Checksums-Sha1 has it."""
     sha1_of = {name: digest for digest, _, name in _checksums(fields, "checksums-sha1", _SHA1, path)}
     found: dict[str, ListedFile] = {}
@@ -190,7 +194,7 @@ def _listed_files(fields: Mapping[str, str], path: Path) -> tuple[ListedFile, ..
 
 
 def _checksums(
-    fields: Mapping[str, str], name: str, pattern: re.Pattern[str], path: Path
+    fields: Mapping[str, str], name: str, pattern: re.Pattern[str], path: PurePath
 ) -> list[tuple[str, int, FileName]]:
     """Lines "digest size name" of one checksum field (Debian Policy 5.6.24)."""
     rows = []

@@ -33,6 +33,10 @@ class BuildRefused(BuilderError):
     """A builder did not take a build: it lacks a file, or does not know the build type."""
 
 
+class FilesMissing(BuildRefused):
+    """A builder lacks a file that a build needs."""
+
+
 @dataclass(frozen=True)
 class Timeouts:
     """How long calls may take, in seconds."""
@@ -125,12 +129,14 @@ class BuilderClient:
     ) -> None:
         """Begin a build.
 
+        :raises FilesMissing: it lacks some of the files.
         :raises BuildRefused: the answer was not BUILDING.
         """
         answer = await self._act("build", build_id, build_type, chroot, dict(filemap), arguments)
         code, why = pair(answer, "build")
         if code != BuildAnswer.BUILDING:
-            raise BuildRefused(f"build() answered {text(code)}: {text(why)}")
+            refused = FilesMissing if code == BuildAnswer.UNKNOWN_SUM else BuildRefused
+            raise refused(f"build() answered {text(code)}: {text(why)}")
 
     async def abort(self) -> None:
         """Begin to stop the build."""

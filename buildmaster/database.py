@@ -72,8 +72,10 @@ class Database:
         """
         self.url = url
         self.engine = engines.make_engine(url, password)
-        # Called in the reactor's thread after each transact(); with the builder that it was about, if one alone.
-        self.on_commit: Callable[[int | None], None] = lambda _: None
+        # Called in the reactor's thread after each transact(); with the builder that it was about, if one alone, and
+        # what look() found of that at its end: None when it was not asked, or nobody knows what was committed.
+        self.on_commit: Callable[[int | None, Any], None] = lambda _, __: None
+        self.look: Callable[[Connection, int], Any] = lambda _, __: None
         self._on_server = url.get_backend_name() == engines.POSTGRESQL
         self._own = uuid.uuid4().hex  # What notifications of our own transact() say.
         self._reactor: IReactorFromThreads | None = None
@@ -221,16 +223,17 @@ class Database:
         return await self._transact(builder_id, lambda connection: function(connection, *args, **kwargs))
 
     async def _transact(self, about: int | None, function: Callable[[Connection], T]) -> T:
-        def run() -> T:
+        def run() -> tuple[T, Any]:
             with self._transaction(self._own, about) as connection:
-                return function(connection)
+                result = function(connection)
+                return result, None if about is None else self.look(connection, about)
 
         try:
-            result = await self._in_thread(run)
+            result, seen = await self._in_thread(run)
         except CommitUncertain:
-            self.on_commit(about)
+            self.on_commit(about, None)
             raise
-        self.on_commit(about)
+        self.on_commit(about, seen)
         return result
 
     async def read(self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs) -> T:

@@ -13,13 +13,14 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 
 from buildmaster import builders, builds, giving, orders, queue
-from buildmaster.builder_client import BuilderClient, CutShort
+from buildmaster.builder_client import BuilderClient, CutShort, FilesMissing
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Cleanliness, Vitals
 from buildmaster.farm import Farm
 from buildmaster.leases import Tenure
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.orders import BUILD_TYPE, BuildOrder
+from buildmaster.pacing import Progress
 from buildmaster.store import StoredFile
 
 _LOOK_AT = 20  # So many candidates are tried; those before it were taken by others, or have no chroot.
@@ -54,16 +55,20 @@ class Dispatcher:
         self._now = now
         self._files_url = files_url
 
-    async def dispatch(self, vitals: Vitals, client: BuilderClient, log: Logger) -> bool:
-        """Give a clean and idle builder its next build. False: there is none for it.
+    async def dispatch(self, vitals: Vitals, client: BuilderClient, log: Logger, version: str = "") -> Progress:
+        """Give an idle builder its next build; one that is not marked clean yet is so in the same transaction.
 
+        :param version: of its daemon, if that was told.
+        :returns: RUNNING; IDLE when there is no build for it; CHANGED when it was not to be begun after all.
         :raises DispatchFailed: a build was claimed, and the builder did not take it.
         """
-        if vitals.given is None and not await self._has_candidates(vitals):
-            return False  # Found without making others wait for a writing transaction.
-        order = await self._tenure.transact(vitals.id, take, vitals, self._now(), unlooked=self._unlooked)
+        clean = vitals.cleanliness is Cleanliness.CLEAN
+        if clean and vitals.given is None and not await self._has_candidates(vitals):
+            return Progress.IDLE  # Found without making others wait for a writing transaction.
+        arguments = (vitals.id, vitals.cleanliness, version, self._now())
+        order = await self._tenure.transact(vitals.id, take, *arguments, unlooked=self._unlooked)
         if order is None:
-            return False
+            return Progress.IDLE
         self._farm.log_path(order.build_id).unlink(missing_ok=True)  # That of an earlier attempt.
         try:
             begun = await self._send(order, vitals, client)
@@ -73,23 +78,30 @@ class Dispatcher:
             raise DispatchFailed(f"could not begin {order.title}: {error}") from error
         if begun:
             log.info("build {build}: began {title}", title=order.title, build=order.build_id)
-        else:
-            await self._tenure.transact(vitals.id, _take_back, order.build_id, vitals.name, self._now())
-            log.info("build {build}: did not begin {title} after all", title=order.title, build=order.build_id)
-        return True
+            return Progress.RUNNING
+        await self._tenure.transact(vitals.id, _take_back, order.build_id, vitals.name, self._now())
+        log.info("build {build}: did not begin {title} after all", title=order.title, build=order.build_id)
+        return Progress.CHANGED
 
     async def _has_candidates(self, vitals: Vitals) -> bool:
         return bool(await self._farm.read(queue.candidates, vitals, self._now(), 1, unlooked=self._unlooked))
 
     async def _send(self, order: BuildOrder, vitals: Vitals, client: BuilderClient) -> bool:
-        """Send the files and begin the build. False: it was cancelled, or its builder disabled, meanwhile."""
+        """Begin the build, and send its files when the builder says that it lacks some: most often it has all.
+
+        :returns: False: it was cancelled, or its builder disabled, meanwhile.
+        """
         assert order.chroot is not None  # take() saw to it.
-        await together(client.ensure_present(file.sha1, self.url(file, name)) for name, file in order.to_send())
-        if not await self._farm.read(_is_wanted, order.build_id, vitals.id):
-            return False
         filemap = {name: file.sha1 for name, file in order.files.items()}
         arguments = order.wire_arguments() | ({"fast_cleanup": True} if self.is_reset(vitals) else {})
-        await client.build(order.cookie, BUILD_TYPE, order.chroot.sha1, filemap, arguments)
+        begin = (order.cookie, BUILD_TYPE, order.chroot.sha1, filemap, arguments)
+        try:
+            await client.build(*begin)
+        except FilesMissing:
+            await together(client.ensure_present(file.sha1, self.url(file, name)) for name, file in order.to_send())
+            if not await self._farm.read(_is_wanted, order.build_id, vitals.id):
+                return False
+            await client.build(*begin)
         return True
 
     def url(self, file: StoredFile, name: str) -> str:
@@ -112,8 +124,26 @@ async def together(calls: Iterable[Coroutine[Any, Any, None]]) -> None:
         error.subFailure.raiseException()
 
 
-def take(connection: Connection, vitals: Vitals, now: float, *, unlooked: bool = True) -> BuildOrder | None:
-    """Claim the most urgent build that a builder can be given, and mark the builder DIRTY. None: there is none."""
+def take(
+    connection: Connection,
+    builder_id: int,
+    cleanliness: Cleanliness,
+    version: str,
+    now: float,
+    *,
+    unlooked: bool = True,
+) -> BuildOrder | None:
+    """Claim the most urgent build that an idle builder can be given, and mark the builder DIRTY.
+
+    :param cleanliness: as it was known to be. If it is not so any more, nothing is done.
+    :param version: see builders.set_cleanliness().
+    :returns: None: there is none, and the builder is marked CLEAN.
+    """
+    vitals = builders.by_id(connection, builder_id)
+    if vitals is None or not vitals.enabled or vitals.job is not None or vitals.cleanliness is not cleanliness:
+        return None
+    if cleanliness is not Cleanliness.CLEAN or version not in ("", vitals.version):
+        builders.set_cleanliness(connection, builder_id, Cleanliness.CLEAN, version)
     for build_id in _choices(connection, vitals, now, unlooked=unlooked):
         order = orders.find(connection, build_id)
         if order.chroot is None:

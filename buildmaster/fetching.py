@@ -5,6 +5,7 @@ name promises is fetched anew.
 """
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial as partly
@@ -46,15 +47,42 @@ class Limits:
     log_bytes: int = 2 << 30
 
 
-class _Result:
-    """What has come of a result. Blocks; not for the reactor's thread."""
+class _Partial(ABC):
+    """What has come of a file. Its methods block: they are not for the reactor's thread."""
 
-    def __init__(self, writer: StoreWriter, sha1: Sha1, limit_bytes: int) -> None:
-        self.writer = writer
+    def __init__(self, store: Store, limit_bytes: int) -> None:
         self.size = 0  # Bytes that have come.
         self.is_full = False  # No more is wanted.
-        self._sha1 = sha1
+        self._store = store
         self._limit = limit_bytes
+        self._writer: StoreWriter | None = None  # Once something came.
+
+    @property
+    def writer(self) -> StoreWriter:
+        if self._writer is None:
+            self._writer = self._store.writer()
+        return self._writer
+
+    @abstractmethod
+    def take(self, data: bytes) -> None:
+        """Some more has come."""
+
+    @abstractmethod
+    def commit(self) -> StoredFile:
+        """All has come."""
+
+    def discard(self) -> None:
+        """Leave nothing of it behind. Harmless after commit()."""
+        if self._writer is not None:
+            self._writer.discard()
+
+
+class _Result(_Partial):
+    """A result, which must be what its name promises."""
+
+    def __init__(self, store: Store, sha1: Sha1, limit_bytes: int) -> None:
+        super().__init__(store, limit_bytes)
+        self._sha1 = sha1
 
     def take(self, data: bytes) -> None:
         self.size += len(data)
@@ -68,14 +96,11 @@ class _Result:
         return self.writer.commit()
 
 
-class _Log:
-    """What has come of a log, which is gzipped on its way. Blocks; not for the reactor's thread."""
+class _Log(_Partial):
+    """A log, which is gzipped on its way."""
 
-    def __init__(self, writer: StoreWriter, limit_bytes: int) -> None:
-        self.writer = writer
-        self.size = 0
-        self.is_full = False
-        self._limit = limit_bytes
+    def __init__(self, store: Store, limit_bytes: int) -> None:
+        super().__init__(store, limit_bytes)
         self._packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
 
     def take(self, data: bytes) -> None:
@@ -88,7 +113,6 @@ class _Log:
         return self.writer.commit()
 
 
-_Partial: TypeAlias = _Result | _Log
 # Asks for a file from an offset on, and until a deadline where that takes time. None: there is nothing.
 _Begin: TypeAlias = Callable[[int, float], Awaitable[BodyReader | None]]
 
@@ -114,7 +138,7 @@ class Fetcher:
         """
 
         def make() -> _Partial:
-            return _Result(self._store.writer(), sha1, min(limit_bytes, self._limits.file_bytes))
+            return _Result(self._store, sha1, min(limit_bytes, self._limits.file_bytes))
 
         stored = await self._fetch(client, sha1, partly(client.file, sha1), make, allowance)
         if stored is None:
@@ -129,7 +153,7 @@ class Fetcher:
         """
 
         def make() -> _Partial:
-            return _Log(self._store.writer(), self._limits.log_bytes)
+            return _Log(self._store, self._limits.log_bytes)
 
         return await self._fetch(client, "buildlog", client.log, make, allowance)
 
@@ -142,24 +166,26 @@ class Fetcher:
         allowance: Allowance,
     ) -> StoredFile | None:
         """Fetch a file, however many connections that takes, up to the attempts there are."""
-        partial = await self._thread(make)
-        attempt = 1
+        partial, attempt, whole = make(), 1, False
         try:
             while True:
                 try:
                     there = await self._take(client, begin, partial, allowance)
-                    return await self._thread(partial.commit) if there else None
+                    stored = await self._thread(partial.commit) if there else None
+                    whole = True
+                    return stored
                 except BuilderError as error:
                     if attempt >= self._limits.attempts or isinstance(error, TooSlow | TooLong):
                         raise
                     self._tell(client, name, attempt, error)
                     if not isinstance(error, BuilderUnreachable):  # What came is not to be trusted.
-                        await self._thread(partial.writer.discard)
-                        partial = await self._thread(make)
+                        await self._thread(partial.discard)
+                        partial = make()
                 attempt += 1
                 await deferLater(self._reactor, self._limits.pause_s)
         finally:
-            await self._thread(partial.writer.discard)
+            if not whole:
+                await self._thread(partial.discard)
 
     async def _take(self, client: BuilderClient, begin: _Begin, partial: _Partial, allowance: Allowance) -> bool:
         """Take what is still to come of a file. False: the builder has nothing."""

@@ -12,7 +12,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
 
 from buildmaster.ports import IMasterReactor
-from buildmaster.store import NotStored, Store, parse_sha256
+from buildmaster.store import NotStored, Sha256, Store, parse_sha256
 
 _CHUNK = 1 << 18
 
@@ -58,7 +58,7 @@ class Files(Resource):
         try:
             words = [word.decode("ascii") for word in request.postpath or []]
             sha256 = parse_sha256(words[0] if len(words) == 2 else "")
-            stream = await deferToThreadPool(self._reactor, pool, self._store.open, sha256)
+            stream, size, begins = await deferToThreadPool(self._reactor, pool, self._open, sha256)
         except (ValueError, NotStored):
             if not gone:
                 request.setResponseCode(404)
@@ -66,7 +66,18 @@ class Files(Resource):
             return
         with stream:
             if not gone:
-                await _Sending(request, stream, self._reactor).send()
+                await _Sending(request, stream, self._reactor).send(size, begins)
+
+    def _open(self, sha256: Sha256) -> tuple[BinaryIO, int, bytes]:
+        """A file, its size, and its first piece. Blocks."""
+        stream = self._store.open(sha256)
+        try:
+            size = stream.seek(0, 2)
+            stream.seek(0)
+            return stream, size, stream.read(_CHUNK)
+        except BaseException:
+            stream.close()
+            raise
 
 
 @implementer(IPushProducer)
@@ -80,22 +91,21 @@ class _Sending:
         self._resumed: Deferred[None] | None = None  # Set while paused.
         self._gone = False
 
-    async def send(self) -> None:
+    async def send(self, size: int, data: bytes) -> None:
+        """:param data: its first piece; the stream is behind that."""
         request, stream = self._request, self._stream
         request.setHeader(b"content-type", b"application/octet-stream")
-        request.setHeader(b"content-length", b"%d" % stream.seek(0, 2))
-        stream.seek(0)
+        request.setHeader(b"content-length", b"%d" % size)
         request.notifyFinish().addErrback(lambda _: self.stopProducing())
         request.registerProducer(self, True)
         pool = self._reactor.getThreadPool()
         try:
-            while request.method != b"HEAD" and not self._gone:
-                data = await deferToThreadPool(self._reactor, pool, stream.read, _CHUNK)
+            while request.method != b"HEAD" and data and not self._gone:
+                request.write(data)
+                size -= len(data)
+                data = await deferToThreadPool(self._reactor, pool, stream.read, _CHUNK) if size > 0 else b""
                 if self._resumed is not None:
                     await self._resumed
-                if not data or self._gone:
-                    break
-                request.write(data)
         finally:
             if not self._gone:
                 request.unregisterProducer()

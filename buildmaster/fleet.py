@@ -19,7 +19,8 @@ from buildmaster.pacing import Pace, Progress, pause_s, until_near_end_s
 from buildmaster.ports import IMasterReactor
 from buildmaster.scanner import Scanner, Work
 
-_STEPS_AT_ONCE = 20  # A builder that always has something to do is one that tells tales: it must not keep us busy.
+# With one build. A builder that always has something to do with it is one that tells tales: it must not keep us busy.
+_STEPS_AT_ONCE = 20
 _STAND_BY_S = 1.0  # So long a builder that is to be handed over waits for that; then it goes on.
 
 
@@ -99,7 +100,12 @@ class Patrol:
     @property
     def has_job(self) -> bool:
         """Whether its builder has a build, as far as the last scan saw."""
-        return self._scanner.vitals is not None and self._scanner.vitals.job is not None
+        return self._build_id is not None
+
+    @property
+    def _build_id(self) -> int | None:
+        vitals = self._scanner.vitals
+        return None if vitals is None or vitals.job is None else vitals.job.build_id
 
     def start(self) -> None:
         self._work.snapshot.watch(self._scanner.id, self._wake)
@@ -114,15 +120,17 @@ class Patrol:
         return self._running
 
     def _wake(self) -> None:
-        """Called by the snapshot; what we did ourselves is no news."""
-        now = self._work.snapshot.builders.get(self._scanner.id)
-        if now is not None and now == self._scanner.vitals and now.job is not None:
-            return
+        """Called by the snapshot."""
         self._woken = True
-        if self._sleep is not None:
+        if self._sleep is None:
+            self._scanner.overtake(self._work.snapshot.builders.get(self._scanner.id))
+        elif self._has_news():
             self._sleep.cancel()
-        else:
-            self._scanner.overtake(now)
+
+    def _has_news(self) -> bool:
+        """Whether we were woken for something; what we did ourselves is no news."""
+        now = self._work.snapshot.builders.get(self._scanner.id)
+        return self._woken and (now is None or now != self._scanner.vitals or now.job is None)
 
     async def _run(self) -> None:
         """Scan until stopped. A mistake of our own does not make us forget the builder: we begin again."""
@@ -137,12 +145,14 @@ class Patrol:
 
     async def _scan_on(self) -> None:
         heard: Status | None = None
-        steps, before = 0, 0.0
+        steps, before, build_id = 0, 0.0, None
         while not self._stopping:
             self._woken = False
-            steps = steps + 1 if self._reactor.seconds() - before < self._pace.fastest_s / 4 else 0
+            rested = self._reactor.seconds() - before >= self._pace.fastest_s / 4
             progress = await self._scan(heard)
             before, heard = self._reactor.seconds(), None
+            steps = 0 if rested or self._build_id not in (None, build_id) else steps + 1
+            build_id = self._build_id or build_id
             if steps >= _STEPS_AT_ONCE:
                 steps = 0
                 await self._rest(Progress.FAILED)
@@ -194,7 +204,7 @@ class Patrol:
         """Leave the builder alone, until the time is over, somebody wakes us, or it says by wait() that it is done."""
         vitals, status = self._scanner.vitals, self._scanner.status
         seconds = pause_s(progress, self._scanner.quiet, self._to_end_s(vitals), self._pace, has_job=self.has_job)
-        if self._woken or self._stopping:
+        if self._stopping or self._has_news():
             return None
         listens = progress in (Progress.RUNNING, Progress.STOPPING)
         if listens and status is not None and vitals is not None and self._scanner.client(vitals).waits:

@@ -7,6 +7,7 @@ after it, the builder has no build any more and is cleaned.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 from twisted.internet.threads import deferToThreadPool
@@ -28,6 +29,13 @@ from buildmaster.recovery import Outcome
 from buildmaster.store import StoredFile
 
 _AT_ONCE_S = 5.0  # So long is waited for the log of a build that somebody wants to be over.
+
+
+class _Source(NamedTuple):
+    """What was built."""
+
+    name: str
+    version: str
 
 
 @dataclass(frozen=True)
@@ -77,8 +85,8 @@ class Gatherer:
         match status.build_status:
             case None:
                 raise BadAnswer("WAITING without a build_status")
-            case BuildStatus.OK if await self._begin(vitals, job):
-                state = await self._succeeded(vitals, job, status, client)
+            case BuildStatus.OK if (source := await self._begin(vitals, job)) is not None:
+                state = await self._succeeded(vitals, job, status, source, client)
             case BuildStatus.BUILDERFAIL:
                 state = await self._builder_failed(vitals, job, status, client, log)
             case BuildStatus.ABORTED if job.state is not BuildState.CANCELLING:
@@ -106,18 +114,20 @@ class Gatherer:
         self._farm.log_path(job.build_id).unlink(missing_ok=True)
         return outcome
 
-    async def _begin(self, vitals: Vitals, job: Job) -> bool:
-        """Begin to gather a build that ended well. False: it is being cancelled."""
+    async def _begin(self, vitals: Vitals, job: Job) -> _Source | None:
+        """Begin to gather a build that ended well. None: it is being cancelled."""
         if job.state is BuildState.CANCELLING:
-            return False
+            return None
         return await self._tenure.transact(vitals.id, _begin, job.build_id, self._now())
 
-    async def _succeeded(self, vitals: Vitals, job: Job, status: Status, client: BuilderClient) -> BuildState:
+    async def _succeeded(
+        self, vitals: Vitals, job: Job, status: Status, source: _Source, client: BuilderClient
+    ) -> BuildState:
         event, reason = Event.GATHERED, ""
         files: dict[FileName, StoredFile] = {}
         try:
             files = await self._fetch(client, status.filemap or {}, self._allowance(vitals, job, client))
-            await self._check(files, job)
+            await self._check(files, source)
         except results.BadResults as error:
             event, reason = Event.RESULTS_REFUSED, str(error)
         kept = await self._fetcher.log_of(client, self._allowance(vitals, job, client))
@@ -164,11 +174,9 @@ class Gatherer:
             left -= files[name].size
         return files
 
-    async def _check(self, files: dict[FileName, StoredFile], job: Job) -> None:
-        found = await self._farm.read(builds.find, job.build_id)
+    async def _check(self, files: dict[FileName, StoredFile], source: _Source) -> None:
         pool = self._reactor.getThreadPool()
-        arguments = (self._farm.store, files, found.source_name, found.source_version)
-        await deferToThreadPool(self._reactor, pool, results.check, *arguments)
+        await deferToThreadPool(self._reactor, pool, results.check, self._farm.store, files, *source)
 
     async def _builder_failed(
         self, vitals: Vitals, job: Job, status: Status, client: BuilderClient, log: Logger
@@ -218,11 +226,12 @@ class Gatherer:
         return state
 
 
-def _begin(connection: Connection, build_id: int, now: float) -> bool:
-    if builds.state(connection, build_id) is BuildState.CANCELLING:  # Since a moment ago.
-        return False
+def _begin(connection: Connection, build_id: int, now: float) -> _Source | None:
+    found = builds.find(connection, build_id)
+    if found.state == BuildState.CANCELLING:  # Since a moment ago.
+        return None
     builds.record(connection, build_id, Event.SUCCEEDED, now)
-    return True
+    return _Source(found.source_name, found.source_version)
 
 
 _EVENTS = {

@@ -1,8 +1,7 @@
 """Whether a build's results are what they must be: exactly the files that its .changes names, with its sums."""
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import PurePath
 
 from buildd.control import CONTROL_MAX_BYTES, Changes, ControlError, parse_changes
 from buildd.protocol import FileName
@@ -33,14 +32,12 @@ def check(store: Store, results: Mapping[FileName, StoredFile], source: str, ver
 def _parse(store: Store, name: FileName, stored: StoredFile) -> Changes:
     if stored.size > CONTROL_MAX_BYTES:
         raise BadResults(f"{name} is longer than {CONTROL_MAX_BYTES} bytes")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        with store.open(stored.sha256) as stream:
-            path.write_bytes(stream.read())
-        try:
-            return parse_changes(path)
-        except ControlError as error:
-            raise BadResults(str(error)) from error
+    with store.open(stored.sha256) as stream:
+        content = stream.read()
+    try:
+        return parse_changes(PurePath(name), content)
+    except ControlError as error:
+        raise BadResults(str(error)) from error
 
 
 def _compare(name: str, changes: Changes, results: Mapping[FileName, StoredFile]) -> None:

@@ -74,7 +74,7 @@ class Scanner:
         self._work = work
         self._client: BuilderClient | None = None
         self._errors = 0  # In a row.
-        self._since = 0  # The generation of the snapshot that knows of our own last step.
+        self._known: Status | None = None  # What the builder says, if the last step leaves no doubt of that.
         self._cancelling = Watch()  # Of the build that is to be stopped: for how long we try.
         self._building = Watch()  # Of the build that the builder has.
         self._cleaning_since: float | None = None  # When we began to make it clean.
@@ -89,8 +89,8 @@ class Scanner:
 
         :param heard: what the builder has just said of itself, if it did.
         """
-        snapshot = self._work.snapshot
-        vitals = self.vitals = await snapshot.vitals(self.id, self._since)
+        heard, self._known = heard or self._known, None
+        vitals = self.vitals = await self._work.snapshot.vitals(self.id)
         if vitals is None:
             return Progress.IDLE
         self.client(vitals).go_on()
@@ -104,8 +104,9 @@ class Scanner:
             self._errors = 0
             if vitals.trouble and not self.client(vitals).unheard.tries:
                 await self._went_well(vitals)
-        finally:
-            self._since = snapshot.generation
+        self.vitals = self._work.snapshot.builders.get(self.id)
+        if progress is Progress.RUNNING and _is_unwanted(self.vitals):
+            progress = Progress.CHANGED
         self.quiet = 0 if progress is Progress.CHANGED else self.quiet + 1
         return progress
 
@@ -115,8 +116,7 @@ class Scanner:
         then = self.vitals
         if then is None or self._client is None:
             return
-        cancelled = _is_cancelling(now) and not _is_cancelling(then)
-        if cancelled or now is None or (then.enabled and not now.enabled):
+        if _is_unwanted(now) and not _is_unwanted(then):
             self._client.cut()
 
     def client(self, vitals: Vitals) -> BuilderClient:
@@ -156,6 +156,7 @@ class Scanner:
             raise BadAnswer(f"it said that {job.title} is built, and now says {status.builder_status}")
         if status.builder_status is BuilderStatus.WAITING:
             await self._work.gatherer.finish(vitals, job, status, client, self.log)
+            self._known = status
             return Progress.CHANGED
         if self._is_endless(job):
             return await self._take_away(vitals, job, client)
@@ -258,10 +259,18 @@ class Scanner:
             )
         if vitals.given is None and (vitals.manual or not self._work.snapshot.may_have_work(vitals)):
             return Progress.IDLE
+        return await self._dispatch(vitals, client, status)
+
+    async def _dispatch(self, vitals: Vitals, client: BuilderClient, status: Status) -> Progress:
+        """Give an idle builder its next build, if there is one for it."""
         self._had_it = False
-        begun = await self._work.dispatcher.dispatch(vitals, client, self.log)
-        self._had_it = begun
-        return Progress.CHANGED if begun else Progress.IDLE
+        progress = await self._work.dispatcher.dispatch(vitals, client, self.log, status.version)
+        if progress is Progress.RUNNING:
+            now = self._work.snapshot.builders.get(self.id)
+            cookie = None if now is None or now.job is None else now.job.cookie
+            self.status = Status(BuilderStatus.BUILDING, status.version, cookie)
+            self._had_it = True
+        return progress
 
     async def _reset(self, vitals: Vitals, client: BuilderClient) -> Progress:
         """Make a virtualised builder clean, without a question of what it does."""
@@ -289,10 +298,7 @@ class Scanner:
             raise NeverClean(f"it does not become idle, and says {status.builder_status}")
         match status.builder_status:
             case BuilderStatus.IDLE:
-                clean = Cleanliness.CLEAN
-                await self._work.tenure.transact(
-                    vitals.id, builders.set_cleanliness, vitals.id, clean, version=status.version
-                )
+                return await self._dispatch(vitals, client, status)
             case BuilderStatus.WAITING:
                 await client.clean()
                 self._cleanings += 1
@@ -346,8 +352,11 @@ class Scanner:
         self.log.info("scans go well again, which failed with: {trouble}", trouble=vitals.trouble)
 
 
-def _is_cancelling(vitals: Vitals | None) -> bool:
-    return vitals is not None and vitals.job is not None and vitals.job.state is BuildState.CANCELLING
+def _is_unwanted(vitals: Vitals | None) -> bool:
+    """Whether what goes on with a builder is to end: it is gone or disabled, or its build is to be cancelled."""
+    if vitals is None or not vitals.enabled:
+        return True
+    return vitals.job is not None and vitals.job.state is BuildState.CANCELLING
 
 
 def _trouble(error: BuilderError) -> Trouble:

@@ -1,10 +1,11 @@
 """The master's picture of its database: builders with their builds, and what waits. A scan that changes nothing asks
 the picture, not the database.
 
-Each commit makes it stale: one of our own at once, one of another process when it is noticed: PostgreSQL tells of it,
-and SQLite is asked again and again. It is then taken anew, once for all scans: of the builders that were concerned, or
-of all when nobody knows which. Those whose builder changed, or could take what waits, are woken. Once a minute it is
-taken anew of all in any case.
+A commit of our own that is about one builder brings along how that builder is now. Any commit makes the rest stale: one
+of our own at once, one of another process when it is noticed: PostgreSQL tells of it, and SQLite is asked again and
+again. It is then taken anew, once for all scans: of the builders that were concerned, or of all when nobody knows
+which. Those whose builder changed, or could take what waits, are woken. Once a minute it is taken anew of all in any
+case.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -47,7 +48,10 @@ class Snapshot:
         self._turn = DeferredLock()  # What was read last is what is shown last.
         self._changed: set[int] | None = None  # Builders that the next picture is of; None: all.
         self._wakers: dict[int, Callable[[], None]] = {}
-        self.builders: Mapping[int, Vitals] = {}
+        self._shown: Mapping[int, Vitals] = {}  # The builders as they were when whom it concerned was last woken.
+        self._meanwhile: dict[int, Vitals] = {}  # What our own commits brought along while a picture was taken.
+        self._doubtful: dict[int, int] = {}  # Builders of which a commit brought nothing; the generation that it made.
+        self.builders: dict[int, Vitals] = {}
         self.waiting: Mapping[Kind, float] = {}
         self.generation = 0  # Counts commits that we know of.
         self.taken = -1  # The generation that the picture shows.
@@ -58,7 +62,7 @@ class Snapshot:
         # Before the picture: what is committed while it is taken must be seen.
         commits = self._commits = self._farm.commits(self._told, self._poll_s)
         self._follows = True
-        self._farm.database.on_commit = self.stale
+        self._farm.database.on_commit, self._farm.database.look = self.stale, builders.by_id
         try:
             await self.take()
         except BaseException:
@@ -92,23 +96,31 @@ class Snapshot:
     def stop(self) -> None:
         """Follow no longer."""
         self._follows = False
-        self._farm.database.on_commit = lambda _: None
+        self._farm.database.on_commit = lambda _, __: None
+        self._farm.database.look = lambda _, __: None
         if self._poll is not None and self._poll.running:
             self._poll.stop()
         if self._taking is not None:
             self._taking.cancel()
             self._taking = None
 
-    def stale(self, builder_id: int | None = None) -> None:
+    def stale(self, builder_id: int | None = None, seen: Vitals | None = None) -> None:
         """Something was committed.
 
         :param builder_id: the only builder that it concerns, beside the queue; None: nobody knows.
+        :param seen: that builder as it was then; None: nobody knows.
         """
         self.generation += 1
         if builder_id is None:
             self._changed = None
-        elif self._changed is not None:
-            self._changed.add(builder_id)
+        else:
+            if seen is not None:
+                self.builders[builder_id] = self._meanwhile[builder_id] = seen
+                self._doubtful.pop(builder_id, None)
+            else:
+                self._doubtful[builder_id] = self.generation
+            if self._changed is not None:  # Others may have committed since that was seen, and have been shown before.
+                self._changed.add(builder_id)
         self._take_in(_SETTLE_S)
 
     def _take_in(self, seconds: float) -> None:
@@ -136,18 +148,21 @@ class Snapshot:
 
     async def _retake(self) -> None:
         """Bring the picture up to date, and wake whom it concerns."""
-        generation, before, waited = self.generation, self.builders, self.waiting
+        generation, before, waited = self.generation, self._shown, self.waiting
         changed, self._changed = self._changed, set()
+        self._meanwhile = {}
         try:
             look = await self._farm.read(_read, changed, self._commits)
         except BaseException:
             self._changed = None
             raise
+        kept: Mapping[int, Vitals] = {}
         if look.only is None:
             self._asked = self._clock.seconds()
-            self.builders = look.builders
         else:
-            self.builders = {id: each for id, each in before.items() if id not in look.only} | look.builders
+            kept = {id: each for id, each in self.builders.items() if id not in look.only}
+        self.builders = {**kept, **look.builders, **self._meanwhile}
+        self._shown = dict(self.builders)
         self.waiting = look.waiting
         self.taken = generation
         new = [kind for kind, figures in self.waiting.items() if figures != waited.get(kind)]
@@ -171,8 +186,9 @@ class Snapshot:
     def unwatch(self, builder_id: int) -> None:
         self._wakers.pop(builder_id, None)
 
-    async def vitals(self, builder_id: int, since: int) -> Vitals | None:
-        """A builder as it was at some generation, or later. None: there is no such builder any more."""
+    async def vitals(self, builder_id: int) -> Vitals | None:
+        """A builder, no older than our own last commit about it. None: there is no such builder any more."""
+        since = self._doubtful.get(builder_id, self.taken)
         if self.taken >= since:
             return self.builders.get(builder_id)
         found = await self._farm.read(builders.by_id, builder_id)
@@ -201,4 +217,5 @@ def _read(connection: Connection, only: Collection[int] | None, commits: Commits
     """Look at these builders and those that others have changed; None: at all."""
     by_others = None if commits is None else commits.by_others(connection)
     only = None if only is None or by_others is None else {*only, *by_others}
-    return _Look(only, builders.vitals(connection, only), queue.waiting(connection))
+    found = {} if only is not None and not only else builders.vitals(connection, only)
+    return _Look(only, found, queue.waiting(connection))

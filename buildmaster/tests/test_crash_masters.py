@@ -174,12 +174,9 @@ class Succeeds(Situation):
         "dispatch.Dispatcher.dispatch: take",
         "dispatch.Dispatcher._send: client.ensure_present",
         "dispatch.Dispatcher._send: client.build",
+        "dispatch.Dispatcher._send: client.build #2",
         "scanner.Scanner._step: client.status",
-        "scanner.Scanner._step_with_job: client.status",
-        "scanner.Scanner._running: builds.set_stage",
         "fleet.Patrol._listen: client.wait",
-        "running_log.RunningLogs.follow: client.log",
-        "running_log.RunningLogs.follow: client.read",
         "sending_ahead.SendingAhead._send: client.ensure_present",
         "gathering.Gatherer._begin: _begin",
         "gathering.Gatherer._succeeded: self._record",
@@ -188,16 +185,36 @@ class Succeeds(Situation):
         "fetching.Fetcher._fetch: commit",
         "fetching.Fetcher._read: client.read",
         "scanner.Scanner._clean: client.clean",
-        "scanner.Scanner._clean: builders.set_cleanliness",
     )
 
     async def prepare(self) -> None:
-        self.fake.extra_status = {"stage": "building"}
         self.fake.log = b"a line\n"
 
     def stir(self) -> None:
         if self.dying:
             self.keep_waiting(2)
+
+
+class Lasts(Situation):
+    """Builds last for so long that somebody looks how they get on."""
+
+    make_fake = WaitingBuilder
+    comes_by = (
+        "scanner.Scanner._running: builds.set_stage",
+        "running_log.RunningLogs.follow: client.log",
+        "running_log.RunningLogs.follow: client.read",
+    )
+
+    async def prepare(self) -> None:
+        self.fake.extra_status = {"stage": "building"}
+        self.fake.log = b"a line\n"
+        self.fake.duration_s = 1.5
+
+
+class CannotWait(Situation):
+    """A builder is one that does not say when it is done."""
+
+    comes_by = ("scanner.Scanner._step_with_job: client.status",)
 
 
 class AnswersAnew(Situation):

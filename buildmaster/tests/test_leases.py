@@ -363,9 +363,9 @@ class TestFencing(ManyCase):
         self.fake.duration_s = None
         build_id = make_build(self.farm)
         master = await self.master()
-        await self.until(lambda: "build" in self.fake.calls)
+        await self.until(lambda: self.fake.calls.count("build") == 2)  # The second time it has the files.
         await self.masters.pop().stop()
-        assert answered and master.leases.me is None
+        assert len(answered) == 2 and master.leases.me is None
         await self.master("two:2")
         await self.sleep(0.2)
         self.fake.end()

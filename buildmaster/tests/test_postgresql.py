@@ -279,7 +279,7 @@ def test_no_chroot_and_somebody_was_quicker(farm: Farm, other: str) -> None:
     with farm.transaction() as connection:
         chroots.hold(connection, place)
         act(connection)
-        with meanwhile(farm, transacted(farm, dispatch.take, vitals, NOW)) as results:
+        with meanwhile(farm, transacted(farm, dispatch.take, vitals.id, vitals.cleanliness, "", NOW)) as results:
             pass
     assert wait_for(results) == [None]
     assert state(farm, build_id) is left

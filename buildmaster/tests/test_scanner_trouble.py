@@ -161,7 +161,8 @@ class TestCancelling(FarmCase):
 
         asked_it, late = threading.Event(), threading.Event()
         self.patch(builders, "by_id", slow)  # type: ignore[no-untyped-call]
-        asked = Deferred.fromCoroutine(self.snapshot.vitals(self.builder_id, self.snapshot.generation + 1))
+        self.snapshot.stale(self.builder_id)
+        asked = Deferred.fromCoroutine(self.snapshot.vitals(self.builder_id))
         await deferToThread(asked_it.wait, 10)
         await deferToThread(self.cancel, build_id)
         self.snapshot.generation += 1

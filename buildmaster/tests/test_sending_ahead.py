@@ -5,6 +5,7 @@ from typing import Any
 
 from twisted.web.xmlrpc import Fault
 
+from buildd.protocol import BuildAnswer
 from buildmaster import builders, builds, sending_ahead
 from buildmaster.ahead import CHEAP_BYTES
 from buildmaster.database import DatabaseLost
@@ -145,8 +146,10 @@ class TestWhatIsSent(AheadCase):
         begin = self.fake.begin
 
         def break_and_begin(build_id: str, chroot: str, filemap: dict[str, str]) -> list[str]:
-            self.fake.faults["ensurepresent"] = Fault(8002, "no room")
-            return begin(build_id, chroot, filemap)
+            answer = begin(build_id, chroot, filemap)
+            if answer[0] == BuildAnswer.BUILDING:
+                self.fake.faults["ensurepresent"] = Fault(8002, "no room")
+            return answer
 
         self.fake.begin = break_and_begin  # type: ignore[method-assign]
         await self.begins(self.fake, ids[0])

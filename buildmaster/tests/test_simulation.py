@@ -99,7 +99,9 @@ FAULTS = {
     "dep-waits are not released": Fault(
         depwaits, "settle", "lack is None and state is BuildState.DEP_WAIT", "False", "wait", WAITING
     ),
-    "nobody looks again": Fault(depwaits, "waiting_places", "BuildState.DEP_WAIT", "BuildState.BUILT", "wait", WAITING),
+    "nobody looks again": Fault(
+        depwaits, "waiting_places", "BuildState.DEP_WAIT", "BuildState.BUILT", "wait", replace(WAITING, seed=9)
+    ),
     "what was not looked at is given": Fault(
         shares, "_values", '"unlooked": lane.unlooked', '"unlooked": True', "nobody has looked at", WAITING
     ),

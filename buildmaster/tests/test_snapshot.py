@@ -155,6 +155,26 @@ class TestFollowing(FarmCase):
         await self.change(second, "ours")
         assert (self.shown(), self.snapshot.builders[second].version) == ("others'", "ours")
 
+    async def test_what_a_commit_brings_along(self) -> None:
+        """A commit of ours that is about a builder shows it at once, before a picture is taken."""
+        await self.snapshot.start()
+        clean = builders.Cleanliness.CLEAN
+        await self.farm.transact_about(self.builder_id, builders.set_cleanliness, self.builder_id, clean, version="2")
+        assert self.shown() == "2"
+
+    async def test_what_a_commit_brings_along_too_late(self) -> None:
+        """What others have committed after it, and was shown already, is shown again soon."""
+        await self.snapshot.start()
+        with self.farm.reading() as connection:
+            ours = builders.by_id(connection, self.builder_id)
+        self.rename("others'")
+        await self.snapshot.take()
+        self.snapshot.stale(self.builder_id, ours)
+        assert self.shown() != "others'"
+        self.clock.pump([0.1])
+        await self.settle()
+        assert self.shown() == "others'"
+
     async def test_what_this_process_commits_otherwise(self) -> None:
         """A transaction that blocks is news as another's is, also on the connection that pictures are read by."""
         await self.snapshot.start()

@@ -135,8 +135,8 @@ class Machine:
                 return self._lie(self._tell())
             case "ensurepresent", (str(sha1), str(_url), _, _):
                 return self._fetch(sha1)
-            case "build", (str(cookie), _, _, dict(filemap), _):
-                return self._begin(cookie, filemap)
+            case "build", (str(cookie), _, str(chroot), dict(filemap), _):
+                return self._begin(cookie, chroot, filemap)
             case "abort", ():
                 return self._abort()
             case "clean", ():
@@ -190,10 +190,10 @@ class Machine:
         wrong = [trick for trick in self.nature.tricks if trick in which]
         return bool(wrong) and self.chance.random() < self.nature.trickery
 
-    def _begin(self, cookie: str, filemap: dict[str, str]) -> object:
+    def _begin(self, cookie: str, chroot: str, filemap: dict[str, str]) -> object:
         if self.status is not BuilderStatus.IDLE:
             raise Fault(1, "not IDLE")
-        if self._tricks(Trick.REFUSES):
+        if not {chroot, *filemap.values()} <= self.cache.keys() or self._tricks(Trick.REFUSES):
             return ["BuilderStatus.UNKNOWNSUM", "because"]
         self._build += 1
         self._told = 0

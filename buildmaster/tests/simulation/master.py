@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
 
 from buildmaster import masters
+from buildmaster.builders import Vitals
 from buildmaster.commits import CannotSee
 from buildmaster.database import CommitUncertain, DatabaseLost
 from buildmaster.farm import Farm
@@ -176,26 +177,35 @@ class SimMaster:
     async def _transact(self, about: int | None, function: Callable[..., Any], *args: Any, **more: Any) -> Any:
         database = self.farm.database
         try:
-            result = await self._write(function, *args, about=about, **more)
+            result, seen = await self._commit(about, function, *args, **more)
         except CommitUncertain:
-            database.on_commit(about)
+            database.on_commit(about, None)
             raise
-        database.on_commit(about)
+        database.on_commit(about, seen)
         return result
 
-    async def _write(self, function: Callable[..., Any], *args: Any, about: int | None = None, **more: Any) -> Any:
+    async def _write(self, function: Callable[..., Any], *args: Any, **more: Any) -> Any:
+        result, _ = await self._commit(None, function, *args, **more)
+        return result
+
+    async def _commit(
+        self, about: int | None, function: Callable[..., Any], *args: Any, **more: Any
+    ) -> tuple[Any, Vitals | None]:
+        """What a transaction returns, and how it leaves the builder that it is about."""
         name = getattr(function, "__name__", "commit")
         await self._moment(f"before {name}")
         self._must_reach_database()
-        with self.farm.database.transaction() as connection:
+        database = self.farm.database
+        with database.transaction() as connection:
             result = function(connection, *args, **more)
+            seen = None if about is None else database.look(connection, about)
         if function is masters.join:
             self.ids.add(result)
         self._world.committed(name, self, about)
         await self._moment(f"after {name}")
         if self._chance.random() < self._its.uncertain:
             raise CommitUncertain("the connection was closed")
-        return result
+        return result, seen
 
     async def _read(self, function: Callable[[Connection], Any], *args: Any, **more: Any) -> Any:
         await self._moment("before a look")
