@@ -22,6 +22,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.stdio import StandardIO
 from twisted.web.xmlrpc import XMLRPC
 
+from buildd.protocol import BuildAnswer
 from buildmaster.tests.fakes import FakeBuilder, WaitingBuilder, WaitingRpc, make_results
 
 JITTER = 0.1  # How much longer or shorter than usual a build may take.
@@ -48,8 +49,9 @@ class NoOpBuilder(FakeBuilder):
         self.duration_s = _duration_s(filemap) * random.uniform(1 - JITTER, 1 + JITTER)
         self.log = b""
         answer = super().begin(build_id, chroot, filemap)
-        self._tell("begin")
-        self.changed()
+        if answer[0] == BuildAnswer.BUILDING:
+            self._tell("begin")
+            self.changed()
         return answer
 
     def end(self) -> None:
