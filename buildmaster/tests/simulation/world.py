@@ -22,6 +22,7 @@ from buildd.protocol import BuildStatus
 from buildmaster import builders, builds, depwaits, examiner, files
 from buildmaster.lifecycle import ENDED, BuildState
 from buildmaster.tables import build, build_file, builder, master
+from buildmaster.tests.memory import in_memory
 from buildmaster.tests.simulation.clock import SimClock
 from buildmaster.tests.simulation.invariants import Broken, Invariants
 from buildmaster.tests.simulation.land import Land
@@ -90,8 +91,7 @@ class World:
         self.invariants = Invariants()
         self._digest = hashlib.sha256()
         self.repaired = False
-        memory = Path("/dev/shm")
-        self._folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=memory if memory.is_dir() else None))
+        self._folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=in_memory()))
         self.archive = SimArchive(random.Random(self.chance.random()), self.clock.seconds)
         if not plan.publications:
             self.archive.publish(everything=True)
@@ -359,8 +359,12 @@ def simulate(plan: Plan) -> Report:
 
     :raises Broken: something is not as it must be; the message says what.
     """
-    world = World(plan)
+    gc.freeze()  # What there was before is much, among other tests, and not to be gone through at each collection.
     try:
-        return world.run()
+        world = World(plan)
+        try:
+            return world.run()
+        finally:
+            world.close()
     finally:
-        world.close()
+        gc.unfreeze()
