@@ -29,6 +29,12 @@ STATUS = "".join(
 RELEASED_S = 5.0  # From publication to release.
 
 
+def released_within_s(looked_s: float) -> float:
+    """What release may take here; longer on a busy machine, as it shows in what a first look took there, which has a
+    chroot and lists to read as well."""
+    return RELEASED_S + 2 * looked_s
+
+
 def make_chroot(files: dict[str, str]) -> bytes:
     """A chroot tarball with what apt goes by."""
     packed = io.BytesIO()
@@ -195,12 +201,12 @@ class Release(ExaminerCase):
         used before."""
         build_id = self.submit("waits", "Build-Depends: virtual (>= 2)")
         other = self.submit("other", "Build-Depends: gone")
-        await self.until(build_id, BuildState.DEP_WAIT)
+        looked_s = await self.until(build_id, BuildState.DEP_WAIT)
         await self.until(other, BuildState.DEP_WAIT)
         self.archive.add("provider", "7", fields="Provides: virtual (= 2)\n")
         self.archive.publish()
         took_s = await self.until(build_id, BuildState.NEEDS_BUILD)
-        assert took_s < RELEASED_S
+        assert took_s < released_within_s(looked_s)
         assert self.state(other) is BuildState.DEP_WAIT
         assert self.fake.started == []
         await self.scan_until(build_id, BuildState.BUILT)
@@ -226,14 +232,14 @@ class Release(ExaminerCase):
         await self.examiner.stop()
         self.examiner = self.examine(poll_s=600)
         build_id = self.submit("waits", "Build-Depends: new")
-        await self.until(build_id, BuildState.DEP_WAIT)
+        looked_s = await self.until(build_id, BuildState.DEP_WAIT)
         self.archive.add("new")
         self.archive.publish()
         await self.sleep(1)
         assert self.state(build_id) is BuildState.DEP_WAIT
         with self.farm.transaction() as connection:
             depwaits.published(connection, distributions.find_archive(connection, "debian"), time.time())
-        assert await self.until(build_id, BuildState.NEEDS_BUILD) < RELEASED_S
+        assert await self.until(build_id, BuildState.NEEDS_BUILD) < released_within_s(looked_s)
 
     async def test_archives_with_the_same_lines(self) -> None:
         """Of two archives that have one set of lists each is asked once for what was published in it, and not at every
@@ -292,7 +298,7 @@ class Release(ExaminerCase):
     async def test_a_database_that_is_away(self) -> None:
         """It is nobody's mistake, and as soon as it is back, builds are looked at."""
         build_id = self.submit("waits", "Build-Depends: new")
-        await self.until(build_id, BuildState.DEP_WAIT)
+        looked_s = await self.until(build_id, BuildState.DEP_WAIT)
         read, away = self.farm.database.read, [True]
 
         async def lose(*args: Any, **more: Any) -> Any:
@@ -305,7 +311,7 @@ class Release(ExaminerCase):
         self.archive.publish()
         await self.sleep(1.5)
         away.clear()
-        assert await self.until(build_id, BuildState.NEEDS_BUILD) < RELEASED_S
+        assert await self.until(build_id, BuildState.NEEDS_BUILD) < released_within_s(looked_s)
         assert self.flushLoggedErrors() == []  # type: ignore[no-untyped-call]
 
     async def test_another_master_takes_over(self) -> None:
