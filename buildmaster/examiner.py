@@ -84,11 +84,11 @@ class Examiner:
         self._poll_s = poll_s
         self._proxy = proxy
         self._now = now
-        self._seen = -1  # The generation of the database that the following is about.
+        self._seen = (-1, -1)  # What the snapshot had seen of the database when the following was read.
         self._unlooked: set[Place] = set()
         self._waiting: set[Place] = set()
         self._waiting_known = float("-inf")  # When that was read, by the clock,
-        self._waiting_seen = -1  # and of which generation.
+        self._waiting_seen = (-1, -1)  # and what the snapshot had seen.
         self._busy: dict[Place, Deferred[None]] = {}
         self._attended: dict[Place, float] = {}  # When, by the clock.
         self._published = 0.0
@@ -144,17 +144,17 @@ class Examiner:
 
     async def _turn(self) -> None:
         """See what there is to do, and begin with it."""
-        now, generation = self._reactor.seconds(), self._snapshot.generation
-        if generation != self._seen:
+        now, seen = self._reactor.seconds(), (self._snapshot.news, self._snapshot.taken)
+        if seen != self._seen:
             self._unlooked, published = await self._farm.read(_news)
             if published != self._published:
                 self._attended.clear()
                 self._waiting_known = float("-inf")
-            self._seen, self._published = generation, published
-        if now - self._waiting_known >= (self._poll_s if generation != self._waiting_seen else _RETAKE_S):
+            self._seen, self._published = seen, published
+        if now - self._waiting_known >= (self._poll_s if seen != self._waiting_seen else _RETAKE_S):
             self._waiting_known = now
             self._waiting = set(await self._farm.read(depwaits.waiting_places))
-            self._waiting_seen = generation
+            self._waiting_seen = seen
         due = {place for place in self._waiting if now - self._attended.get(place, float("-inf")) >= self._poll_s}
         for place in (self._unlooked | due) - self._busy.keys():
             self._attended[place] = now

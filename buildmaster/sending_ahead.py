@@ -25,6 +25,8 @@ from buildmaster.orders import BuildOrder
 from buildmaster.snapshot import Snapshot
 
 _AT_ONCE = 16  # Builders of the whole farm: what is needed now has the bandwidth.
+# What a builder was sent is there for so long: our own daemon keeps it twice as long, also where room is short.
+_STAYS_S = 300.0
 
 
 @dataclass
@@ -32,7 +34,7 @@ class _Sent:
     """What was done for a builder during one build."""
 
     build_id: int
-    files: set[Sha1] = field(default_factory=set)
+    files: dict[Sha1, float] = field(default_factory=dict)  # And when; also during the builds before.
     looked_at: float | None = None
     near_end: bool = False  # At the last look;
     waiting: object = None  # and what waited then.
@@ -75,7 +77,7 @@ class SendingAhead:
             return
         sent = self._sent.get(vitals.id)
         if sent is None or (sent.build_id != vitals.job.build_id and sent.going is None):
-            sent = self._sent[vitals.id] = _Sent(vitals.job.build_id)
+            sent = self._sent[vitals.id] = _Sent(vitals.job.build_id, self._still_there(sent))
         mine = self._running(vitals, vitals.job)
         if sent.going is not None or not self._is_due(sent, mine):
             return
@@ -86,6 +88,10 @@ class SendingAhead:
         limit = budget(mine.near_end, has_wait, self._limit)
         sent.going = Deferred.fromCoroutine(self._send(vitals, sent, place, limit))
         sent.going.addErrback(self._failed, vitals).addBoth(self._ended, sent)
+
+    def _still_there(self, sent: _Sent | None) -> dict[Sha1, float]:
+        now = self._now()
+        return {sha1: at for sha1, at in (sent.files if sent else {}).items() if 0 <= now - at < _STAYS_S}
 
     def _is_due(self, sent: _Sent, mine: Running) -> bool:
         """Once at the beginning, once near the end; and again near the end when other things wait than did."""
@@ -115,7 +121,7 @@ class SendingAhead:
                     if not self._still_builds(vitals, sent):
                         return
                     await client.ensure_present(file.sha1, self._dispatcher.url(file, name))
-                    sent.files.add(file.sha1)
+                    sent.files[file.sha1] = self._now()
                     left -= file.size
         finally:
             self._turns.release()

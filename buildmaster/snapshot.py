@@ -5,7 +5,8 @@ A commit of our own that is about one builder brings along how that builder is n
 of our own at once, one of another process when it is noticed: PostgreSQL tells of it, and SQLite is asked again and
 again. It is then taken anew, once for all scans: of the builders that were concerned, or of all when nobody knows
 which. Those whose builder changed, or could take what waits, are woken. Once a minute it is taken anew of all in any
-case.
+case. Nobody waits for what else our own commit about a builder has changed: that is taken in at leisure, or a farm that
+is busy would do little else.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -26,6 +27,7 @@ from buildmaster.farm import Farm
 from buildmaster.queue import Kind
 
 _SETTLE_S = 0.02  # Commits come in bunches; the picture is taken once for each bunch.
+_LEISURE_S = 0.1  # And that of our own about builders, which show how those are, once for more of them.
 _RETAKE_S = 60.0  # However quiet it is: a commit that was missed costs a minute, and not for ever.
 
 
@@ -53,7 +55,9 @@ class Snapshot:
         self._doubtful: dict[int, int] = {}  # Builders of which a commit brought nothing; the generation that it made.
         self.builders: dict[int, Vitals] = {}
         self.waiting: Mapping[Kind, float] = {}
-        self.generation = 0  # Counts commits that we know of.
+        self.generation = 0  # Counts commits that we know of,
+        self.news = 0  # and those that were not just ours about a builder, as far as can be told.
+        self._own = False  # There was one of ours since the last look for commits.
         self.taken = -1  # The generation that the picture shows.
         self.on_builders: Callable[[], None] = lambda: None  # Called when builders came, went, or changed hands.
 
@@ -86,9 +90,9 @@ class Snapshot:
             if not self._blind:
                 self.log.error("cannot see what other processes commit; trying again: {error}", error=error)
             seen, self._blind = False, True
+        own, self._own = self._own, False
         if seen:  # It may have been ourselves; the next picture finds out.
-            self.generation += 1
-            self._take_in(_SETTLE_S)
+            self._count(_LEISURE_S if own else _SETTLE_S)
         elif self._clock.seconds() - self._asked >= _RETAKE_S:
             self._changed = None
             self._take_in(0)
@@ -110,7 +114,8 @@ class Snapshot:
         :param builder_id: the only builder that it concerns, beside the queue; None: nobody knows.
         :param seen: that builder as it was then; None: nobody knows.
         """
-        self.generation += 1
+        self._own = True
+        self._count(_SETTLE_S if seen is None else _LEISURE_S)
         if builder_id is None:
             self._changed = None
         else:
@@ -121,11 +126,20 @@ class Snapshot:
                 self._doubtful[builder_id] = self.generation
             if self._changed is not None:  # Others may have committed since that was seen, and have been shown before.
                 self._changed.add(builder_id)
-        self._take_in(_SETTLE_S)
+
+    def _count(self, settle_s: float) -> None:
+        """There is one more commit, which is to show within so long."""
+        self.generation += 1
+        self.news += settle_s < _LEISURE_S
+        self._take_in(settle_s)
 
     def _take_in(self, seconds: float) -> None:
-        if self._taking is None and self._follows:
+        if not self._follows:
+            return
+        if self._taking is None:
             self._taking = self._clock.callLater(seconds, self._take_now)
+        elif self._taking.getTime() > self._clock.seconds() + seconds:
+            self._taking.reset(seconds)
 
     def _take_now(self) -> None:
         """Take it, unless that goes on already: where commits come faster than pictures, these must not queue up."""
@@ -148,7 +162,7 @@ class Snapshot:
 
     async def _retake(self) -> None:
         """Bring the picture up to date, and wake whom it concerns."""
-        generation, before, waited = self.generation, self._shown, self.waiting
+        generation, news, before, waited = self.generation, self.news, self._shown, self.waiting
         changed, self._changed = self._changed, set()
         self._meanwhile = {}
         try:
@@ -173,7 +187,7 @@ class Snapshot:
         if _holders(before) != _holders(self.builders):
             self.on_builders()
         if self.taken < self.generation:
-            self._take_in(_SETTLE_S)
+            self._take_in(_SETTLE_S if self.news > news else _LEISURE_S)
 
     def may_have_work(self, vitals: Vitals) -> bool:
         """Whether something may be in the queue for a builder."""

@@ -103,6 +103,22 @@ class TestWhatIsSent(AheadCase):
         assert self.fake.calls.count("ensurepresent") == 3 + 1 + 2 * 2  # The chroot is asked for by both.
         assert not self.has(self.fake, "cc")
 
+    async def test_once_for_all_builds(self) -> None:
+        """What a builder was sent for the build after the next is not sent again during the next; after five minutes,
+        when it may have made room for other files, it is."""
+        ids = await self.building("aa", "bb", "cc")
+        await self.reaches(lambda: self.has(self.fake, "aa", "bb"))
+        self.fake.calls.clear()
+        self.fake.end()
+        await self.begins(self.fake, ids[1])
+        await self.reaches(lambda: self.has(self.fake, "cc"))
+        assert self.fake.calls.count("ensurepresent") == 2  # The files of cc.
+        self.fake.calls.clear()
+        self.now += 300
+        self.fake.end()
+        await self.begins(self.fake, ids[2])
+        await self.reaches(lambda: self.fake.calls.count("ensurepresent") == 3)  # The chroot, too.
+
     async def test_not_to_what_is_thrown_away(self) -> None:
         """A builder that is reset after its build would lose what it is sent."""
         self.work.dispatcher.is_reset = lambda _: True

@@ -175,6 +175,27 @@ class TestFollowing(FarmCase):
         await self.settle()
         assert self.shown() == "others'"
 
+    async def test_at_leisure(self) -> None:
+        """A farm that is busy with its builders is looked at now and then, and not for each commit of its own; what
+        others commit while it is not busy shows at once."""
+        await self.snapshot.start()
+        looks = self.looked_at()
+        clean = builders.Cleanliness.CLEAN
+        for number in range(10):
+            me, version = self.builder_id, str(number)
+            await self.farm.transact_about(me, builders.set_cleanliness, me, clean, version=version)
+            self.clock.advance(0.02)
+            await self.settle()
+        assert 1 <= len(looks) <= 3
+        self.clock.pump([0.5, 0.1, 0.5, 0.1])
+        await self.settle()
+        looks.clear()
+        news = self.snapshot.news
+        self.rename("others'")
+        self.clock.pump([0.5, 0.02])
+        await self.settle()
+        assert (len(looks), self.snapshot.news - news) == (1, 1)
+
     async def test_what_this_process_commits_otherwise(self) -> None:
         """A transaction that blocks is news as another's is, also on the connection that pictures are read by."""
         await self.snapshot.start()
