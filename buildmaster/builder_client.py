@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 
 from buildd.protocol import BuildAnswer, BuildId, FileName, Sha1
 from buildmaster.acts import Acts, Allowed
@@ -75,6 +75,7 @@ class BuilderClient:
         self.has_wait: bool | None = None  # A stock daemon has no wait(). None: it was not asked yet.
         self._heard_at = self.now()  # When anything last came from the builder.
         self._tries = 0  # Requests since that failed for that nothing did.
+        self.line = DeferredLock()  # Of those who fetch the files of a build: what one waits, no other counts as well.
         self._transfers: set[Deferred[Any]] = set()  # That go on.
         self._is_cut = False
 

@@ -212,6 +212,7 @@ class BodyReader(Protocol):
     def __init__(self, response: IResponse) -> None:
         self.announced = response.length if isinstance(response.length, int) else None  # Bytes; not to be trusted.
         self._arrived = bytearray()
+        self._read = 0  # So many bytes were taken.
         self._waiting: Deferred[None] | None = None
         self._end: Failure | None = None
         self._paused = False
@@ -227,6 +228,7 @@ class BodyReader(Protocol):
             await self._waiting
         data = bytes(self._arrived)
         self._arrived.clear()
+        self._read += len(data)
         if not data and self._end is not None and not isinstance(self._end.value, ResponseDone | PotentialDataLoss):
             raise BuilderUnreachable(f"the answer broke off: {network_reason(self._end.value)}")
         if self._paused and self.transport is not None:
@@ -234,9 +236,15 @@ class BodyReader(Protocol):
             self.transport.resumeProducing()  # type: ignore[attr-defined]
         return data
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was announced has been read. Nothing comes after that."""
+        return self._read == self.announced
+
     def put_back(self, data: bytes) -> None:
         """Let read() return this again, before anything else."""
         self._arrived[:0] = data
+        self._read -= len(data)
 
     def drop(self) -> None:
         """Take no more: the connection is closed. Harmless at the end."""

@@ -4,15 +4,14 @@ The claim, and that the builder is DIRTY from now on, are committed before anyth
 that, the next scan finds a builder that does not know the build, and queues it again.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 from urllib.parse import quote
 
 from sqlalchemy import Connection
-from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 
 from buildmaster import builders, builds, giving, orders, queue
+from buildmaster.at_once import together
 from buildmaster.builder_client import BuilderClient, CutShort, FilesMissing
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Cleanliness, Vitals
@@ -111,17 +110,6 @@ class Dispatcher:
         """
         own = self._farm.store.url(file.sha256, _URL_LIFETIME_S)
         return own or f"{self._files_url}/files/{file.sha256}/{quote(name)}"
-
-
-async def together(calls: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Make calls at the same time; what the first says that fails is raised, and the others are ended."""
-    running = [Deferred.fromCoroutine(call) for call in calls]
-    try:
-        await gatherResults(running, consumeErrors=True)
-    except FirstError as error:
-        for one in running:
-            one.cancel()
-        error.subFailure.raiseException()
 
 
 def take(

@@ -1,9 +1,11 @@
 """Files from a builder into the store: streamed, written in threads, digests compared before they count.
 
 A transfer that breaks off goes on where it ended, with what has come of the file. What came whole and is not what its
-name promises is fetched anew.
+name promises is fetched anew. Of several files that are fetched at the same time one comes from the builder, while
+those before it are put into the store: to wait for a disk takes longer.
 """
 
+import threading
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
@@ -47,8 +49,29 @@ class Limits:
     log_bytes: int = 2 << 30
 
 
+class _Discarded(Exception):
+    """What has come of a file was thrown away meanwhile, by whom nobody waits for any more."""
+
+
+class Room:
+    """How long the results of a build may be, all together."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._taken: dict[Sha1, int] = {}
+
+    def take(self, sha1: Sha1, size: int) -> None:
+        """So much of a file is there now.
+
+        :raises TooLong: that is more than there may be.
+        """
+        self._taken[sha1] = size
+        if sum(self._taken.values()) > self._limit:
+            raise TooLong(f"file {sha1} is longer than the results may be, which are {self._limit} bytes together")
+
+
 class _Partial(ABC):
-    """What has come of a file. Its methods block: they are not for the reactor's thread."""
+    """What has come of a file. Its methods block, but for count(): they are not for the reactor's thread."""
 
     def __init__(self, store: Store, limit_bytes: int) -> None:
         self.size = 0  # Bytes that have come.
@@ -56,6 +79,8 @@ class _Partial(ABC):
         self._store = store
         self._limit = limit_bytes
         self._writer: StoreWriter | None = None  # Once something came.
+        self._turn = threading.Lock()  # Whoever is cancelled leaves a thread that may still be at it.
+        self._over = False
 
     @property
     def writer(self) -> StoreWriter:
@@ -64,33 +89,62 @@ class _Partial(ABC):
         return self._writer
 
     @abstractmethod
-    def take(self, data: bytes) -> None:
-        """Some more has come."""
+    def count(self, count: int) -> None:
+        """So many bytes more have come.
 
-    @abstractmethod
-    def commit(self) -> StoredFile:
-        """All has come."""
+        :raises TooLong: they are too many.
+        """
+
+    def take(self, data: bytes) -> None:
+        """These are some more, and were counted."""
+        with self._turn:
+            if not self._over:
+                self._take(data)
+
+    def commit(self, data: bytes) -> StoredFile:
+        """All has come, with this at its end.
+
+        :raises WrongDigest: it is not what it should be.
+        """
+        with self._turn:
+            if self._over:
+                raise _Discarded
+            if data:
+                self._take(data)
+            return self._commit()
 
     def discard(self) -> None:
         """Leave nothing of it behind. Harmless after commit()."""
-        if self._writer is not None:
-            self._writer.discard()
+        with self._turn:
+            self._over = True
+            if self._writer is not None:
+                self._writer.discard()
+
+    @abstractmethod
+    def _take(self, data: bytes) -> None: ...
+
+    @abstractmethod
+    def _commit(self) -> StoredFile: ...
 
 
 class _Result(_Partial):
     """A result, which must be what its name promises."""
 
-    def __init__(self, store: Store, sha1: Sha1, limit_bytes: int) -> None:
+    def __init__(self, store: Store, sha1: Sha1, room: Room, limit_bytes: int) -> None:
         super().__init__(store, limit_bytes)
         self._sha1 = sha1
+        self._room = room
 
-    def take(self, data: bytes) -> None:
-        self.size += len(data)
+    def count(self, count: int) -> None:
+        self.size += count
+        self._room.take(self._sha1, self.size)
         if self.size > self._limit:
             raise TooLong(f"file {self._sha1} is longer than {self._limit} bytes")
+
+    def _take(self, data: bytes) -> None:
         self.writer.write(data)
 
-    def commit(self) -> StoredFile:
+    def _commit(self) -> StoredFile:
         if self.writer.sha1 != self._sha1:
             raise WrongDigest(f"file {self._sha1} came with the SHA-1 {self.writer.sha1}")
         return self.writer.commit()
@@ -103,12 +157,14 @@ class _Log(_Partial):
         super().__init__(store, limit_bytes)
         self._packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
 
-    def take(self, data: bytes) -> None:
-        self.size += len(data)
+    def count(self, count: int) -> None:
+        self.size += count
         self.is_full = self.size > self._limit
+
+    def _take(self, data: bytes) -> None:
         self.writer.write(self._packer.compress(_CUT_HERE if self.is_full else data))
 
-    def commit(self) -> StoredFile:
+    def _commit(self) -> StoredFile:
         self.writer.write(self._packer.flush())
         return self.writer.commit()
 
@@ -127,18 +183,19 @@ class Fetcher:
         self._reactor = reactor
         self._limits = limits
 
-    async def file(self, client: BuilderClient, sha1: Sha1, allowance: Allowance, limit_bytes: int) -> StoredFile:
+    async def file(self, client: BuilderClient, sha1: Sha1, allowance: Allowance, room: Room) -> StoredFile:
         """Fetch a result.
 
         :param allowance: how long it may take, with whatever else it is for.
-        :raises TooLong: it is longer than this.
+        :param room: for it, and whatever else it is for.
+        :raises TooLong: it is longer than that, or than any may be.
         :raises TooSlow: the allowance is used up.
         :raises BuilderError: it could not be had, or is not what it should be, in as many attempts as there are.
         :raises OSError: the store is full or broken.
         """
 
         def make() -> _Partial:
-            return _Result(self._store, sha1, min(limit_bytes, self._limits.file_bytes))
+            return _Result(self._store, sha1, room, self._limits.file_bytes)
 
         stored = await self._fetch(client, sha1, partly(client.file, sha1), make, allowance)
         if stored is None:
@@ -170,8 +227,9 @@ class Fetcher:
         try:
             while True:
                 try:
-                    there = await self._take(client, begin, partial, allowance)
-                    stored = await self._thread(partial.commit) if there else None
+                    async with client.line:
+                        last = await self._take(client, begin, partial, allowance)
+                    stored = None if last is None else await self._thread(partial.commit, last)
                     whole = True
                     return stored
                 except BuilderError as error:
@@ -187,21 +245,28 @@ class Fetcher:
             if not whole:
                 await self._thread(partial.discard)
 
-    async def _take(self, client: BuilderClient, begin: _Begin, partial: _Partial, allowance: Allowance) -> bool:
-        """Take what is still to come of a file. False: the builder has nothing."""
+    async def _take(
+        self, client: BuilderClient, begin: _Begin, partial: _Partial, allowance: Allowance
+    ) -> bytes | None:
+        """Take what is still to come of a file. Returns the last piece of it, which is not in it yet: most files have
+        but one, and to take turns with a thread costs more than to write that. None: the builder has nothing."""
+        partial.count(0)  # What came before it may have been too much.
         began = client.now()
         try:
             body = await begin(partial.size, began + allowance.left_s)
         finally:
             allowance.spend(client.now() - began, 0)
         if body is None:
-            return partial.size > 0
+            return b"" if partial.size else None
         try:
             while not partial.is_full and (data := await self._read(client, body, allowance)):
+                partial.count(len(data))
+                if body.is_whole:
+                    return data
                 await self._thread(partial.take, data)
         finally:
             body.drop()
-        return True
+        return b""
 
     async def _read(self, client: BuilderClient, body: BodyReader, allowance: Allowance) -> bytes:
         """The next piece. Only how long the builder is waited for counts, and not how long our disks take."""

@@ -1,12 +1,13 @@
 """What becomes of a build that has ended: its files and log fetched, its new state recorded.
 
-Files go into the store first; then one transaction writes their rows, the new state and the end of the queue row. If
+That it is gathered is recorded while files are fetched already. Files go into the store first; then one transaction
+writes their rows, the new state and the end of the queue row. If
 the master dies before that commit, the builder still says WAITING and all is done again, to the same end; if it dies
 after it, the builder has no build any more and is cleaned.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -15,12 +16,13 @@ from twisted.logger import Logger
 
 from buildd.protocol import BuildStatus, Cause, FileName, Sha1
 from buildmaster import builders, builds, queue, recovery, results
+from buildmaster.at_once import together
 from buildmaster.builder_answers import BadAnswer, Status
 from buildmaster.builder_client import BuilderClient
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Job, Vitals
 from buildmaster.farm import Farm
-from buildmaster.fetching import Fetcher, TooLong
+from buildmaster.fetching import Fetcher, Room, TooLong
 from buildmaster.leases import Tenure
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.pacing import Allowance
@@ -51,6 +53,20 @@ class _Ending:
     cause: Cause | None = None
     error: str = ""
     results: dict[FileName, StoredFile] | None = None
+
+
+class _Cancelled(Exception):
+    """The build is to be cancelled, since a moment ago."""
+
+
+@dataclass
+class _Gathered:
+    """What is known and here by now of a build that ended well."""
+
+    source: _Source | None = None
+    files: dict[FileName, StoredFile] = field(default_factory=dict)
+    refusal: str = ""  # Why the results are none, if so.
+    log: StoredFile | None = None
 
 
 class Gatherer:
@@ -85,8 +101,8 @@ class Gatherer:
         match status.build_status:
             case None:
                 raise BadAnswer("WAITING without a build_status")
-            case BuildStatus.OK if (source := await self._begin(vitals, job)) is not None:
-                state = await self._succeeded(vitals, job, status, source, client)
+            case BuildStatus.OK if (gathered := await self._gather(vitals, job, status, client)) is not None:
+                state = await self._succeeded(vitals, job, gathered)
             case BuildStatus.BUILDERFAIL:
                 state = await self._builder_failed(vitals, job, status, client, log)
             case BuildStatus.ABORTED if job.state is not BuildState.CANCELLING:
@@ -114,24 +130,38 @@ class Gatherer:
         self._farm.log_path(job.build_id).unlink(missing_ok=True)
         return outcome
 
-    async def _begin(self, vitals: Vitals, job: Job) -> _Source | None:
-        """Begin to gather a build that ended well. None: it is being cancelled."""
+    async def _gather(self, vitals: Vitals, job: Job, status: Status, client: BuilderClient) -> _Gathered | None:
+        """Record that a build that ended well is gathered, and fetch all of it. None: it is being cancelled."""
         if job.state is BuildState.CANCELLING:
             return None
-        return await self._tenure.transact(vitals.id, _begin, job.build_id, self._now())
-
-    async def _succeeded(
-        self, vitals: Vitals, job: Job, status: Status, source: _Source, client: BuilderClient
-    ) -> BuildState:
-        event, reason = Event.GATHERED, ""
-        files: dict[FileName, StoredFile] = {}
+        gathered, allowance = _Gathered(), self._allowance(vitals, job, client)
         try:
-            files = await self._fetch(client, status.filemap or {}, self._allowance(vitals, job, client))
-            await self._check(files, source)
-        except results.BadResults as error:
-            event, reason = Event.RESULTS_REFUSED, str(error)
-        kept = await self._fetcher.log_of(client, self._allowance(vitals, job, client))
-        ending = _Ending(vitals, job, event, kept, reason=reason, results=files)
+            await together(
+                (
+                    self._begin(vitals, job, gathered),
+                    self._fetch(client, status.filemap or {}, allowance, gathered),
+                    self._fetch_log(client, allowance, gathered),
+                )
+            )
+        except _Cancelled:
+            return None
+        return gathered
+
+    async def _begin(self, vitals: Vitals, job: Job, gathered: _Gathered) -> None:
+        gathered.source = await self._tenure.transact(vitals.id, _begin, job.build_id, self._now())
+        if gathered.source is None:
+            raise _Cancelled
+
+    async def _succeeded(self, vitals: Vitals, job: Job, gathered: _Gathered) -> BuildState:
+        refusal = gathered.refusal
+        if not refusal:
+            assert gathered.source is not None  # Or it was cancelled.
+            try:
+                await self._check(gathered.files, gathered.source)
+            except results.BadResults as error:
+                refusal = str(error)
+        event = Event.RESULTS_REFUSED if refusal else Event.GATHERED
+        ending = _Ending(vitals, job, event, gathered.log, reason=refusal, results=gathered.files)
         return await self._tenure.transact(vitals.id, self._record, ending)
 
     def _allowance(self, vitals: Vitals, job: Job, client: BuilderClient) -> Allowance:
@@ -156,23 +186,28 @@ class Gatherer:
             return None
 
     async def _fetch(
-        self, client: BuilderClient, filemap: Mapping[FileName, Sha1], allowance: Allowance
-    ) -> dict[FileName, StoredFile]:
+        self, client: BuilderClient, filemap: Mapping[FileName, Sha1], allowance: Allowance, gathered: _Gathered
+    ) -> None:
         """Fetch a build's results, or refuse them once they are longer than they may be together.
 
         What is in the store then stays there, without a row, for `store check` to remove: somebody else may be about to
         need the same file.
         """
-        files: dict[FileName, StoredFile] = {}
-        left = self._limit_bytes
-        for name, sha1 in filemap.items():
-            try:
-                files[name] = await self._fetcher.file(client, sha1, allowance, left)
-            except TooLong as error:
-                words = f"the results are longer than {self._limit_bytes} bytes together"
-                raise results.BadResults(words) from error
-            left -= files[name].size
-        return files
+        files: dict[Sha1, StoredFile] = {}
+        room = Room(self._limit_bytes)
+
+        async def fetch(sha1: Sha1) -> None:
+            files[sha1] = await self._fetcher.file(client, sha1, allowance, room)
+
+        try:
+            await together(map(fetch, dict.fromkeys(filemap.values())))
+        except TooLong:
+            gathered.refusal = f"the results are longer than {self._limit_bytes} bytes together"
+        else:
+            gathered.files = {name: files[sha1] for name, sha1 in filemap.items()}
+
+    async def _fetch_log(self, client: BuilderClient, allowance: Allowance, gathered: _Gathered) -> None:
+        gathered.log = await self._fetcher.log_of(client, allowance)
 
     async def _check(self, files: dict[FileName, StoredFile], source: _Source) -> None:
         pool = self._reactor.getThreadPool()

@@ -52,7 +52,8 @@ class FakeBuilder:
     started: list[str] = field(default_factory=list)  # The build ids of all builds that began.
     arguments: dict[str, object] = field(default_factory=dict)  # Of the last build.
     ranges: bool = True
-    break_off: int = 0  # So many files still break off in the middle.
+    break_off: int = 0  # So many files still break off in the middle,
+    unbroken_bytes: int = 0  # but for those that are no longer than this.
     hangs: bool = False  # Who asks for files and logs is not answered.
     drips: bool = False  # Files and logs come byte by byte.
     sent: list[tuple[int, int]] = field(default_factory=list)  # Of each file that was asked for: from where, how many.
@@ -276,7 +277,7 @@ class _FileCache(Resource):
         self.builder.sent.append((offset, len(data)))
         if self.builder.hangs:
             return _Hanging()  # type: ignore[no-untyped-call]
-        if self.builder.drips or self.builder.break_off > 0:
+        if self.builder.drips or (self.builder.break_off > 0 and len(data) > self.builder.unbroken_bytes):
             return _Slow(self.builder, data)
         return Data(data, "application/octet-stream")  # type: ignore[no-untyped-call]
 

@@ -18,7 +18,7 @@ from buildmaster import builder_client
 from buildmaster.builder_answers import BadAnswer, BuilderFault, Status, parse_answer, parse_status
 from buildmaster.builder_client import BuilderClient, BuildRefused, CutShort, Timeouts, TooSlow
 from buildmaster.builder_http import BuilderError, BuilderHttp, BuilderSilent, BuilderUnreachable
-from buildmaster.fetching import Fetcher, Limits
+from buildmaster.fetching import Fetcher, Limits, Room
 from buildmaster.pacing import Allowance
 from buildmaster.running_log import RunningLogs
 from buildmaster.tests.fakes import FakeBuilder, WaitingBuilder, sha1_of
@@ -436,7 +436,7 @@ class TestDripping(FarmCase):
         began, allowance = reactor.seconds(), Allowance(0.4)
         for _ in range(3):
             with pytest.raises(TooSlow):
-                await fetcher.file(self.slow, Sha1("0" * 40), allowance, 1 << 20)
+                await fetcher.file(self.slow, Sha1("0" * 40), allowance, Room(1 << 20))
         assert 0.3 < reactor.seconds() - began < 10.0
 
     async def test_what_is_skipped(self) -> None:

@@ -29,7 +29,7 @@ LAYERS = {
     "work": {
         "ports", "builder_http", "builder_client", "fetching", "snapshot", "dispatch", "results", "gathering",
         "recovery", "external", "resetting", "running_log", "scanner", "fleet", "workshop", "file_server", "master",
-        "builder_answers", "acts", "sending_ahead", "leases", "notifying",
+        "builder_answers", "acts", "at_once", "sending_ahead", "leases", "notifying",
         "programs", "chroot_system", "package_lists", "looking", "examiner",
     },
     "edges": {"config", "service", "cli"},

@@ -2,6 +2,7 @@
 
 import gzip
 import time
+from collections import Counter
 from dataclasses import replace
 
 from sqlalchemy import update
@@ -316,7 +317,8 @@ class TestResults(FarmCase):
         self.fake.served = dict.fromkeys(self.fake.filemap.values(), b"something else")
         await self.scan(scanner)
         assert self.state(build_id) is S.GATHERING and self.results(build_id) == []
-        assert sum(call.startswith("GET ") and "buildlog" not in call for call in self.fake.calls) == 3
+        asked = Counter(call for call in self.fake.calls if call.startswith("GET ") and "buildlog" not in call)
+        assert max(asked.values()) == 3
         self.fake.served = {}
         await self.scan(scanner)
         assert self.state(build_id) is S.BUILT
@@ -338,7 +340,7 @@ class TestResults(FarmCase):
         await self.scan_until(build_id, S.BUILDING, scanner=scanner)
         await self.sleep(0.2)
         self.fake.sent.clear()
-        self.fake.break_off = 2
+        self.fake.break_off, self.fake.unbroken_bytes = 2, 200_000
         await self.scan_until(build_id, S.BUILT, scanner=scanner)
         assert scanner._errors == 0
         return [sent for sent in self.fake.sent if sent[0] + sent[1] == len(deb)]

@@ -142,6 +142,10 @@ class SimBody(BodyReader):
             await Deferred()
         return self._pieces.pop(0) if self._pieces else b""
 
+    @property
+    def is_whole(self) -> bool:
+        return not self._pieces
+
     def put_back(self, data: bytes) -> None:
         self._pieces.insert(0, data)
 
