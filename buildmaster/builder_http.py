@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimedOut
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
@@ -17,21 +18,30 @@ from twisted.internet.error import (
     DNSLookupError,
 )
 from twisted.internet.error import TimeoutError as TimedOut
-from twisted.internet.interfaces import IReactorTCP, IReactorThreads, IReactorTime
+from twisted.internet.interfaces import IReactorTCP, IReactorThreads, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol, RequestGenerationFailed
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, ResponseFailed, _HTTP11ClientFactory
+from twisted.web.client import (
+    URI,
+    Agent,
+    BrowserLikePolicyForHTTPS,
+    HTTPConnectionPool,
+    ResponseDone,
+    ResponseFailed,
+    _HTTP11ClientFactory,
+)
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer, IResponse
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
 CONNECT_TIMEOUT_S = 20.0
 HEADER_LIMIT_BYTES = 64 << 10
 _KEPT_S = 30  # Idle connections are dropped sooner than twisted.web, which serves builders, drops them (60 s).
 _BUFFER_BYTES = 1 << 20  # So much may arrive before somebody takes it.
+_PLACES_KEPT = 10_000
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -76,6 +86,31 @@ class _Factory(_HTTP11ClientFactory):
         return _LimitedProtocol(self._quiescentCallback)  # type: ignore[no-untyped-call]
 
 
+@implementer(IAgentEndpointFactory)
+class _Endpoints:
+    """Where builders are, looked at once: Twisted's agent parses a host's name anew for each request, and that takes
+    longer than to send it over a connection that is there."""
+
+    def __init__(self, reactor: IReactorTCP) -> None:
+        self._reactor = reactor
+        self._certificates = BrowserLikePolicyForHTTPS()  # type: ignore[no-untyped-call]
+        self._known: dict[tuple[bytes, bytes, int], IStreamClientEndpoint] = {}
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        place = uri.scheme, uri.host, uri.port
+        if place not in self._known:
+            while len(self._known) >= _PLACES_KEPT:
+                self._known.pop(next(iter(self._known)))
+            self._known[place] = self._endpoint(*place)
+        return self._known[place]
+
+    def _endpoint(self, scheme: bytes, host: bytes, port: int) -> IStreamClientEndpoint:
+        plain = HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_TIMEOUT_S)
+        if scheme != b"https":
+            return plain
+        return wrapClientTLS(self._certificates.creatorForNetloc(host, port), plain)
+
+
 class BuilderHttp:
     """Requests to builders, over connections that are kept."""
 
@@ -87,7 +122,7 @@ class BuilderHttp:
         self._pool = HTTPConnectionPool(tcp, persistent=True)  # type: ignore[no-untyped-call]
         self._pool.cachedConnectionTimeout = _KEPT_S
         self._pool._factory = _Factory
-        self._agent = Agent(tcp, connectTimeout=CONNECT_TIMEOUT_S, pool=self._pool)  # type: ignore[no-untyped-call]
+        self._agent = Agent.usingEndpointFactory(tcp, _Endpoints(tcp), self._pool)  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
         """Drop the connections that are kept."""
