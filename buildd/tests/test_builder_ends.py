@@ -73,6 +73,34 @@ def test_abort_as_results_are_gathered(world: World) -> None:
     assert world.left() == []
 
 
+def test_results_are_taken_at_the_same_time(world: World) -> None:
+    """Each waits for the disk, and none for the others; but not more than a few do at once. They are told in order."""
+    names = [f"{number}.deb" for number in range(6)]
+    world.build(hang=True, files={name: name for name in names})
+    world.threads = []
+    world.manager.hanging.callback(None)
+    assert len(world.threads) == 4
+    for _ in names:
+        assert world.status["builder_status"] == "BuilderStatus.BUILDING"
+        world.threads.pop().callback(None)
+    assert list(world.status["filemap"]) == names
+
+
+def test_one_result_that_cannot_be_taken(world: World) -> None:
+    """The builder does not say so before the others have come; then nothing is kept of them."""
+    world.build(hang=True, files={"a.deb": "a", "b.deb": "b"})
+    world.threads = []
+    world.manager.hanging.callback(None)
+    first, second = world.threads
+    second.errback(OSError("the disk is broken"))
+    assert world.status["builder_status"] == "BuilderStatus.BUILDING"
+    world.threads = None
+    first.callback(None)
+    assert world.status["build_status"] == "BuildStatus.BUILDERFAIL"
+    now(world.builder.clean())
+    assert world.left() == []
+
+
 def test_clean_answers_once_the_results_are_gone(world: World) -> None:
     """clean() forgets the files that the build produced before it answers."""
     world.build(files={"a": "1"})
