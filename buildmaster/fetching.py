@@ -57,7 +57,7 @@ class Room:
     """How long the results of a build may be, all together."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self._limit = limit_bytes
+        self._limit = self._left = limit_bytes
         self._taken: dict[Sha1, int] = {}
 
     def take(self, sha1: Sha1, size: int) -> None:
@@ -65,8 +65,9 @@ class Room:
 
         :raises TooLong: that is more than there may be.
         """
+        self._left += self._taken.get(sha1, 0) - size
         self._taken[sha1] = size
-        if sum(self._taken.values()) > self._limit:
+        if self._left < 0:
             raise TooLong(f"file {sha1} is longer than the results may be, which are {self._limit} bytes together")
 
 
