@@ -270,6 +270,7 @@ class Scanner:
             cookie = None if now is None or now.job is None else now.job.cookie
             self.status = Status(BuilderStatus.BUILDING, status.version, cookie)
             self._had_it = True
+            self.quiet = -1
         return progress
 
     async def _reset(self, vitals: Vitals, client: BuilderClient) -> Progress:

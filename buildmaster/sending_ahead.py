@@ -1,7 +1,7 @@
 """Send builders the files of the builds that they will likely get next, while they still build.
 
-It goes on beside the scans, which neither wait for it nor hear of it: what fails here is nobody's fault, and dispatch
-asks for every file once more. What a guess is, ahead.py says.
+It goes on beside the scans, which neither wait for it nor hear of it: what fails here is nobody's fault, and what a
+builder lacks then, dispatch sends. What a guess is, ahead.py says.
 """
 
 from collections.abc import Callable

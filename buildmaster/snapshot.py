@@ -175,14 +175,16 @@ class Snapshot:
             self._asked = self._clock.seconds()
         else:
             kept = {id: each for id, each in self.builders.items() if id not in look.only}
-        self.builders = {**kept, **look.builders, **self._meanwhile}
+        brought, self.builders = self.builders, {**kept, **look.builders, **self._meanwhile}
         self._shown = dict(self.builders)
         self.waiting = look.waiting
         self.taken = generation
         new = [kind for kind, figures in self.waiting.items() if figures != waited.get(kind)]
         for builder_id, waker in list(self._wakers.items()):
-            was, now = before.get(builder_id), self.builders.get(builder_id)
-            if (now is not was and now != was) or (now is not None and _could_take(now, new)):
+            now = self.builders.get(builder_id)
+            # Also when it is what was shown before: one of our commits may have brought along an older one meanwhile.
+            known = (before.get(builder_id), brought.get(builder_id))
+            if any(now is not was and now != was for was in known) or (now is not None and _could_take(now, new)):
                 waker()
         if _holders(before) != _holders(self.builders):
             self.on_builders()

@@ -140,6 +140,14 @@ class TestAWholeBuild(FarmCase):
         self.farm.database.pause()
         assert [await scanner.scan() for _ in range(3)] == [Progress.FAILED] * 3
 
+    async def test_a_build_that_was_begun_is_new(self) -> None:
+        """However long a builder was idle: the build that it is given then is looked at soon."""
+        scanner = self.scanner()
+        await self.scan(scanner, 5)
+        make_build(self.farm)
+        assert await self.scan(scanner) is Progress.RUNNING
+        assert scanner.quiet == 0
+
     async def test_no_chroot_any_more(self) -> None:
         """A build that waits for a chroot is begun once there is one."""
         make_series(self.farm, series="trixie", chroot=None)

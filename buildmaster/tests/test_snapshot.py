@@ -129,6 +129,10 @@ class TestFollowing(FarmCase):
         self.patch(builders, "vitals", vitals)  # type: ignore[no-untyped-call]
         return looks
 
+    def bring_nothing(self) -> None:
+        """Let commits bring nothing along, as those do of which nobody knows whether they were: pictures alone show."""
+        self.farm.database.look = lambda _, __: None
+
     async def change(self, builder_id: int, version: str) -> None:
         """Commit something about one builder only, and let a second pass."""
         clean = builders.Cleanliness.CLEAN
@@ -196,6 +200,22 @@ class TestFollowing(FarmCase):
         await self.settle()
         assert (len(looks), self.snapshot.news - news) == (1, 1)
 
+    async def test_who_saw_the_older_is_woken_for_the_newer(self) -> None:
+        """Who was woken for what others have committed, and then saw what a commit of ours brought along too late, is
+        woken once more."""
+        await self.snapshot.start()
+        with self.farm.reading() as connection:
+            ours = builders.by_id(connection, self.builder_id)
+        woken = Mock()
+        self.snapshot.watch(self.builder_id, woken)
+        self.rename("others'")
+        await self.snapshot.take()
+        assert woken.call_count == 1
+        self.snapshot.stale(self.builder_id, ours)
+        self.clock.pump([0.1])
+        await self.settle()
+        assert self.shown() == "others'" and woken.call_count == 2
+
     async def test_what_this_process_commits_otherwise(self) -> None:
         """A transaction that blocks is news as another's is, also on the connection that pictures are read by."""
         await self.snapshot.start()
@@ -218,6 +238,7 @@ class TestFollowing(FarmCase):
     async def test_a_picture_that_fails(self) -> None:
         """What changed before it shows after the next."""
         await self.snapshot.start()
+        self.bring_nothing()
         real = self.farm.read
         self.farm.read = Mock(side_effect=OSError("the disk is broken"))  # type: ignore[method-assign]
         clean = builders.Cleanliness.CLEAN
@@ -233,12 +254,14 @@ class TestFollowing(FarmCase):
     async def test_more_commits_than_pictures(self) -> None:
         """While a picture is taken no other is asked for; the next one shows all that was committed meanwhile."""
         await self.snapshot.start()
+        self.bring_nothing()
         real, reads, held = self.farm.read, Mock(), Deferred[None]()
 
         async def read(function: Any, *arguments: Any) -> Any:
             reads()
+            found = await real(function, *arguments)
             await held
-            return await real(function, *arguments)
+            return found
 
         self.farm.read = read  # type: ignore[method-assign, assignment]
         for number in range(10):
