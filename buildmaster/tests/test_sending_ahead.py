@@ -113,6 +113,7 @@ class TestWhatIsSent(AheadCase):
         await self.begins(self.fake, ids[1])
         await self.reaches(lambda: self.has(self.fake, "cc"))
         assert self.fake.calls.count("ensurepresent") == 2  # The files of cc.
+        await self.reaches(lambda: self.work.ahead._sent[self.builder_id].going is None)  # Answered, too.
         self.fake.calls.clear()
         self.now += 300
         self.fake.end()
