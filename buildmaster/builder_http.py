@@ -282,8 +282,8 @@ class BodyReader(Protocol):
         self._read -= len(data)
 
     def drop(self) -> None:
-        """Take no more: the connection is closed. Harmless at the end."""
-        if self._end is None and self.transport is not None:
+        """Take no more: the connection is closed, unless nothing more comes over it. Harmless at the end."""
+        if self._end is None and self.transport is not None and not self.is_whole:
             self.transport.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:

@@ -338,6 +338,17 @@ class TestResults(FarmCase):
         assert not list(self.directory.rglob("*.part"))
         assert self.fake.calls.count(f"GET {sha1_of(debs['a.deb'])}") == 1
 
+    async def test_no_connection_for_each(self) -> None:
+        """Files come over the connections that are there."""
+        self.fake.results = make_results("hello", "1.0", {f"{name}.deb": name.encode() * 20_000 for name in "abc"})
+        build_id = make_build(self.farm)
+        scanner = self.scanner()
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        await self.sleep(0.2)
+        before = list(self.fake._site.connections)
+        await self.scan_until(build_id, S.BUILT, scanner=scanner)
+        assert self.fake._site.connections == before
+
     async def gathered_in_pieces(self, ranges: bool) -> list[tuple[int, int]]:
         """Let the one large result, and the log, break off twice each; what was sent of them."""
         self.fake.ranges = ranges
