@@ -3,7 +3,7 @@
 from itertools import islice
 from typing import NamedTuple
 
-from sqlalchemy import Boolean, ColumnElement, Connection, bindparam, exists, func, select, update
+from sqlalchemy import Boolean, ColumnElement, Connection, bindparam, exists, func, literal_column, select, update
 
 from buildmaster.builders import Cleanliness, Vitals
 from buildmaster.shares import LONGEST_PAUSE_S, NOBODY, Lane, Range, in_order, waits
@@ -105,14 +105,17 @@ def _place() -> tuple[ColumnElement[bool], ...]:
 
 
 _Q = build_queue.c
-_FIRST_ARCHITECTURE = select(func.min(_Q.architecture)).where(waits(_Q))
+# Not min() and max(): PostgreSQL, as long as it has no statistics, would read the whole queue for these.
+_FIRST_ARCHITECTURE = select(_Q.architecture).where(waits(_Q)).order_by(_Q.architecture).limit(1)
 _NEXT_ARCHITECTURE = _FIRST_ARCHITECTURE.where(_Q.architecture > bindparam("architecture"))
-_FIRST_TAGS = select(func.min(_Q.tags)).where(*_place())
+_FIRST_TAGS = select(_Q.tags).where(*_place()).order_by(_Q.tags).limit(1)
 _NEXT_TAGS = _FIRST_TAGS.where(_Q.tags > bindparam("tags"))
 # In a function, so that SQLite does not take the index of builder_id, which has all that waits in one place.
 _NO_BUILDER = func.coalesce(_Q.builder_id, NOBODY) == NOBODY
 _HAS_LOST = select(exists().where(_Q.lost_by_id == bindparam("this"), _NO_BUILDER))
-_NEWEST = select(func.max(_Q.entered_at)).where(*_place(), _Q.tags == bindparam("tags"))
+_ENTERED = _Q.entered_at >= literal_column("0")  # As the index has it that is for this.
+_OF_A_KIND = (*_place(), _Q.tags == bindparam("tags"), _ENTERED)
+_NEWEST = select(_Q.entered_at).where(*_OF_A_KIND).order_by(_Q.entered_at.desc()).limit(1)
 
 _ATTEMPTS = select(_Q.attempts).where(_Q.build_id == bindparam("this"))
 

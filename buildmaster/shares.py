@@ -140,17 +140,24 @@ def _allowed(columns: Any) -> tuple[ColumnElement[bool], ...]:
 
 
 _BAND = bindparam("band", type_=Integer)
-_BAND_BELOW = select(func.max(build_queue.c.band)).where(*_within(build_queue.c), build_queue.c.band < _BAND)
+_BAND_BELOW = (  # Not max(): PostgreSQL, as long as it has no statistics, would read the whole queue for that.
+    select(build_queue.c.band)
+    .where(*_within(build_queue.c), build_queue.c.band < _BAND)
+    .order_by(build_queue.c.band.desc())
+    .limit(1)
+)
 _WAITS = tuple(build_queue.c[name] for name in Waits._fields)
 
 
 def _archives() -> Select[Any]:
     """The archives that have something waiting in a band, with their accounts and first builds: those that are next."""
     start, further, other = (build_queue.alias(name) for name in ("start", "further", "other"))
-    found = select(func.min(start.c.archive_id).label("archive_id")).where(*_within(start.c), start.c.band == _BAND)
-    archives = found.cte("archives", recursive=True)
-    leap = select(func.min(further.c.archive_id)).where(*_within(further.c), further.c.band == _BAND)
+    found = select(start.c.archive_id).where(*_within(start.c), start.c.band == _BAND)
+    first_archive = found.order_by(start.c.archive_id).limit(1).scalar_subquery()
+    archives = select(first_archive.label("archive_id")).cte("archives", recursive=True)
+    leap = select(further.c.archive_id).where(*_within(further.c), further.c.band == _BAND)
     leap = leap.where(further.c.archive_id > archives.c.archive_id).correlate(archives)
+    leap = leap.order_by(further.c.archive_id).limit(1)
     archives = archives.union_all(select(leap.scalar_subquery()).where(archives.c.archive_id.is_not(None)))
     first = select(other.c.id).where(*_within(other.c), other.c.band == _BAND, *_allowed(other.c))
     first = first.where(other.c.archive_id == archives.c.archive_id).correlate(archives)
