@@ -223,18 +223,26 @@ class Database:
         return await self._transact(builder_id, lambda connection: function(connection, *args, **kwargs))
 
     async def _transact(self, about: int | None, function: Callable[[Connection], T]) -> T:
-        def run() -> tuple[T, Any]:
-            with self._transaction(self._own, about) as connection:
-                result = function(connection)
-                return result, None if about is None else self.look(connection, about)
+        reactor = self._started()
 
-        try:
-            result, seen = await self._in_thread(run)
-        except CommitUncertain:
-            self.on_commit(about, None)
-            raise
-        self.on_commit(about, seen)
-        return result
+        def committed(seen: Any) -> None:
+            # By the thread, since whoever wanted it may be cancelled meanwhile; before he hears of it, if he is not.
+            reactor.callFromThread(lambda: self.on_commit(about, seen))
+
+        def run() -> T:
+            seen = None
+            try:
+                with self._transaction(self._own, about) as connection:
+                    result = function(connection)
+                    if about is not None:
+                        seen = self.look(connection, about)
+            except CommitUncertain:
+                committed(None)
+                raise
+            committed(seen)
+            return result
+
+        return await self._in_thread(run)
 
     async def read(self, function: "Callable[Concatenate[Connection, P], T]", *args: P.args, **kwargs: P.kwargs) -> T:
         """Run function(connection, ...), which only reads, in a thread; start() came before.
@@ -249,10 +257,8 @@ class Database:
         return await self._in_thread(run)
 
     async def _in_thread(self, run: Callable[[], T]) -> T:
-        if self._reactor is None:
-            raise RuntimeError("the database's threads do not run: start() comes first, and stop() last")
         try:
-            result: T = await deferToThreadPool(self._reactor, self._threads, _persist, run)
+            result: T = await deferToThreadPool(self._started(), self._threads, _persist, run)
         except DatabaseLost as error:
             if not self._lost:
                 self.log.error("{error}; trying again", error=error)
@@ -262,6 +268,12 @@ class Database:
             self.log.info("the farm's database can be reached again")
         self._lost = False
         return result
+
+    def _started(self) -> IReactorFromThreads:
+        """The reactor, after start()."""
+        if self._reactor is None:
+            raise RuntimeError("the database's threads do not run: start() comes first, and stop() last")
+        return self._reactor
 
     def commits(self, wake: Callable[[], None], poll_s: float) -> Commits:
         """Something that tells of commits by others; close it.

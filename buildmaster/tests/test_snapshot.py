@@ -4,8 +4,9 @@ import sqlite3
 from typing import Any
 from unittest.mock import Mock
 
+import pytest
 from sqlalchemy import delete
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from buildmaster import builders
@@ -166,6 +167,19 @@ class TestFollowing(FarmCase):
         await self.farm.transact_about(self.builder_id, builders.set_cleanliness, self.builder_id, clean, version="2")
         assert self.shown() == "2"
 
+    async def test_a_commit_that_nobody_waits_for(self) -> None:
+        """Shows as any other: what is committed is not undone when whoever wanted it is cancelled meanwhile."""
+        await self.snapshot.start()
+        me, clean = self.builder_id, builders.Cleanliness.CLEAN
+        going = Deferred.fromCoroutine(self.farm.transact_about(me, builders.set_cleanliness, me, clean, version="2"))
+        going.cancel()
+        with pytest.raises(CancelledError):
+            await going
+        for _ in range(10):
+            self.clock.pump([0.1])
+            await self.settle()
+        assert self.shown() == "2"
+
     async def test_what_a_commit_brings_along_too_late(self) -> None:
         """What others have committed after it, and was shown already, is shown again soon."""
         await self.snapshot.start()
@@ -196,8 +210,7 @@ class TestFollowing(FarmCase):
         looks.clear()
         news = self.snapshot.news
         self.rename("others'")
-        self.clock.pump([0.5, 0.02])
-        await self.settle()
+        await self.until_shown("others'")
         assert (len(looks), self.snapshot.news - news) == (1, 1)
 
     async def test_who_saw_the_older_is_woken_for_the_newer(self) -> None:
