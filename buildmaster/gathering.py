@@ -262,6 +262,7 @@ class Gatherer:
 
 
 def _begin(connection: Connection, build_id: int, now: float) -> _Source | None:
+    builds.hold(connection, [build_id])
     found = builds.find(connection, build_id)
     if found.state == BuildState.CANCELLING:  # Since a moment ago.
         return None

@@ -105,8 +105,8 @@ class Scanner:
             if vitals.trouble and not self.client(vitals).unheard.tries:
                 await self._went_well(vitals)
         self.vitals = self._work.snapshot.builders.get(self.id)
-        if progress is Progress.RUNNING and _is_unwanted(self.vitals):
-            progress = Progress.CHANGED
+        if _is_unwanted(self.vitals) and not _is_unwanted(vitals):
+            progress = Progress.CHANGED  # That is not to wait for the next look.
         self.quiet = 0 if progress is Progress.CHANGED else self.quiet + 1
         return progress
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
+from twisted.web.xmlrpc import Fault
 
 from buildd.protocol import BuilderStatus, BuildStatus
 from buildmaster import builders, builds, files, gathering, inventory
@@ -184,6 +185,35 @@ class TestWoken(FleetCase):
         with self.farm.transaction() as connection:
             builds.cancel(connection, build_id, self.now)
         await self.until(build_id, S.CANCELLED)
+
+    async def test_cancelled_while_a_look_fails(self) -> None:
+        """What changes during a look at the builder is heeded at once, also when that look fails."""
+        self.fake.duration_s = None
+        build_id = make_build(self.farm)
+        self.fake.faults["wait"] = Fault(8001, "no such method")  # Or it would not be asked.
+        await self.run_fleet()
+        await self.until(build_id, S.BUILDING)
+        await self.sleep(0.2)
+        said: Deferred[dict[str, object]] = Deferred()
+        real, self.fake.tell = self.fake.tell, lambda: said  # type: ignore[method-assign, assignment, return-value]
+        calls = len(self.fake.calls)
+        self.wake()
+        while "status" not in self.fake.calls[calls:]:
+            await self.sleep(0.01)
+        with self.farm.transaction() as connection:
+            builds.cancel(connection, build_id, self.now)
+        await self.sleep(0.3)
+        self.fake.tell = real  # type: ignore[method-assign]
+        said.errback(Fault(1, "not now"))
+        await self.sleep(1.0)
+        assert "abort" in self.fake.calls
+
+    def wake(self) -> None:
+        """Let the builder be looked at, for nothing."""
+        assert self.fleet is not None
+        for patrol in self.fleet._patrols.values():
+            assert patrol._sleep is not None
+            patrol._sleep.cancel()
 
     async def test_a_new_builder(self) -> None:
         """A builder that is added is scanned from then on; one that is put back into service as well."""

@@ -27,6 +27,7 @@ from buildmaster import (
     dispatch,
     distributions,
     forecasting,
+    gathering,
     masters,
     needs,
 )
@@ -283,6 +284,20 @@ def test_no_chroot_and_somebody_was_quicker(farm: Farm, other: str) -> None:
             pass
     assert wait_for(results) == [None]
     assert state(farm, build_id) is left
+
+
+def test_cancelled_when_it_has_just_ended_well(farm: Farm) -> None:
+    """A build that is cancelled at the moment when it is to be gathered has not ended by that: its log is to come."""
+    make_series(farm)
+    build_id, builder_id = make_build(farm), make_builder(farm)
+    with farm.transaction() as connection:
+        assert builds.claim(connection, build_id, builder_id, NOW)
+    with farm.transaction() as connection:
+        builds.cancel(connection, build_id, NOW)
+        with meanwhile(farm, transacted(farm, gathering._begin, build_id, NOW)) as results:
+            pass
+    assert wait_for(results) == [None]
+    assert state(farm, build_id) is BuildState.CANCELLING
 
 
 def test_a_new_version_while_a_chroot_comes(farm: Farm) -> None:
