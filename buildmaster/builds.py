@@ -133,7 +133,7 @@ def add(
         "state": BuildState.NEEDS_BUILD,
         "created_at": now,
     }
-    build_id = int(connection.execute(build.insert().values(**values).returning(build.c.id)).scalar_one())
+    build_id = int(connection.execute(_ADD, values).scalar_one())
     entries.add(connection, build_id, now)
     wait_for_chroot(connection, build_id, now)
     return build_id
@@ -328,6 +328,7 @@ def keep_results(connection: Connection, build_id: int, results: Mapping[FileNam
 
 
 # Made once: to make a statement takes longer than to execute it.
+_ADD = build.insert().returning(build.c.id)
 _THIS = build.c.id == bindparam("this")
 _FIND = select(build, *DESCRIPTION).select_from(DESCRIBED).where(_THIS)
 _HOLD = (

@@ -64,16 +64,15 @@ def _known(connection: Connection, series_architecture_id: int) -> dict[Pocket, 
     return known
 
 
-_OF_ALL = select(series_architecture.c.chroot_file_id, series_architecture.c.chroot_name).where(
-    series_architecture.c.id == bindparam("this")
-)
+_THIS = series_architecture.c.id == bindparam("this")
+_HOLD = select(series_architecture.c.id).where(_THIS).with_for_update(read=True)
+_OF_ALL = select(series_architecture.c.chroot_file_id, series_architecture.c.chroot_name).where(_THIS)
 _OF_POCKETS = select(pocket_chroot).where(pocket_chroot.c.series_architecture_id == bindparam("this"))
 
 
 def hold(connection: Connection, series_architecture_id: int) -> None:
     """Let nobody put another chroot there before this transaction ends."""
-    this = series_architecture.c.id == series_architecture_id
-    connection.execute(select(series_architecture.c.id).where(this).with_for_update(read=True))
+    connection.execute(_HOLD, {"this": series_architecture_id})
 
 
 def put(

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, Table, select, update
+from sqlalchemy import Connection, Table, bindparam, select, update
 
 from buildd.protocol import ProtocolError, parse_architecture, parse_suite
 from buildmaster import builds, chroots, rows
@@ -128,7 +128,7 @@ def find_architecture(connection: Connection, series_id: int, architecture: str)
 
 def hold_archive(connection: Connection, archive_id: int) -> None:
     """Wait until nobody else adds sources to an archive, and let nobody before this transaction ends."""
-    connection.execute(select(archive.c.id).where(archive.c.id == archive_id).with_for_update(key_share=True))
+    connection.execute(_HOLD_ARCHIVE, {"this": archive_id})
 
 
 def find_archive(connection: Connection, distribution_name: str, archive_name: str = PRIMARY) -> int:
@@ -136,9 +136,7 @@ def find_archive(connection: Connection, distribution_name: str, archive_name: s
 
     :raises NoSuchSeries: there is no such distribution or archive.
     """
-    joined = archive.join(distribution, distribution.c.id == archive.c.distribution_id)
-    this = (distribution.c.name == distribution_name) & (archive.c.name == archive_name)
-    row_id = connection.execute(select(archive.c.id).select_from(joined).where(this)).scalar()
+    row_id = connection.execute(_ARCHIVE, {"distribution": distribution_name, "archive": archive_name}).scalar()
     if row_id is None:
         raise NoSuchSeries(f"there is no archive {archive_name!r} in {distribution_name!r}")
     return int(row_id)
@@ -149,11 +147,24 @@ def find_series(connection: Connection, distribution_name: str, series_name: str
 
     :raises NoSuchSeries: there is no such distribution or series.
     """
-    joined = series.join(distribution, distribution.c.id == series.c.distribution_id)
-    here = distribution.c.name == distribution_name
-    rows = connection.execute(select(series.c.name, series.c.id).select_from(joined).where(here))
+    rows = connection.execute(_SERIES, {"distribution": distribution_name})
     names: dict[str, int] = {row.name: row.id for row in rows}
     if series_name not in names:
         there = f"there are {', '.join(sorted(names))}" if names else "add one with its first chroot"
         raise NoSuchSeries(f"there is no series {series_name!r} in {distribution_name!r}: {there}")
     return names[series_name]
+
+
+# Made once: to make a statement takes longer than to execute it.
+_HERE = distribution.c.name == bindparam("distribution")
+_HOLD_ARCHIVE = select(archive.c.id).where(archive.c.id == bindparam("this")).with_for_update(key_share=True)
+_ARCHIVE = (
+    select(archive.c.id)
+    .select_from(archive.join(distribution, distribution.c.id == archive.c.distribution_id))
+    .where(_HERE, archive.c.name == bindparam("archive"))
+)
+_SERIES = (
+    select(series.c.name, series.c.id)
+    .select_from(series.join(distribution, distribution.c.id == series.c.distribution_id))
+    .where(_HERE)
+)

@@ -22,20 +22,24 @@ _DESCRIBED = (
     .join(archive, archive.c.id == source.c.archive_id)
     .join(series_architecture, series_architecture.c.id == build.c.series_architecture_id)
 )
-_QUEUED_AS = select(
-    archive.c.id.label("archive_id"),
-    archive.c.private,
-    archive.c.purpose,
-    archive.c.relative_score,
-    archive.c.virtualised,
-    *needs.COLUMNS,
-    build.c.manual_score,
-    source.c.urgency,
-    source.c.component,
-    source.c.pocket,
-    source.c.superseded_at,
-    series_architecture.c.architecture,
-).select_from(needs.joined(_DESCRIBED))
+_QUEUED_AS = (
+    select(
+        archive.c.id.label("archive_id"),
+        archive.c.private,
+        archive.c.purpose,
+        archive.c.relative_score,
+        archive.c.virtualised,
+        *needs.COLUMNS,
+        build.c.manual_score,
+        source.c.urgency,
+        source.c.component,
+        source.c.pocket,
+        source.c.superseded_at,
+        series_architecture.c.architecture,
+    )
+    .select_from(needs.joined(_DESCRIBED))
+    .where(build.c.id == bindparam("this"))
+)
 
 
 def add(connection: Connection, build_id: int, now: float) -> None:
@@ -50,7 +54,7 @@ def add(connection: Connection, build_id: int, now: float) -> None:
     # What is queued now is wanted in spite of a newer source, also if that came by a clock that was fast.
     queued_at = now if row.superseded_at is None else max(now, row.superseded_at + _LATER_S)
     values |= {"queued_at": queued_at, "entered_at": now, "expected_s": expected_s(connection, build_id)}
-    connection.execute(build_queue.insert().values(**values))
+    connection.execute(_ADD, values)
 
 
 def put_back(connection: Connection, build_id: int, now: float, pause_s: float) -> None:
@@ -74,7 +78,7 @@ def set_score(connection: Connection, build_id: int, points: int | None) -> None
 
 def _queued_as(connection: Connection, build_id: int) -> Any:
     needs.hold(connection, build_id)
-    return connection.execute(_QUEUED_AS.where(build.c.id == build_id)).one()
+    return connection.execute(_QUEUED_AS, {"this": build_id}).one()
 
 
 def _points(row: Any) -> int:
@@ -113,6 +117,7 @@ def expected_s(connection: Connection, build_id: int) -> float:
 
 
 # Made once: to make a statement takes longer than to execute it.
+_ADD = build_queue.insert()
 _SOURCES = build.join(source, source.c.id == build.c.source_id)
 _SOURCE_OF = (
     select(build.c.source_id, build.c.series_architecture_id, source.c.name)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, and_, delete, func, select, update
+from sqlalchemy import Connection, FromClause, and_, bindparam, delete, func, select, update
 
 from buildmaster.lifecycle import ACTIVE, PENDING
 from buildmaster.tables import archive, build, build_queue, source, source_need
@@ -51,8 +51,7 @@ def set_of_source(connection: Connection, archive_id: int, name: str, tags: str,
 
 def hold(connection: Connection, build_id: int) -> None:
     """Let nobody change what a build needs, or how urgent its archive makes it, before this transaction ends."""
-    this = select(archive.c.id).select_from(_DESCRIBED).where(build.c.id == build_id)
-    connection.execute(this.with_for_update(read=True, key_share=True, of=archive))
+    connection.execute(_HOLD, {"this": build_id})
 
 
 def hold_archive(connection: Connection, archive_id: int) -> None:
@@ -81,4 +80,10 @@ def renew(connection: Connection, archive_id: int, now: float) -> None:
 
 _DESCRIBED: FromClause = build.join(source, source.c.id == build.c.source_id).join(
     archive, archive.c.id == source.c.archive_id
+)
+_HOLD = (
+    select(archive.c.id)
+    .select_from(_DESCRIBED)
+    .where(build.c.id == bindparam("this"))
+    .with_for_update(read=True, key_share=True, of=archive)
 )

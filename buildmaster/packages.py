@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from buildd.control import ControlError, Dsc, ListedFile, parse_dsc
 from buildd.protocol import FileName
@@ -152,10 +152,9 @@ def _needed(
     connection: Connection, series_id: int, stored: _Source, only: frozenset[str] | None, place: str
 ) -> list[tuple[int, bool]]:
     """The builds that a source needs: id of the series' architecture, and whether arch:all packages are built there."""
-    here = series_architecture.c.series_id == series_id
-    rows = connection.execute(select(series_architecture).where(here).order_by(series_architecture.c.id)).all()
+    rows = connection.execute(_ARCHITECTURES, {"this": series_id}).all()
     available = {row.architecture: row.id for row in rows}
-    nominated = connection.execute(select(series.c.nominated_architecture).where(series.c.id == series_id)).scalar()
+    nominated = connection.execute(_NOMINATED, {"this": series_id}).scalar()
     indep = stored.dsc.field("Build-Indep-Architecture")
     needed = architectures.needed_builds(stored.dsc.architectures, list(available), nominated, indep)
     if only is not None:
@@ -179,9 +178,8 @@ def _known(
     """The id of this very source if it is here; it must be the same in every file and of that pocket, and wanted
     again."""
     name, version = stored.dsc.source, stored.dsc.version
-    this = (source.c.archive_id == archive_id) & (source.c.series_id == series_id)
-    this &= (source.c.name == name) & (source.c.version == version)
-    known = connection.execute(select(source.c.id, source.c.pocket).where(this)).first()
+    this = {"archive_id": archive_id, "series_id": series_id, "name": name, "version": version}
+    known = connection.execute(_KNOWN, this).first()
     if known is None:
         return None
     if known.pocket != pocket:
@@ -203,12 +201,26 @@ def _record(connection: Connection, archive_id: int, series_id: int, stored: _So
     values |= {"name": stored.dsc.source, "version": stored.dsc.version, **words}
     values |= {"relations": depwaits.relations_of(stored.dsc)}
     values |= {"architectures": " ".join(stored.dsc.architectures)}
-    source_id = int(connection.execute(source.insert().values(**values).returning(source.c.id)).scalar_one())
+    source_id = int(connection.execute(_ADD, values).scalar_one())
     names = dict.fromkeys(name for name in stored.dsc.binaries if _PACKAGE.fullmatch(name))
     binaries = [{"source_id": source_id, "name": name} for name in names]
     if binaries:
-        connection.execute(source_binary.insert(), binaries)
+        connection.execute(_ADD_BINARY, binaries)
     for name, file in stored.files.items():
         row = {"source_id": source_id, "name": name, "stored_file_id": files.keep(connection, file, now)}
-        connection.execute(source_file.insert().values(**row))
+        connection.execute(_ADD_FILE, row)
     return source_id
+
+
+# Made once: to make a statement takes longer than to execute it.
+_ARCHITECTURES = (
+    select(series_architecture)
+    .where(series_architecture.c.series_id == bindparam("this"))
+    .order_by(series_architecture.c.id)
+)
+_NOMINATED = select(series.c.nominated_architecture).where(series.c.id == bindparam("this"))
+_KNOWN = select(source.c.id, source.c.pocket).where(
+    *(source.c[name] == bindparam(name) for name in ("archive_id", "series_id", "name", "version"))
+)
+_ADD = source.insert().returning(source.c.id)
+_ADD_BINARY, _ADD_FILE = source_binary.insert(), source_file.insert()

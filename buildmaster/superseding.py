@@ -8,7 +8,7 @@ retries, or builds once more, after its source was superseded is wanted, and is 
 from dataclasses import dataclass
 
 from debian.debian_support import Version
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from buildmaster import builds
 from buildmaster.lifecycle import PENDING, BuildState, Event
@@ -26,11 +26,11 @@ class Superseded:
 def take_place(connection: Connection, source_id: int, now: float) -> Superseded:
     """Let a source that has just been added take the place of those of its name that are older. One that is newer
     already stays, and so does the new one: a person wanted it."""
-    new = connection.execute(select(source).where(source.c.id == source_id)).one()
-    place = (source.c.archive_id == new.archive_id, source.c.series_id == new.series_id, source.c.pocket == new.pocket)
-    others = select(source.c.id, source.c.version).where(*place, source.c.name == new.name, source.c.id != source_id)
-    others = others.where(source.c.superseded_at.is_(None))
-    older = [row for row in connection.execute(others) if Version(row.version) < Version(new.version)]
+    new = connection.execute(_NEW, {"this": source_id}).one()
+    others = connection.execute(_OTHERS, {"this": source_id, **{name: getattr(new, name) for name in _SAME}})
+    older = [row for row in others if Version(row.version) < Version(new.version)]
+    if not older:
+        return Superseded()
     older.sort(key=lambda row: Version(row.version))
     ids = [row.id for row in older]
     # What is queued was queued before this, whatever the clock said by which it was: see builds.is_superseded().
@@ -43,3 +43,13 @@ def take_place(connection: Connection, source_id: int, now: float) -> Superseded
     for build_id in waits:
         builds.record(connection, build_id, Event.SUPERSEDE, now, reason=f"{new.name} {new.version} took its place")
     return Superseded(tuple(row.version for row in older), tuple(waits))
+
+
+# Made once: to make a statement takes longer than to execute it.
+_SAME = ("archive_id", "series_id", "pocket", "name")
+_NEW = select(source).where(source.c.id == bindparam("this"))
+_OTHERS = select(source.c.id, source.c.version).where(
+    *(source.c[name] == bindparam(name) for name in _SAME),
+    source.c.id != bindparam("this"),
+    source.c.superseded_at.is_(None),
+)
