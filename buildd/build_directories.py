@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from buildd.isolation.block_groups import make_directory
 from buildd.managers.base import InThread
 
+_GOOD = 3.0  # A place in which files take so many times as long as in the best is a good one; in a bad one, 20 times.
 NEXT = "next"  # No build's is called so. What is left of an earlier daemon goes as all that it left.
 
 _log = Logger()
@@ -20,6 +21,7 @@ class BuildDirectories:
     def __init__(self, folder: Path, in_thread: InThread) -> None:
         self._folder = folder
         self._in_thread = in_thread
+        self._least_s = 0.0  # In the best place so far, to make a file; 0: nobody knows.
 
     async def take(self) -> Path:
         """An empty directory of a new name, for its owner only.
@@ -31,7 +33,7 @@ class BuildDirectories:
         try:
             (self._folder / NEXT).rename(path)
         except FileNotFoundError:
-            await self._in_thread(make_directory, path)
+            await self._make(path)
         path.chmod(0o700)
         return path
 
@@ -39,9 +41,13 @@ class BuildDirectories:
         """Make the next one, if that can be done."""
         try:
             if not (self._folder / NEXT).exists():
-                await self._in_thread(make_directory, self._folder / NEXT)
+                await self._make(self._folder / NEXT)
         except OSError as exc:  # Whoever needs one will hear of it.
             _log.warn("no directory for the next build can be made: {why}", why=exc.strerror or str(exc))
+
+    async def _make(self, path: Path) -> None:
+        took = await self._in_thread(make_directory, path, _GOOD * self._least_s)
+        self._least_s = min(took, self._least_s or took)
 
     def clear(self) -> None:
         """Leave none behind that was not taken."""

@@ -9,8 +9,11 @@ import pytest
 from buildd.isolation import block_groups
 
 
-def test_the_quickest_place_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is empty, and nothing is left of the others."""
+@pytest.mark.parametrize(("good_s", "taken"), [(0.0, 1.0), (0.9, 1.0), (4.5, 4.0), (5.0, 5.0), (9.0, 5.0)])
+def test_the_quickest_place_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good_s: float, taken: float
+) -> None:
+    """Or the first that is good. It is empty, and nothing is left of the others."""
     took = iter([5.0, 4.0, 1.0, 2.0, 3.0, 6.0])
     numbers: dict[int, float] = {}
 
@@ -20,9 +23,9 @@ def test_the_quickest_place_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return found
 
     monkeypatch.setattr(block_groups, "_seconds", seconds)
-    block_groups.make_directory(tmp_path / "new")
+    assert block_groups.make_directory(tmp_path / "new", good_s) == taken
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
-    assert numbers[(tmp_path / "new").stat().st_ino] == 1.0
+    assert numbers[(tmp_path / "new").stat().st_ino] == taken
 
 
 def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,21 @@ def test_one_that_was_prepared(directories: BuildDirectories, monkeypatch: pytes
     assert taken.stat().st_mode & 0o777 == 0o700 and taken.name.startswith("build-")
 
 
+def test_what_is_good(directories: BuildDirectories, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place is as good as the best one was, or nearly; that is looked for with care once, and when it was lucky."""
+    took, good = iter([2.0, 5.0, 1.0, 3.0]), []
+
+    def make(path: Path, good_s: float) -> float:
+        path.mkdir()
+        good.append(good_s)
+        return next(took)
+
+    monkeypatch.setattr(build_directories, "make_directory", make)
+    for _ in range(4):
+        now(directories.take())
+    assert good == [0.0, 6.0, 6.0, 3.0]
+
+
 def test_it_cannot_be_prepared(directories: BuildDirectories, tmp_path: Path) -> None:
     """That is no error; who needs one hears of it."""
     (tmp_path / "builds").write_text("")
