@@ -14,8 +14,9 @@ async def together(calls: Iterable[Coroutine[Deferred[Any], Any, None]]) -> None
 
     def failed(failure: Failure) -> None:
         failures.append(failure)
-        for one in running:
-            one.cancel()
+        if len(failures) == 1:  # Or each that is cancelled would cancel all, from within the one before it.
+            for one in running:
+                one.cancel()
 
     for one in running:
         one.addErrback(failed)

@@ -58,6 +58,15 @@ def test_one_fails() -> None:
     assert found == [error] and (first.ended, third.ended) == ("cancelled", "well")
 
 
+def test_one_of_many_fails() -> None:
+    """A build may have thousands of results: each is cancelled once."""
+    tasks = [Task() for _ in range(3000)]
+    _, found = begun(*tasks)
+    error = OSError("the disk is full")
+    tasks[-1].waits.errback(error)
+    assert found == [error] and [task.ended for task in tasks] == ["cancelled"] * 2999 + ["badly"]
+
+
 def test_one_fails_at_once() -> None:
     """Before the others have begun."""
     first, second = Task(), Task()
