@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sqlalchemy import Connection
+from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
@@ -30,6 +31,7 @@ from buildmaster.ports import IMasterReactor
 from buildmaster.recovery import Outcome
 from buildmaster.store import StoredFile
 
+_FILES_AT_ONCE = 4  # Of one build. Those that wait for the store are in memory, and in threads that others need, too.
 _AT_ONCE_S = 5.0  # So long is waited for the log of a build that somebody wants to be over.
 
 
@@ -194,10 +196,11 @@ class Gatherer:
         need the same file.
         """
         files: dict[Sha1, StoredFile] = {}
-        room = Room(self._limit_bytes)
+        room, turns = Room(self._limit_bytes), DeferredSemaphore(_FILES_AT_ONCE)
 
         async def fetch(sha1: Sha1) -> None:
-            files[sha1] = await self._fetcher.file(client, sha1, allowance, room)
+            async with turns:
+                files[sha1] = await self._fetcher.file(client, sha1, allowance, room)
 
         try:
             await together(map(fetch, dict.fromkeys(filemap.values())))

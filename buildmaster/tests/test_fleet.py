@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,7 +14,7 @@ from twisted.web.xmlrpc import Fault
 from buildd.protocol import BuilderStatus, BuildStatus
 from buildmaster import builders, builds, files, gathering, inventory
 from buildmaster.builder_client import Timeouts
-from buildmaster.fleet import Fleet
+from buildmaster.fleet import Fleet, Patrol
 from buildmaster.lifecycle import BuildState
 from buildmaster.pacing import Pace
 from buildmaster.store import Sha256
@@ -193,27 +194,29 @@ class TestWoken(FleetCase):
         self.fake.faults["wait"] = Fault(8001, "no such method")  # Or it would not be asked.
         await self.run_fleet()
         await self.until(build_id, S.BUILDING)
-        await self.sleep(0.2)
+        await self.comes_true(lambda: self.patrol().rests)
         said: Deferred[dict[str, object]] = Deferred()
         real, self.fake.tell = self.fake.tell, lambda: said  # type: ignore[method-assign, assignment, return-value]
         calls = len(self.fake.calls)
-        self.wake()
-        while "status" not in self.fake.calls[calls:]:
-            await self.sleep(0.01)
+        self.patrol()._sleep.cancel()  # type: ignore[union-attr] # Its time is over.
+        await self.comes_true(lambda: "status" in self.fake.calls[calls:])
         with self.farm.transaction() as connection:
             builds.cancel(connection, build_id, self.now)
-        await self.sleep(0.3)
+        await self.comes_true(lambda: self.snapshot.builders[self.builder_id].job.state is S.CANCELLING)  # type: ignore
         self.fake.tell = real  # type: ignore[method-assign]
         said.errback(Fault(1, "not now"))
-        await self.sleep(1.0)
-        assert "abort" in self.fake.calls
+        await self.comes_true(lambda: "abort" in self.fake.calls)
 
-    def wake(self) -> None:
-        """Let the builder be looked at, for nothing."""
+    def patrol(self) -> Patrol:
         assert self.fleet is not None
-        for patrol in self.fleet._patrols.values():
-            assert patrol._sleep is not None
-            patrol._sleep.cancel()
+        return self.fleet._patrols[self.builder_id]
+
+    async def comes_true(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that comes within seconds, or not at all."""
+        end = self.fake.reactor.seconds() + 15.0
+        while not condition():
+            assert self.fake.reactor.seconds() < end
+            await self.sleep(0.01)
 
     async def test_a_new_builder(self) -> None:
         """A builder that is added is scanned from then on; one that is put back into service as well."""

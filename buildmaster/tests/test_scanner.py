@@ -1,18 +1,20 @@
 """The scan of one builder, and what it leads to: each test is one story between a master and a builder."""
 
 import gzip
+import threading
 import time
 from collections import Counter
 from dataclasses import replace
 
 from sqlalchemy import update
+from twisted.internet.defer import Deferred
 
 from buildd.protocol import BuilderStatus, BuildStatus
-from buildmaster import builders, builds
+from buildmaster import builders, builds, fetching
 from buildmaster.builders import Cleanliness
 from buildmaster.lifecycle import BuildState
 from buildmaster.pacing import Progress
-from buildmaster.store import Sha256
+from buildmaster.store import Sha256, StoredFile
 from buildmaster.tables import source, stored_file
 from buildmaster.tests.factories import make_build, make_busy, make_series, set_chroot
 from buildmaster.tests.fakes import make_results, sha1_of
@@ -337,6 +339,29 @@ class TestResults(FarmCase):
         assert "bytes together" in await self.refused(make_results("hello", "1.0", debs), kept=False)
         assert not list(self.directory.rglob("*.part"))
         assert self.fake.calls.count(f"GET {sha1_of(debs['a.deb'])}") == 1
+
+    async def test_a_disk_that_is_slower_than_the_builder(self) -> None:
+        """Of many small files a few wait for the store, and are in memory; the rest stay on the builder meanwhile."""
+        debs = {f"{number}.deb": b"%d" % number * 1000 for number in range(40)}
+        self.fake.results = make_results("hello", "1.0", debs)
+        build_id = make_build(self.farm)
+        scanner = self.scanner()
+        await self.scan_until(build_id, S.BUILDING, scanner=scanner)
+        await self.sleep(0.2)
+        free, commit = threading.Event(), fetching._Result._commit
+
+        def slowly(result: fetching._Result) -> StoredFile:
+            free.wait(10)
+            return commit(result)
+
+        self.patch(fetching._Result, "_commit", slowly)  # type: ignore[no-untyped-call]
+        going = Deferred.fromCoroutine(self.scan(scanner))
+        for _ in range(100):
+            await self.sleep(0.01)
+        asked = sum(call.startswith("GET ") and "buildlog" not in call for call in self.fake.calls)
+        free.set()
+        await going
+        assert 2 <= asked <= 8 and self.state(build_id) is S.BUILT
 
     async def test_no_connection_for_each(self) -> None:
         """Files come over the connections that are there."""
