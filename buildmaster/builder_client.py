@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 
-from buildd.protocol import BuildAnswer, BuildId, FileName, Sha1
+from buildd.protocol import BuildAnswer, BuilderStatus, BuildId, FileName, Sha1
 from buildmaster.acts import Acts, Allowed
 from buildmaster.blame import Patience, Unheard
 from buildmaster.builder_answers import BadAnswer, BuilderFault, Status, pair, parse_answer, parse_status, text
@@ -143,9 +143,11 @@ class BuilderClient:
         """Begin to stop the build."""
         await self._act("abort")
 
-    async def clean(self) -> None:
-        """Forget the build that ended, and its files."""
-        await self._act("clean")
+    async def clean(self) -> bool:
+        """Forget the build that ended, and its files. Returns whether there is no doubt that the builder is idle now:
+        our own daemon, which is known by its wait(), answers so when it is. Others always do."""
+        answer = await self._act("clean")
+        return self.has_wait is True and answer == BuilderStatus.IDLE
 
     def cut(self) -> None:
         """Let no transfer go on, nor begin, until go_on(): it raises CutShort."""

@@ -301,7 +301,8 @@ class Scanner:
             case BuilderStatus.IDLE:
                 return await self._dispatch(vitals, client, status)
             case BuilderStatus.WAITING:
-                await client.clean()
+                if await client.clean():
+                    self._known = Status(BuilderStatus.IDLE, status.version)
                 self._cleanings += 1
                 if self._cleanings > _CLEAN_AT_ONCE:
                     return Progress.STOPPING

@@ -135,6 +135,26 @@ class TestWoken(FleetCase):
     pace = SLOW
     make_fake = WaitingBuilder
 
+    async def calls_between_builds(self) -> list[str]:
+        """What the builder is called for from its first clean() to the next build that it has all files for."""
+        ids = [make_build(self.farm, name) for name in ("aa", "bb")]
+        await self.run_fleet()
+        for build_id in ids:
+            await self.until(build_id, S.BUILT)
+        calls = [call for call in self.fake.calls if call in ("clean", "status", "build")]
+        calls = calls[calls.index("clean") :]
+        return calls[: calls.index("build") + 1]
+
+    async def test_it_is_not_asked_what_it_has_just_said(self) -> None:
+        """One that has wait() is idle when it answers clean(), and is given the next build at once."""
+        assert await self.calls_between_builds() == ["clean", "build"]
+
+    async def test_it_says_something_else(self) -> None:
+        """What answers clean() with anything else than the protocol's word is asked for its status."""
+        clean = self.fake.clean
+        self.fake.clean = lambda: [clean()]  # type: ignore[method-assign, assignment, return-value]
+        assert await self.calls_between_builds() == ["clean", "status", "build"]
+
     async def test_a_build_is_queued(self) -> None:
         """A build that is queued in this process is begun at once."""
         await self.run_fleet()
