@@ -6,6 +6,7 @@ among those that will end before it. A guess that is wrong costs some bandwidth,
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from buildmaster.pacing import until_near_end_s
 
@@ -15,7 +16,7 @@ CHEAP_BYTES = 8 << 20  # So much is sent when a build has just begun: nobody kno
 LOOK_EVERY_S = 10.0  # At most, near the end, when the queue has changed.
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Running:
     """A builder with a build."""
 
@@ -37,12 +38,15 @@ class Running:
 def turn(mine: Running, others: Iterable[Running]) -> int | None:
     """How many builders should take from the queue before this one does; None: too many, or its own end is not known.
 
-    :param others: that take the same builds; this one may be among them.
+    :param others: that take the same builds; this one may be among them. No more of them are looked at than it needs: most
+        builders of a large farm come too late, and that shows soon.
     """
     if _is_overdue(mine):
         return None
-    before = [each for each in others if not _is_overdue(each) and _order(each) < _order(mine)]
-    return len(before) if len(before) < MOST_TURNS else None
+    own = _order(mine)
+    before = (each for each in others if _order(each) < own and not _is_overdue(each))
+    place = sum(1 for _ in islice(before, MOST_TURNS))
+    return place if place < MOST_TURNS else None
 
 
 def _order(running: Running) -> tuple[float, int]:

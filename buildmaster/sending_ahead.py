@@ -4,7 +4,7 @@ It goes on beside the scans, which neither wait for it nor hear of it: what fail
 builder lacks then, dispatch sends. What a guess is, ahead.py says.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -100,12 +100,12 @@ class SendingAhead:
         rested = not 0 <= self._now() - sent.looked_at < LOOK_EVERY_S
         return mine.near_end and rested and sent.waiting != self._snapshot.waiting
 
-    def _alike(self, vitals: Vitals) -> list[Running]:
+    def _alike(self, vitals: Vitals) -> Iterator[Running]:
         """The builders that take what this one takes, as far as they have a build."""
         kind = (vitals.architecture, vitals.virtualised)
         everyone = self._snapshot.builders.values()
         alike = (each for each in everyone if (each.architecture, each.virtualised) == kind and not each.manual)
-        return [self._running(each, each.job) for each in alike if each.job is not None and each.enabled]
+        return (self._running(each, each.job) for each in alike if each.job is not None and each.enabled)
 
     def _running(self, vitals: Vitals, job: Job) -> Running:
         return Running(vitals.id, self._now() - job.started_at, job.expected_s)

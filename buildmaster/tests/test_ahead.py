@@ -30,6 +30,13 @@ def test_who_comes_too_late() -> None:
     assert [turn(running[-2], running), turn(running[-1], running)] == [MOST_TURNS - 1, None]
 
 
+def test_who_comes_too_late_knows_soon() -> None:
+    """On a farm of thousands not all others are looked at for that, each time."""
+    others = (Running(number, 0, 100) for number in range(10_000))
+    assert turn(Running(10_000, 0, 200), others) is None
+    assert next(others).builder_id == MOST_TURNS
+
+
 @pytest.mark.parametrize(
     ("near_end", "has_wait", "expected"),
     [(True, True, 1 << 30), (True, False, CHEAP_BYTES), (False, True, CHEAP_BYTES), (False, False, CHEAP_BYTES)],
