@@ -38,8 +38,8 @@ class Running:
 def turn(mine: Running, others: Iterable[Running]) -> int | None:
     """How many builders should take from the queue before this one does; None: too many, or its own end is not known.
 
-    :param others: that take the same builds; this one may be among them. No more of them are looked at than it needs: most
-        builders of a large farm come too late, and that shows soon.
+    :param others: that take the same builds; this one may be among them. No more of them are looked at than it needs:
+        most builders of a large farm come too late, and that shows soon.
     """
     if _is_overdue(mine):
         return None
