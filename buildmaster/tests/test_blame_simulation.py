@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 
 from buildd.protocol import BuildStatus
+from buildmaster.tests.databases import on_a_file
 from buildmaster.tests.simulation.machines import Nature, Trick
 from buildmaster.tests.simulation.world import Plan, Report, simulate
+
+pytestmark = on_a_file()
 
 GOOD = Nature(ends={BuildStatus.OK: 1}, duration_s=(20.0, 120.0))
 FAILING = (

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 from buildmaster.cli.tests.conftest import Cli, make_source
-from buildmaster.farm import Farm
-from buildmaster.tests.factories import CONFIG
 
 
 @pytest.fixture
@@ -53,13 +51,13 @@ def test_a_virtualised_builder(ready: Cli) -> None:
     assert "builder 'vm' is not being reset: it is dirty" in ready("builder-cleaned", "vm", status=1).err
 
 
-def test_a_virtualised_builder_that_is_not_reset(ready: Cli, farm: Farm) -> None:
+def test_a_virtualised_builder_that_is_not_reset(ready: Cli, tmp_path: Path) -> None:
     """Who adds one is told when nothing resets it."""
     words = ("--virtualised", "--offline", "--architecture", "amd64")
     assert "is cleaned between builds, as others are" in ready("add-builder", "http://vm1:8221/", *words).err
-    with (farm.directory / CONFIG).open("a") as config:
+    with (tmp_path / "test.conf").open("a") as config:
         config.write("[builders]\nreset_command = reset {host}\n")
-    configured = ("--config", farm.directory / CONFIG, "add-builder", "http://vm2:8221/", *words)
+    configured = ("add-builder", "http://vm2:8221/", *words)
     assert "`buildmaster change-builder vm2 --vm-host HOST`" in ready(*configured).err
     assert "cleaned" not in ready(*configured, "--vm-host", "host1").err
 
