@@ -13,11 +13,14 @@ from typing import Any
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from buildmaster import notifying, queue, recovery, service
-from buildmaster.tests import points
+from buildmaster.store import s3
+from buildmaster.tests import points, stores
 from buildmaster.tests.factories import config_of
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload([__name__, "sqlalchemy.dialects.sqlite", "psycopg", "twisted.web.client"])
+if not stores.IN_A_FOLDER:  # What each would read by its first use of boto3, in a quarter of a second.
+    s3._client(s3.Bucket("none", endpoint="http://localhost"), s3.Credentials("", ""))
 
 PACE = {"poll_fastest_s": 0.05, "poll_slowest_s": 0.3, "database_poll_s": 0.05, "rpc_timeout_s": 20.0, "lease_s": 1.5}
 
