@@ -286,6 +286,7 @@ def test_many_at_once(full: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
     build_id = make_build(full, "other")
     ends: list[str] = []
     refused = {"a": 0, "b": 0}  # In a row.
+    deleting = threading.Event()  # Where nobody waits for a disk, the writers would be done before anybody deletes.
 
     def record(farm: Farm, content: bytes, name: str) -> int:
         stored = farm.store.add([content])
@@ -299,6 +300,7 @@ def test_many_at_once(full: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
         try:
             for number in range(15):
                 farm.store.add([b"%d" % number])  # Old, and needed by nobody, as far as the check knows.
+            assert deleting.wait(60)
             for number in range(15):
                 recorded = refused[who] = 0
                 while not recorded:
@@ -319,6 +321,8 @@ def test_many_at_once(full: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
     while any(thread.is_alive() for thread in threads):
         findings = check(full, How(quick=True, delete_unreferenced=True, older_than_s=0.0), time.time)
         deleted += sum(each.deleted for each in findings)
+        if deleted:
+            deleting.set()
         time.sleep(0.01 * max(refused.values()))
     assert ends == ["well", "well"] and deleted
     with full.reading() as connection:
