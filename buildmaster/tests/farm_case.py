@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -21,7 +21,7 @@ from buildmaster.leases import Unshared
 from buildmaster.lifecycle import BuildState
 from buildmaster.scanner import Scanner
 from buildmaster.snapshot import Snapshot
-from buildmaster.tables import build_file, build_queue
+from buildmaster.tables import build_file, build_queue, master
 from buildmaster.tests.factories import make_builder, make_farm, make_series
 from buildmaster.tests.fakes import FakeBuilder
 from buildmaster.workshop import WorkSettings, make_work
@@ -122,6 +122,12 @@ class FarmCase(TestCase):
             found = builders.by_id(connection, self.builder_id)
         assert found is not None
         return found
+
+    def bury(self, pid: int | None) -> None:
+        """Have a master that died forgotten at once, as others do when its lease is over, on PostgreSQL: that they do,
+        and when, is tried by test_leases and test_many_masters."""
+        with self.farm.transaction() as connection:
+            connection.execute(delete(master).where(master.c.name.endswith(f":{pid}")))
 
     def set_cleanliness(self, cleanliness: Cleanliness) -> None:
         with self.farm.transaction() as connection:

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 
 import buildmaster
 from buildd.protocol import BuilderStatus, BuildStatus
@@ -20,7 +20,7 @@ from buildd.tests.small_archive import SmallArchive
 from buildmaster import builders, builds, distributions
 from buildmaster.builders import Cleanliness
 from buildmaster.lifecycle import BuildState
-from buildmaster.tables import archive, build_queue, builder, master, notification
+from buildmaster.tables import archive, build_queue, builder, notification
 from buildmaster.tests import points, processes
 from buildmaster.tests.factories import make_build, set_chroot
 from buildmaster.tests.fakes import WaitingBuilder
@@ -116,9 +116,7 @@ class Situation(FarmCase):
         mortal = self.start(point, side)
         await self.until(lambda: mortal.exitcode is not None)
         assert mortal.exitcode == points.DIED, self.log.read_text()[-4000:]
-        # As others do when its lease is over: that they do, and when, is not what is tried here.
-        with self.farm.transaction() as connection:
-            connection.execute(delete(master).where(master.c.name.endswith(f":{mortal.pid}")))
+        self.bury(mortal.pid)
 
     def joined(self) -> int:
         """How many masters have come so far that a signal ends them well."""

@@ -141,6 +141,8 @@ def test_systemd_is_told(farm: Farm, tmp_path: Path) -> None:
 
 
 class TestKilled(FarmCase):
+    timeout = 300
+
     async def stay(self, seconds: float) -> None:
         """Let the fake builders go on meanwhile."""
         await self.sleep(seconds)
@@ -164,6 +166,7 @@ class TestKilled(FarmCase):
             await self.until_scanning(master, kills + 1)
             await self.stay(dice.uniform(0.0, 0.35) if kills < 12 else 3.0)
             master.end(signal.SIGKILL)
+            self.bury(master.process.pid)
             kills += 1
         started = [each for fake in fakes for each in fake.started]
         assert sorted(started) == sorted(builds.cookie(each) for each in ids), f"SEED={seed}"
