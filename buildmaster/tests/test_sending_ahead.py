@@ -112,8 +112,8 @@ class TestWhatIsSent(AheadCase):
         self.fake.end()
         await self.begins(self.fake, ids[1])
         await self.reaches(lambda: self.has(self.fake, "cc"))
-        assert self.fake.calls.count("ensurepresent") == 2  # The files of cc.
-        await self.reaches(lambda: self.work.ahead._sent[self.builder_id].going is None)  # Answered, too.
+        await self.reaches(lambda: self.work.ahead._sent[self.builder_id].going is None)  # Its other file is, too.
+        assert self.fake.calls.count("ensurepresent") == 2
         self.fake.calls.clear()
         self.now += 300
         self.fake.end()
