@@ -264,9 +264,9 @@ _COLUMNS = (
     archive.c.build_timeout_s,
     *builds.DESCRIPTION,
 )
-_JOBS = build_queue.join(builds.DESCRIBED, build.c.id == build_queue.c.build_id)
-_JOINED = builder.outerjoin(_JOBS, build_queue.c.builder_id == builder.c.id)
-_QUERY = select(*_COLUMNS).select_from(_JOINED).order_by(builder.c.name)
+_WITH_QUEUE = builder.outerjoin(build_queue, build_queue.c.builder_id == builder.c.id)
+_WITH_BUILDS = _WITH_QUEUE.outerjoin(build, build.c.id == build_queue.c.build_id)
+_QUERY = select(*_COLUMNS).select_from(builds.described(_WITH_BUILDS, outer=True)).order_by(builder.c.name)
 _THIS = builder.c.id == bindparam("this")
 _BY_ID, _CHANGE = _QUERY.where(_THIS), update(builder).where(_THIS)
 

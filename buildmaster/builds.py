@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, select, update
+from sqlalchemy import Connection, FromClause, Row, and_, bindparam, delete, select, update
 
 from buildd.protocol import BuildId, Cause, FileName
 from buildmaster import chroots, entries, files, notifications, shares
@@ -53,14 +53,24 @@ class Log:
     name: str
 
 
-# build_queue is joined from its own side: an ended build has no row there.
-DESCRIBED = (
-    build.join(source, source.c.id == build.c.source_id)
-    .join(archive, archive.c.id == source.c.archive_id)
-    .join(series_architecture, series_architecture.c.id == build.c.series_architecture_id)
-    .join(series, series.c.id == series_architecture.c.series_id)
-    .join(distribution, distribution.c.id == series.c.distribution_id)
-)
+def described(tables: FromClause, *, outer: bool = False) -> FromClause:
+    """These, of which one is that of builds, with what is said of a build. (That of the queue is joined from its own
+    side: an ended build has no row there.)
+
+    :param outer: a row need not have a build. One after the other: what is joined as a whole, SQLite reads as a whole.
+    """
+    for table, same in (
+        (source, source.c.id == build.c.source_id),
+        (archive, archive.c.id == source.c.archive_id),
+        (series_architecture, series_architecture.c.id == build.c.series_architecture_id),
+        (series, series.c.id == series_architecture.c.series_id),
+        (distribution, distribution.c.id == series.c.distribution_id),
+    ):
+        tables = tables.join(table, same, isouter=outer)
+    return tables
+
+
+DESCRIBED = described(build)
 DESCRIPTION = (
     source.c.name.label("source_name"),
     source.c.version.label("source_version"),

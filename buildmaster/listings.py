@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, Select, select
 
 from buildd.protocol import Cause
 from buildmaster.builders import Cleanliness
+from buildmaster.builds import DESCRIBED
 from buildmaster.lifecycle import ENDED, BuildState
 from buildmaster.tables import (
     archive,
@@ -210,12 +211,7 @@ def builders(connection: Connection) -> list[Builder]:
 def builds_query() -> Select[Any]:
     """Builds, with the columns that build_of() takes."""
     tables = (
-        build.join(source, source.c.id == build.c.source_id)
-        .join(archive, archive.c.id == source.c.archive_id)
-        .join(series_architecture, series_architecture.c.id == build.c.series_architecture_id)
-        .join(series, series.c.id == series_architecture.c.series_id)
-        .join(distribution, distribution.c.id == series.c.distribution_id)
-        .outerjoin(builder, builder.c.id == build.c.builder_id)
+        DESCRIBED.outerjoin(builder, builder.c.id == build.c.builder_id)
         .outerjoin(build_queue, build_queue.c.build_id == build.c.id)
         .outerjoin(stored_file, stored_file.c.id == build.c.log_file_id)
     )
