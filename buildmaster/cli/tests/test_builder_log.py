@@ -27,7 +27,7 @@ class Daemon:
         self.build_id = "PACKAGEBUILD-1"
         self.log = b""
         self.ranges = True
-        self.afterwards: Callable[[], object] = lambda: None  # Called when a part of the log was sent.
+        self.afterwards: Callable[[], object] = lambda: None  # Called when a part of the log is about to be sent.
         self.status = "BuilderStatus.BUILDING"
         self.more: dict[str, object] = {}  # That status() tells.
         daemon = self
@@ -42,8 +42,8 @@ class Daemon:
                 assert self.path == "/filecache/buildlog"
                 offset = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-")) if daemon.ranges else 0
                 data = daemon.log[offset:]
+                daemon.afterwards()  # Before the answer: who has it may ask for the status at once.
                 self.answer(206 if data and daemon.ranges else 200 if data else 416, data)
-                daemon.afterwards()
 
             def answer(self, code: int, body: bytes) -> None:
                 self.send_response(code)
