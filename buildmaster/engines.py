@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import URL, Connection, Engine, event, text
+from sqlalchemy import URL, Connection, Engine, QueuePool, event, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 POSTGRESQL = "postgresql"
@@ -91,7 +91,10 @@ def make_engine(url: URL, password: Callable[[], str] | None = None) -> Engine:
 
 def _sqlite_engine(url: URL) -> Engine:
     arguments = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
-    engine = sqlalchemy.create_engine(url, connect_args=arguments, hide_parameters=True)
+    # What one connection commits, another cannot tell from what other processes do; so the one used last is taken.
+    engine = sqlalchemy.create_engine(
+        url, connect_args=arguments, hide_parameters=True, poolclass=QueuePool, pool_use_lifo=True
+    )
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: Any) -> None:

@@ -152,6 +152,19 @@ class TestFollowing(FarmCase):
         assert self.snapshot.builders[second].version == "2"
         assert {second} in looks and None not in looks
 
+    async def test_what_is_about_one_builder_with_many_connections(self) -> None:
+        """So it is when there have been several connections to the database at once: one is used as long as it does."""
+        second = make_builder(self.farm, "second", "http://localhost:8222/")
+        with self.farm.reading(), self.farm.reading(), self.farm.reading():
+            pass
+        await self.snapshot.start()
+        await self.change(second, "1")
+        looks = self.looked_at()
+        for version in "2345":
+            await self.change(second, version)
+        assert self.snapshot.builders[second].version == "5"
+        assert {second} in looks and None not in looks
+
     async def test_what_others_commit_meanwhile(self) -> None:
         """It shows in the same picture."""
         second = make_builder(self.farm, "second", "http://localhost:8222/")
