@@ -46,6 +46,7 @@ class NoOpBuilder(FakeBuilder):
     result_bytes: int = 0
 
     def begin(self, build_id: str, chroot: str, filemap: dict[str, str]) -> list[str]:
+        """build(); what is refused has not begun."""
         self.duration_s = _duration_s(filemap) * random.uniform(1 - JITTER, 1 + JITTER)
         self.log = b""
         answer = super().begin(build_id, chroot, filemap)
@@ -60,6 +61,7 @@ class NoOpBuilder(FakeBuilder):
         self.changed()
 
     def clean(self) -> str:
+        """clean(); all that was fetched for the build goes as well."""
         for sha1 in (*self.filemap.values(), *self.sources.values()):
             self.cache.pop(sha1, None)
         self._tell("clean")

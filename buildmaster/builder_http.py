@@ -98,6 +98,7 @@ class _Endpoints:
         self._known: dict[tuple[bytes, bytes, int], IStreamClientEndpoint] = {}
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """See IAgentEndpointFactory."""
         place = uri.scheme, uri.host, uri.port
         if place not in self._known:
             while len(self._known) >= _PLACES_KEPT:

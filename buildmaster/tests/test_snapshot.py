@@ -134,13 +134,17 @@ class TestFollowing(FarmCase):
         """Let commits bring nothing along, as those do of which nobody knows whether they were: pictures alone show."""
         self.farm.database.look = lambda _, __: None
 
+    async def a_second_passes(self) -> None:
+        """In steps, so that whatever follows from one comes before the next."""
+        for _ in range(10):
+            self.clock.pump([0.1])
+            await self.settle()
+
     async def change(self, builder_id: int, version: str) -> None:
         """Commit something about one builder only, and let a second pass."""
         clean = builders.Cleanliness.CLEAN
         await self.farm.transact_about(builder_id, builders.set_cleanliness, builder_id, clean, version=version)
-        for _ in range(10):
-            self.clock.pump([0.1])
-            await self.settle()
+        await self.a_second_passes()
 
     async def test_what_is_about_one_builder(self) -> None:
         """After a commit of ours that concerns one builder, only that is looked at; also when it is noticed later."""
@@ -188,9 +192,7 @@ class TestFollowing(FarmCase):
         going.cancel()
         with pytest.raises(CancelledError):
             await going
-        for _ in range(10):
-            self.clock.pump([0.1])
-            await self.settle()
+        await self.a_second_passes()
         assert self.shown() == "2"
 
     async def test_what_a_commit_brings_along_too_late(self) -> None:
@@ -248,9 +250,7 @@ class TestFollowing(FarmCase):
         await self.change(self.builder_id, "1")
         with self.farm.transaction() as connection:
             builders.set_cleanliness(connection, self.builder_id, builders.Cleanliness.CLEAN, version="2")
-        for _ in range(10):
-            self.clock.pump([0.1])
-            await self.settle()
+        await self.a_second_passes()
         assert self.shown() == "2"
 
     async def test_a_builder_that_goes(self) -> None:
