@@ -38,13 +38,15 @@ class Running:
 def turn(mine: Running, others: Iterable[Running]) -> int | None:
     """How many builders should take from the queue before this one does; None: too many, or its own end is not known.
 
-    :param others: that take the same builds; this one may be among them. No more of them are looked at than it needs:
-        most builders of a large farm come too late, and that shows soon.
+    :param others: that take the same builds; this one may be among them, as it was a moment later. No more of them are
+        looked at than it needs: most builders of a large farm come too late, and that shows soon.
     """
     if _is_overdue(mine):
         return None
     own = _order(mine)
-    before = (each for each in others if _order(each) < own and not _is_overdue(each))
+    before = (
+        each for each in others if _order(each) < own and each.builder_id != mine.builder_id and not _is_overdue(each)
+    )
     place = sum(1 for _ in islice(before, MOST_TURNS))
     return place if place < MOST_TURNS else None
 

@@ -13,7 +13,7 @@ from xmlrpc.client import Binary
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, readBody
 from twisted.web.pages import notFound
 from twisted.web.resource import Resource
@@ -57,6 +57,7 @@ class FakeBuilder:
     hangs: bool = False  # Who asks for files and logs is not answered.
     drips: bool = False  # Files and logs come byte by byte.
     sent: list[tuple[int, int]] = field(default_factory=list)  # Of each file that was asked for: from where, how many.
+    dripping: list[LoopingCall] = field(default_factory=list)  # Of those that are asked for just now.
     port: Any = None
     _timer: IDelayedCall | None = None
 
@@ -82,6 +83,9 @@ class FakeBuilder:
     async def stop(self) -> None:
         """Answer no longer: connections are refused."""
         self._cancel_timer()
+        for each in self.dripping:
+            if each.running:
+                each.stop()
         port, self.port = self.port, None
         if port is not None:
             await port.stopListening()
@@ -308,17 +312,23 @@ class _Slow(Resource):
             request.write(self.data[: len(self.data) // 2])
             request.transport.loseConnection()
         else:
-            self.drip(request, 0)
+            self.drip(request)
         return NOT_DONE_YET
 
-    def drip(self, request: Any, offset: int) -> None:
-        if request.channel is None or self.builder.port is None:
-            return
-        request.write(self.data[offset : offset + 1])
-        if offset + 1 < len(self.data):
-            self.builder.reactor.callLater(0.02, self.drip, request, offset + 1)
-        else:
-            request.finish()
+    def drip(self, request: Any) -> None:
+        pieces = iter(self.data[offset : offset + 1] for offset in range(len(self.data)))
+
+        def write() -> None:
+            piece = next(pieces, b"")
+            request.write(piece)
+            if not piece:
+                request.finish()
+
+        dripping = LoopingCall(write)
+        dripping.clock = self.builder.reactor
+        self.builder.dripping.append(dripping)
+        request.notifyFinish().addBoth(lambda _: dripping.running and dripping.stop())
+        dripping.start(0.02)
 
 
 class WaitingRpc(_Rpc):

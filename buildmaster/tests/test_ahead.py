@@ -18,6 +18,13 @@ def test_nobody_knows_when_it_ends() -> None:
     assert turn(other, [stuck, other]) == 0
 
 
+def test_nobody_comes_before_itself() -> None:
+    """Time goes on between two looks at the clock."""
+    mine, other = Running(1, 50, 100), Running(2, 60, 100)
+    assert turn(mine, [Running(1, 50.01, 100), other]) == 1
+    assert turn(mine, [Running(1, 50.01, 100)]) == 0
+
+
 def test_a_little_late() -> None:
     """One that is a little late may end at any moment: it has the first place."""
     late, other = Running(2, 120, 100), Running(1, 99, 100)

@@ -173,9 +173,7 @@ class Succeeds(Situation):
         "leases.Leases._beat: masters.beat",
         "leases.Leases._take: masters.take",
         "dispatch.Dispatcher.dispatch: take",
-        "dispatch.Dispatcher._send: client.ensure_present",
         "dispatch.Dispatcher._send: client.build",
-        "dispatch.Dispatcher._send: client.build #2",
         "scanner.Scanner._step: client.status",
         "fleet.Patrol._listen: client.wait",
         "sending_ahead.SendingAhead._send: client.ensure_present",
@@ -194,6 +192,13 @@ class Succeeds(Situation):
     def stir(self) -> None:
         if self.dying:
             self.keep_waiting(2)
+
+
+class IsSentNothingAhead(Situation):
+    """A builder lacks a build's files when that begins."""
+
+    settings_of_masters: ClassVar[dict[str, Any]] = {"send_ahead_bytes": 0}
+    comes_by = ("dispatch.Dispatcher._send: client.ensure_present", "dispatch.Dispatcher._send: client.build #2")
 
 
 class Lasts(Situation):
@@ -449,6 +454,7 @@ class ForgotMeanwhile(Situation):
 class TakenOut(Situation):
     """A builder is taken out of service while files are sent to it for a build."""
 
+    settings_of_masters: ClassVar[dict[str, Any]] = {"send_ahead_bytes": 0}
     comes_by = ("dispatch.Dispatcher.dispatch: _take_back",)
 
     async def prepare(self) -> None:
