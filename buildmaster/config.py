@@ -107,6 +107,11 @@ class MasterConfig:
     port: int = key("files", "port", "8220", parse_port)  # 0: any free one.
     base_url: str = key("files", "base_url", "", parse_url)  # "": made of host and port.
 
+    archives_host: str = key("archives", "host", "127.0.0.1", parse_host)
+    archives_port: int = key("archives", "port", "8230", parse_port)  # 0: any free one.
+    archives_base_url: str = key("archives", "base_url", "", parse_url)  # "": made of host and port.
+    archives: Path = key("archives", "directory", "archives", parse_path)  # noqa: RUF009 - relative: to `directory`.
+
     # Neither is quoted by a mistake: somebody may have put the password there. "": SQLite, in the directory.
     database_url: str = key("database", "url", "", str)
     database_secret: str = key("database", "password_secret", "", str)
@@ -155,6 +160,11 @@ class MasterConfig:
         return self.directory / self.secrets
 
     @property
+    def archives_directory(self) -> Path:
+        """Where the archives are that the farm publishes."""
+        return self.directory / self.archives
+
+    @property
     def places(self) -> Places:
         """Where the farm is."""
         return Places(self.directory, self.database_url, self.database_secret, self.secrets, self.bucket)
@@ -175,8 +185,18 @@ class MasterConfig:
 
         :param port: the one that the server got, which matters when `port` is 0.
         """
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return self.base_url or f"http://{host}:{port}"
+        return self.base_url or _url(self.host, port)
+
+    def url_for_archives(self, port: int | None = None) -> str:
+        """Where the archives are that the farm publishes, as apt lines have it, without a slash at the end.
+
+        :param port: the one that their server got; None: what was configured.
+        """
+        return self.archives_base_url or _url(self.archives_host, self.archives_port if port is None else port)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def load(
@@ -237,6 +257,10 @@ def _contradictions(config: MasterConfig) -> list[str]:
         mistakes.append("[store] endpoint: there is no url, so that files would be in a folder")
     if config.host in ANY_ADDRESS and not config.base_url:
         mistakes.append(f"[files] base_url: must be given, since builders cannot fetch from {config.host!r}")
+    if config.archives_host in ANY_ADDRESS and not config.archives_base_url:
+        mistakes.append(f"[archives] base_url: must be given, since apt cannot fetch from {config.archives_host!r}")
+    if "@" in config.archives_base_url:
+        mistakes.append("[archives] base_url: no user or password belongs there; `archive access` gives them out")
     if config.poll_fastest_s > config.poll_slowest_s:
         mistakes.append(f"[polling] fastest: {config.poll_fastest_s:g} s is longer than slowest")
     if config.smtp_host and not config.sender:

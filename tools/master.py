@@ -92,7 +92,7 @@ class Master:
         path = self.log.with_suffix(".conf")
         parser = configparser.ConfigParser(interpolation=None)
         parser.read(CHECKOUT / "buildmaster.conf")
-        for (section, key), value in {("files", "port"): "0", **self.settings}.items():
+        for (section, key), value in {("files", "port"): "0", ("archives", "port"): "0", **self.settings}.items():
             parser.set(section, key, value)
         written = io.StringIO()
         parser.write(written)

@@ -68,7 +68,8 @@ def open_farm(directory: Path) -> Farm:
 def config_of(directory: Path, **settings: Any) -> MasterConfig:
     """A master's configuration for the farm that make_farm() made in a directory."""
     path = directory / CONFIG
-    return dataclasses.replace(read(MasterConfig, path if path.exists() else None), directory=directory, **settings)
+    found = read(MasterConfig, path if path.exists() else None)
+    return dataclasses.replace(found, directory=directory, **({"archives_port": 0} | settings))
 
 
 @cache

@@ -12,7 +12,7 @@ from buildmaster import config
 from buildmaster.config import ConfigError, MasterConfig, load
 from buildmaster.store.s3 import Bucket
 
-EXAMPLES: dict[str, Any] = {"notify_command": (), "smtp_host": "", "smtp_user": "", "sender": ""}
+EXAMPLES: dict[str, Any] = {"notify_command": (), "smtp_host": "", "smtp_user": "", "sender": "", "archives_base_url": ""}
 SHIPPED = Path(__file__).parents[2] / "buildmaster.conf"
 
 
@@ -104,6 +104,27 @@ def test_url_for_builders() -> None:
     assert MasterConfig(port=0).url_for_builders(4711) == "http://127.0.0.1:4711"
     assert MasterConfig(host="::1").url_for_builders(8220) == "http://[::1]:8220"
     assert MasterConfig(base_url="https://farm.example").url_for_builders(8220) == "https://farm.example"
+
+
+def test_url_for_archives() -> None:
+    """apt finds archives at base_url, or at the address and the port, the one that was got where it is known."""
+    assert MasterConfig().url_for_archives() == "http://127.0.0.1:8230"
+    assert MasterConfig(archives_port=0, archives_host="::1").url_for_archives(4711) == "http://[::1]:4711"
+    assert MasterConfig(archives_base_url="https://a.example").url_for_archives(4711) == "https://a.example"
+
+
+def test_where_archives_are(tmp_path: Path) -> None:
+    """They are in the farm's directory unless the file says where; who listens everywhere says what apt is told."""
+    assert load(None, tmp_path, {}).archives_directory == tmp_path / "archives"
+    path = tmp_path / "buildmaster.conf"
+    path.write_text("[archives]\ndirectory = /srv/archives\nbase_url = http://user:word@packages.example\n")
+    with pytest.raises(ConfigError, match=r"\[archives\] base_url: no user or password"):
+        load(path)
+    path.write_text("[archives]\ndirectory = /srv/archives\nhost = 0.0.0.0\n")
+    with pytest.raises(ConfigError, match=r"\[archives\] base_url: must be given"):
+        load(path)
+    path.write_text("[archives]\ndirectory = /srv/archives\n")
+    assert load(path).archives_directory == Path("/srv/archives")
 
 
 def test_notifications(tmp_path: Path) -> None:
