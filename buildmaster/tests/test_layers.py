@@ -15,6 +15,7 @@ LAYERS = {
         "ahead", "sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets",
         "dependencies", "leasing", "wishes", "letters", "reasons", "forecast",
         "available",
+        "indices",
     },
     "state": {
         "tables", "migrations", "database", "engines", "commits", "files", "builds", "entries", "shares", "queue",
@@ -31,6 +32,7 @@ LAYERS = {
         "recovery", "external", "resetting", "running_log", "scanner", "fleet", "workshop", "file_server", "master",
         "builder_answers", "acts", "at_once", "sending_ahead", "leases", "notifying",
         "programs", "chroot_system", "package_lists", "looking", "examiner",
+        "publishing",
     },
     "edges": {"config", "service", "cli"},
 }  # fmt: skip
