@@ -1,6 +1,6 @@
-"""Debian control data: .dsc and .changes files, parsed once into frozen values, over python-debian.
+"""Debian control data: .dsc, .changes and .buildinfo files, parsed once into frozen values, over python-debian.
 
-Both kinds of file come from strangers. Names in them are plain path segments when they come out of here, sizes are
+All of them come from strangers. Names in them are plain path segments when they come out of here, sizes are
 bounded, and every file has a SHA-256. Signatures are not looked at: whoever accepts an upload does that.
 """
 
@@ -21,8 +21,14 @@ _HASH_CHUNK = 1 << 20
 # Debian Policy 5.6.1 and 5.6.12.
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9+.-]+", re.ASCII)
 _VERSION = re.compile(r"(?:[0-9]+:)?[0-9A-Za-z][0-9A-Za-z.+~:-]*", re.ASCII)
+_ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]*", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SHA1 = re.compile(r"[0-9a-f]{40}", re.ASCII)
+# deb-buildinfo(5).
+_INSTALLED = re.compile(rf"({_SOURCE.pattern})(?::([a-z0-9-]+))? \(= ({_VERSION.pattern})\)", re.ASCII)
+_VARIABLE = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"')
+_MOST_INSTALLED = 20_000
+_LONGEST_WORD = 255
 
 
 class ControlError(ValueError):
@@ -72,6 +78,35 @@ class Changes:
     files: tuple[ListedFile, ...]  # Without the .changes itself.
 
 
+@dataclass(frozen=True, order=True)
+class Installed:
+    """A package that was there while another was built."""
+
+    name: str
+    version: str
+    architecture: str = ""  # "": that of the build, or all.
+
+
+@dataclass(frozen=True)
+class Buildinfo:
+    """In what a build happened, as its .buildinfo describes it."""
+
+    source: str
+    version: str  # Of the packages that it made; a binary rebuild's is not the source's.
+    architectures: tuple[str, ...]
+    build_architecture: str
+    build_path: str  # "": it does not tell.
+    files: tuple[ListedFile, ...]  # What it made.
+    installed: tuple[Installed, ...]  # Build-dependencies with all that they depend on, sorted.
+    environment: Mapping[str, str]
+
+    @property
+    def source_date_epoch(self) -> int | None:
+        """SOURCE_DATE_EPOCH, if that was set to a time."""
+        digits = self.environment.get("SOURCE_DATE_EPOCH", "")
+        return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 12 else None
+
+
 def parse_dsc(path: Path) -> Dsc:
     """Read a .dsc, signed or not.
 
@@ -112,6 +147,53 @@ def parse_changes(path: PurePath, content: bytes | None = None) -> Changes:
         architectures=tuple(fields.get("architecture", "").split()),
         files=_listed_files(fields, path),
     )
+
+
+def parse_buildinfo(path: PurePath, content: bytes) -> Buildinfo:
+    """Read a .buildinfo, signed or not.
+
+    :param path: what it is called.
+    :raises ControlError: it is none.
+    """
+    fields = _paragraph(content, path)
+    fields["source"] = fields.get("source", "").partition(" ")[0]  # "hello (2.10-3)" in a binary rebuild.
+    build_path = fields.get("build-path", "")
+    if len(build_path) > 4096 or not build_path.isprintable():
+        raise ControlError(f"{path.name}: Build-Path is not valid: {build_path[:80]!r}")
+    return Buildinfo(
+        source=_take(fields, "source", _SOURCE, path),
+        version=_take(fields, "version", _VERSION, path),
+        architectures=tuple(fields.get("architecture", "").split()),
+        build_architecture=_take(fields, "build-architecture", _ARCHITECTURE, path),
+        build_path=build_path,
+        files=_listed_files(fields, path),
+        installed=tuple(sorted(_installed(fields.get("installed-build-depends", ""), path))),
+        environment=_environment(fields.get("environment", ""), path),
+    )
+
+
+def _installed(text: str, path: PurePath) -> set[Installed]:
+    entries = list(filter(None, map(str.strip, text.split(","))))
+    if len(entries) > _MOST_INSTALLED:
+        raise ControlError(f"{path.name}: Installed-Build-Depends names more than {_MOST_INSTALLED} packages")
+    found = set()
+    for entry in entries:
+        match = _INSTALLED.fullmatch(entry)
+        if match is None or max(map(len, filter(None, match.groups()))) > _LONGEST_WORD:
+            raise ControlError(f"{path.name}: not 'package (= version)' in Installed-Build-Depends: {entry[:80]!r}")
+        found.add(Installed(match[1], match[3], match[2] or ""))
+    return found
+
+
+def _environment(text: str, path: PurePath) -> dict[str, str]:
+    """NAME="VALUE", one a line, with backslashes before what would end it."""
+    found = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        match = _VARIABLE.fullmatch(line)
+        if match is None:
+            raise ControlError(f'{path.name}: not NAME="VALUE" in Environment: {line[:80]!r}')
+        found[match[1]] = re.sub(r"\\(.)", r"\1", match[2])
+    return found
 
 
 def check_file(path: Path, listed: ListedFile) -> None:

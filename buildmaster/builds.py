@@ -192,7 +192,7 @@ def record(
         shares.settle(connection, build_id, now - row.started_at)
     # Asked while the row is ours: who supersedes its source looks at it before or after.
     unwanted = old in ACTIVE and new in PENDING and is_superseded(connection, build_id)
-    if old in ACTIVE and new in notifications.STATES and not unwanted:
+    if old in ACTIVE and new in notifications.STATES and not unwanted and row.reproduces_id is None:
         notifications.write(connection, build_id, now)
     if new in ENDED:
         connection.execute(_LEAVE_QUEUE, {"this": build_id})
@@ -228,14 +228,20 @@ def wait_for_chroot(connection: Connection, build_id: int, now: float) -> None:
         record(connection, build_id, Event.CHROOT_UNUSABLE, now, reason=f"there is no chroot for {place}")
 
 
-def claim(connection: Connection, build_id: int, builder_id: int, now: float) -> bool:
+def claim(
+    connection: Connection, build_id: int, builder_id: int, now: float, *, chroot: str = "", version: str = ""
+) -> bool:
     """Take a build out of the queue for a builder. False: somebody else was quicker, or it was cancelled.
 
     The builder is to be marked DIRTY in the same transaction.
+
+    :param chroot: the SHA-256 of the chroot that it gets, and
+    :param version: what its builder's daemon says of itself: neither can be told later on.
     """
     expected = entries.expected_s(connection, build_id)
     values: dict[str, object] = {"state": after(BuildState.NEEDS_BUILD, Event.CLAIMED), "builder_id": builder_id}
     values |= {"started_at": now, "expected_s": expected, "reason": "", "cause": "", "error": ""}
+    values |= {"chroot_sha256": chroot, "builder_version": version}
     if connection.execute(_CHANGE_FROM, {"this": build_id, "old": BuildState.NEEDS_BUILD, **values}).rowcount != 1:
         return False
     shares.charge(connection, build_id, expected)
@@ -307,7 +313,7 @@ def set_stage(connection: Connection, build_id: int, stage: str) -> None:
 
 def is_superseded(connection: Connection, build_id: int) -> bool:
     """Whether a newer source has taken the place of a build's own since that build was queued: what a person has
-    retried in spite of it is wanted."""
+    retried in spite of it is wanted, and so is a reproduction, whatever has become of the original."""
     return connection.execute(_SUPERSEDED, {"this": build_id}).first() is not None
 
 
@@ -358,7 +364,7 @@ _SUPERSEDED = (
     .select_from(
         build_queue.join(build, build.c.id == build_queue.c.build_id).join(source, source.c.id == build.c.source_id)
     )
-    .where(_THIS, source.c.superseded_at >= build_queue.c.queued_at)
+    .where(_THIS, build.c.reproduces_id.is_(None), source.c.superseded_at >= build_queue.c.queued_at)
 )
 _FORGET_RESULTS = delete(build_file).where(build_file.c.build_id == bindparam("this"))
 _KEEP_RESULT = build_file.insert()

@@ -136,7 +136,9 @@ def take(
         order = orders.find(connection, build_id)
         if order.chroot is None:
             builds.wait_for_chroot(connection, build_id, now)
-        elif builds.claim(connection, build_id, vitals.id, now):
+        elif builds.claim(
+            connection, build_id, vitals.id, now, chroot=order.chroot.sha256, version=version or vitals.version
+        ):
             builders.set_cleanliness(connection, vitals.id, Cleanliness.DIRTY)
             return order
     return None

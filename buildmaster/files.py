@@ -17,6 +17,7 @@ from buildd.protocol import Sha1
 from buildmaster import rows
 from buildmaster.store import Sha256, StoredFile
 from buildmaster.tables import (
+    attestation,
     build,
     build_file,
     deleted_file,
@@ -81,6 +82,13 @@ def find(connection: Connection, file_id: int) -> StoredFile:
     return _file(connection.execute(_FIND, {"this": file_id}).one())
 
 
+def by_sha256(connection: Connection, sha256: str) -> StoredFile | None:
+    """The stored file of this digest, if there is a row for it."""
+    row = connection.execute(_BY_SHA256, {"sha256": sha256}).first()
+    return None if row is None else _file(row)
+
+
+_BY_SHA256 = select(stored_file).where(stored_file.c.sha256 == bindparam("sha256"))
 _FIND = select(stored_file).where(stored_file.c.id == bindparam("this"))
 _LOCKED = (
     select(stored_file.c.id)
@@ -116,6 +124,7 @@ def users(connection: Connection, file_id: int) -> list[str]:
     a_source = a_source.where(source_file.c.stored_file_id == file_id)
     a_result = select(build_file.c.build_id, build_file.c.name).where(build_file.c.stored_file_id == file_id)
     a_log = select(build.c.id).where(build.c.log_file_id == file_id)
+    a_statement = select(attestation.c.build_id).where(attestation.c.stored_file_id == file_id)
     in_series = series_architecture.join(series, series.c.id == series_architecture.c.series_id)
     pockets = select(pocket_chroot.c.series_architecture_id).where(pocket_chroot.c.chroot_file_id == file_id)
     a_chroot = select(series.c.name, series_architecture.c.architecture).select_from(in_series)
@@ -124,6 +133,7 @@ def users(connection: Connection, file_id: int) -> list[str]:
         *(f"source {row.name} {row.version}: {row.file}" for row in connection.execute(a_source)),
         *(f"build {row.build_id}: {row.name}" for row in connection.execute(a_result)),
         *(f"the log of build {row.id}" for row in connection.execute(a_log)),
+        *(f"the provenance of build {row.build_id}" for row in connection.execute(a_statement)),
         *(f"a chroot of {row.name} {row.architecture}" for row in connection.execute(a_chroot)),
     ]
 

@@ -48,12 +48,13 @@ def find(connection: Connection, build_id: int) -> BuildOrder:
     if row is None:
         raise builds.NoSuchBuild(build_id)
     chroot = chroots.find(connection, row.series_architecture_id, Pocket(row.pocket))
+    repeated = None if row.reproduces_id is None else files.by_sha256(connection, row.chroot_sha256)
     wishes = Wishes.from_text(row.wishes)
     return BuildOrder(
         build_id=build_id,
         cookie=builds.cookie(build_id),
         title=builds.title_of(row),
-        chroot=None if chroot is None else files.find(connection, chroot.file_id),
+        chroot=repeated or (None if chroot is None else files.find(connection, chroot.file_id)),
         chroot_name="" if chroot is None else chroot.name,
         files=_source_files(connection, row.source_id),
         arguments=_arguments(row, wishes),
@@ -66,6 +67,8 @@ _QUERY = (
         build.c.source_id,
         build.c.arch_indep,
         build.c.wishes,
+        build.c.reproduces_id,
+        build.c.chroot_sha256,
         *needs.COLUMNS,
         build.c.series_architecture_id,
         archive.c.purpose,
@@ -109,5 +112,6 @@ def _arguments(row: builds.AnyRow, wishes: Wishes) -> BinaryPackageArguments:
         package_builder=PackageBuilderName(wishes.package_builder) if wishes.package_builder else None,
         build_profiles=wishes.profiles,
         build_options=wishes.options,
+        source_date_epoch=wishes.source_date_epoch,
         build_debug_symbols=True,  # As sbuild alone does it.
     )

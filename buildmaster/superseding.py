@@ -38,7 +38,8 @@ def take_place(connection: Connection, source_id: int, now: float) -> Superseded
     moment = max(now, connection.execute(queued).scalar() or now)
     connection.execute(update(source).where(source.c.id.in_(ids)).values(superseded_at=moment))
     # Locked, where a database does that: a claim or an end that comes at the same time comes before or after all of it.
-    theirs = select(build.c.id, build.c.state).where(build.c.source_id.in_(ids)).order_by(build.c.id).with_for_update()
+    theirs = select(build.c.id, build.c.state).where(build.c.source_id.in_(ids), build.c.reproduces_id.is_(None))
+    theirs = theirs.order_by(build.c.id).with_for_update()
     waits = [row.id for row in connection.execute(theirs) if BuildState(row.state) in PENDING]
     for build_id in waits:
         builds.record(connection, build_id, Event.SUPERSEDE, now, reason=f"{new.name} {new.version} took its place")

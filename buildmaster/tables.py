@@ -263,6 +263,11 @@ build = Table(
     Column("finished_at", Double),  # When it ended; None unless the state is an ended one.
     Column("log_file_id", ForeignKey("stored_file.id"), index=True),  # The log of the last attempt that ended, gzipped.
     Column("log_name", String(512), nullable=False, server_default=""),
+    # When it was last claimed: the SHA-256 of the chroot that it got, and what its builder's daemon said of itself.
+    Column("chroot_sha256", String(64), nullable=False, server_default=""),
+    Column("builder_version", String(255), nullable=False, server_default=""),
+    # The build that this one is to repeat, for comparison: its results go nowhere. None: it is an ordinary one.
+    Column("reproduces_id", Integer, index=True),
     Index(None, "series_architecture_id", "state"),
     Index(None, "state", "id"),
 )
@@ -277,6 +282,24 @@ answer = Table(
     Column("begins_to", Double, nullable=False),
     Column("ends_from", Double, nullable=False),
     Column("ends_to", Double, nullable=False),
+)
+
+# What signs statements of provenance: the newest. The secret part is in the secrets directory, as `provenance-KEYID`.
+attestation_key = Table(
+    "attestation_key",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key_id", String(64), nullable=False, unique=True),  # As statements name it.
+    Column("public_key", Text, nullable=False),  # Ed25519, as PEM.
+    Column("created_at", Double, nullable=False),
+)
+
+# The signed statements of provenance that there are; see attesting.py.
+attestation = Table(
+    "attestation",
+    metadata,
+    Column("build_id", ForeignKey("build.id"), primary_key=True),
+    Column("stored_file_id", ForeignKey("stored_file.id"), nullable=False, index=True),
 )
 
 build_file = Table(

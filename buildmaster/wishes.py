@@ -40,6 +40,7 @@ class Wishes:
     profiles: tuple[str, ...] = ()  # Build profiles.
     options: tuple[str, ...] = ()  # Words of DEB_BUILD_OPTIONS.
     limits: Mapping[str, int] = field(default_factory=dict)  # By LIMITS; bytes, seconds.
+    source_date_epoch: int | None = None  # For builds that repeat others; None: what the changelog says.
 
     def to_text(self) -> str:
         """As it is kept; "" when nothing was said."""
