@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from buildd.control import ControlError, Dsc, ListedFile, parse_dsc
 from buildd.protocol import FileName
-from buildmaster import architectures, builds, chroots, depwaits, distributions, files, superseding
+from buildmaster import architectures, builds, chroots, depwaits, distributions, files, publications, superseding
 from buildmaster.farm import Farm
 from buildmaster.scoring import Pocket
 from buildmaster.store import Sha256, Store, StoredFile
@@ -95,6 +95,10 @@ def accept(
         if source_id is None:
             words = {"component": component, "urgency": urgency, "pocket": pocket}
             source_id = _record(connection, archive_id, series_id, stored, now, **words)
+            try:
+                publications.add_source(connection, source_id, now)
+            except publications.PoolConflict as error:
+                raise SourceRefused(str(error)) from error
             superseded = superseding.take_place(connection, source_id, now)
         build_ids = tuple(
             builds.add(connection, source_id, place, now, arch_indep=arch_indep, needs=needs, wishes=wishes)

@@ -196,6 +196,7 @@ source_file = Table(
     Column("name", String(255), nullable=False),
     Column("stored_file_id", ForeignKey("stored_file.id"), nullable=False, index=True),
     UniqueConstraint("source_id", "name"),
+    Index(None, "name"),
 )
 
 master = Table(
@@ -472,7 +473,7 @@ binary = Table(
     Column("contents_file_id", ForeignKey("stored_file.id"), index=True),
 )
 
-# That a source package, or a binary one, is in a suite of an archive: publishing.publications.State says since when.
+# That a source package, or a binary one, is in a suite of an archive; publications.State says how far that is.
 publication = Table(
     "publication",
     metadata,
@@ -489,7 +490,21 @@ publication = Table(
     Column("published_at", Double),  # When an index first named it.
     Column("leaves_at", Double),  # When it was decided that it is to leave.
     Column("gone_at", Double),  # When no current index named it any more.
-    Index(None, "archive_id", "series_id", "pocket", "state"),
+    Column("held_until", Double),  # A HELD one becomes PENDING then, whatever has become of the others. None: never.
+    # The state first: so that who has to do with few states of all archives, and who has to do with all states of a few
+    # packages, are not led astray by it.
+    Index(None, "state", "archive_id", "series_id", "pocket"),
+)
+
+# Whether a source package is held until all architectures have it, whatever its archive says.
+source_hold = Table(
+    "source_hold",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("archive_id", ForeignKey("archive.id"), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("hold", Boolean, nullable=False),
+    UniqueConstraint("archive_id", "name"),
 )
 
 # What apt sees of an archive's series and pocket, as it was last published.
@@ -503,6 +518,7 @@ suite = Table(
     Column("generation", Integer, nullable=False, server_default="0"),  # Counted up by each publication; 0: none yet.
     Column("published_at", Double),
     Column("valid_until", Double),  # When its Release file expires. None: never.
+    Column("refresh_at", Double, index=True),  # When it is to be signed anew, whatever has changed. None: never.
     UniqueConstraint("archive_id", "series_id", "pocket"),
 )
 

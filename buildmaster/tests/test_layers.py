@@ -26,6 +26,7 @@ LAYERS = {
         "inventory",
         "dump", "backup", "backup_places",
         "depwaits",
+        "binaries", "publications", "repositories",
     },
     "work": {
         "ports", "builder_http", "builder_client", "fetching", "snapshot", "dispatch", "results", "gathering",

@@ -1,0 +1,360 @@
+"""What is in the suites of the archives that we publish, as queries: a row for each source and binary package there.
+
+A row is made when a source is accepted, when a build of it is BUILT, or when something is copied; it ends when its
+files are out of the pool. What the rows say the publisher brings to the tree on disk, then it writes down that it has.
+Rows are found by their state, or by the names of their packages: no query here reads all of an archive.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, select, update
+
+from buildmaster import binaries, repositories, rows
+from buildmaster.binaries import Deb
+from buildmaster.scoring import Pocket
+from buildmaster.tables import binary, publication, source, source_file, stored_file, suite
+
+
+class State(StrEnum):
+    """How far a package has come into a suite, or out of it."""
+
+    HELD = "HELD"  # It waits for the other architectures of its source: holding.release() makes it PENDING.
+    PENDING = "PENDING"  # No index names it yet, or none for certain: the publisher puts it there, and says PUBLISHED.
+    PUBLISHED = (
+        "PUBLISHED"  # The current index names it, until it is LEAVING, or the publisher finds it superseded: GONE.
+    )
+    LEAVING = "LEAVING"  # It is wanted there no more: the publisher takes it out, and says GONE.
+    GONE = "GONE"  # No current index names it. Its files are there for who has an older one; retention says REMOVED.
+    REMOVED = "REMOVED"  # Its files are not in the pool either, on its account. The row is history.
+
+
+WANTED = frozenset({State.HELD, State.PENDING, State.PUBLISHED})  # It is to be there, now or soon.
+LISTED = frozenset({State.PENDING, State.PUBLISHED})  # The next index names it.
+IN_POOL = frozenset(State) - {State.REMOVED}  # Its file's name is taken.
+
+
+class PoolConflict(Exception):
+    """A file of this name, with other content, is in the archive already: give the package a new version. (A binary
+    package of the same version: `buildmaster rebuild`.)"""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(sorted(names))
+        super().__init__(
+            f"in the archive already, with other content: {', '.join(self.names)}; give the package a new version"
+        )
+
+
+@dataclass(frozen=True, order=True)
+class Suite:
+    """A pocket of a series in an archive: what apt knows as a suite."""
+
+    archive_id: int
+    series_id: int
+    pocket: Pocket
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A package in a suite."""
+
+    id: int
+    suite: Suite
+    component: str  # That of debug symbols ends in /debug.
+    state: State
+    reason: str
+    source_id: int
+    source: str  # Itself, or what it was built of:
+    source_version: str  # as the source package says.
+    binary_id: int | None  # None: the source. What follows is its own:
+    name: str
+    version: str
+    architecture: str  # "source", of a source.
+    created_at: float
+    published_at: float | None
+    gone_at: float | None
+
+
+def add_source(connection: Connection, source_id: int, now: float) -> None:
+    """Let a source that was just accepted be published where it was accepted for, if we publish that archive.
+
+    :raises PoolConflict: files of it have names that others have there.
+    """
+    row = connection.execute(_SOURCE, {"this": source_id}).one()
+    repository = repositories.find(connection, row.archive_id)
+    if repository is None:
+        return
+    files = {each.name: each.sha256 for each in connection.execute(_FILES, {"this": source_id})}
+    _refuse(conflicts(connection, row.archive_id, files))
+    where = Suite(row.archive_id, row.series_id, Pocket(row.pocket))
+    hold = repositories.holds(connection, repository, row.name)
+    deadline = now + repository.hold_deadline_s if hold and repository.hold_deadline_s else None
+    this = {"component": row.component, "source_id": source_id}
+    _add(connection, where, now, **this, held=hold, held_until=deadline)
+
+
+def add_binaries(connection: Connection, source_id: int, build_id: int | None, debs: Sequence[Deb], now: float) -> None:
+    """Let binary packages be published where their source is, in the archive that it was accepted for; held, where
+    it is held. Where it is no more, they are not.
+
+    :param build_id: None: they were uploaded.
+    :raises PoolConflict: files of them have names that others have there.
+    """
+    there = home(connection, source_id)
+    if not there or not debs:
+        return
+    _refuse(conflicts(connection, there[0].suite.archive_id, {each.file_name: each.file.sha256 for each in debs}))
+    ids = binaries.record(connection, source_id, build_id, debs, now)
+    known = {(each.suite, each.binary_id) for each in of_source(connection, source_id) if each.state in WANTED}
+    for own in there:
+        for binary_id, deb in zip(ids, debs, strict=True):
+            if (own.suite, binary_id) not in known:
+                this = {"source_id": source_id, "binary_id": binary_id}
+                component = component_of(own.component, deb.debug)
+                _add(connection, own.suite, now, component=component, **this, held=own.state is State.HELD)
+
+
+def component_of(source_component: str, debug: bool) -> str:
+    """Where a binary package is, by the component that its source is in."""
+    return f"{source_component}/debug" if debug else source_component
+
+
+def home(connection: Connection, source_id: int) -> list[Publication]:
+    """The source packages that builds of this one belong to: itself, where it is wanted in its own archive and series.
+    Empty: nowhere, so that its builds are not published."""
+    row = connection.execute(_SOURCE, {"this": source_id}).one()
+    here = (row.archive_id, row.series_id)
+    return [
+        each
+        for each in of_source(connection, source_id)
+        if each.binary_id is None and each.state in WANTED and (each.suite.archive_id, each.suite.series_id) == here
+    ]
+
+
+def of_source(connection: Connection, source_id: int) -> list[Publication]:
+    """All publications of a source and of its binary packages, in all archives, the oldest first."""
+    return [_publication(row) for row in connection.execute(_OF_SOURCE, {"this": source_id})]
+
+
+def named(connection: Connection, archive_id: int, source_name: str) -> list[Publication]:
+    """All publications of the sources of a name, and of their binary packages, in an archive, the oldest first; those
+    that are gone as well."""
+    return [_publication(row) for row in connection.execute(_NAMED, {"archive_id": archive_id, "name": source_name})]
+
+
+def conflicts(connection: Connection, archive_id: int, files: Mapping[str, str]) -> list[str]:
+    """Which of these names files in an archive's pool have that have other content.
+
+    :param files: by name the SHA-256.
+    """
+    packages = sorted({name.partition("_")[0] for name in files})
+    these = {"archive_id": archive_id, "names": list(files), "packages": packages}
+    taken = [*connection.execute(_SOURCE_FILES_TAKEN, these), *connection.execute(_DEBS_TAKEN, these)]
+    return sorted({row.name for row in taken if files[row.name] != row.sha256})
+
+
+def suites_with_work(connection: Connection, now: float) -> list[Suite]:
+    """Where there is something to publish, take out, or sign anew."""
+    changed = {_suite(row) for row in connection.execute(_CHANGED)}
+    return sorted(changed | {_suite(row) for row in connection.execute(_DUE, {"now": now})})
+
+
+def changes(connection: Connection, where: Suite) -> list[Publication]:
+    """What is PENDING or LEAVING in a suite, the oldest first."""
+    return [_publication(row) for row in connection.execute(_CHANGES, vars(where))]
+
+
+def listed(connection: Connection, where: Suite) -> list[Publication]:
+    """All that a suite's next index names; as long as the suite is."""
+    found = [_publication(row) for row in connection.execute(_LISTED_THERE, vars(where))]
+    return [each for each in found if each.state in LISTED]
+
+
+def related(connection: Connection, where: Suite, sources: Iterable[str], packages: Iterable[str]) -> list[Publication]:
+    """What is listed in a suite of sources of these names, with all that was built of them, and binary packages of
+    these names."""
+    these = {**vars(where), "sources": list(sources), "packages": list(packages)}
+    found = [*connection.execute(_RELATED_SOURCES, these), *connection.execute(_RELATED_PACKAGES, these)]
+    every = {row.id: _publication(row) for row in found}
+    return [each for _, each in sorted(every.items()) if each.state in LISTED]
+
+
+def leave(connection: Connection, ids: Iterable[int], reason: str, now: float) -> int:
+    """Have packages leave their suites: what is held was in no index, and is gone at once. Returns how many do."""
+    these = {"these": list(ids), "reason": reason, "now": now}
+    return connection.execute(_LEAVE, these).rowcount + connection.execute(_LEAVE_HELD, these).rowcount
+
+
+def copy_to(connection: Connection, what: Iterable[Publication], where: Suite, now: float) -> int:
+    """Let packages be in another suite as well, as they are; what is there, or about to be, stays. Returns how many
+    are new there.
+
+    :raises PoolConflict: files of them have names that others have in that archive.
+    """
+    what = list(what)
+    if any(each.suite.archive_id != where.archive_id for each in what):
+        _refuse(conflicts(connection, where.archive_id, _files_of(connection, what)))
+    new = 0
+    for each in what:
+        there = [one for one in of_source(connection, each.source_id) if one.binary_id == each.binary_id]
+        if not any(one.suite == where and one.state in WANTED for one in there):
+            _add(connection, where, now, component=each.component, source_id=each.source_id, binary_id=each.binary_id)
+            new += 1
+    return new
+
+
+def _files_of(connection: Connection, what: Iterable[Publication]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for each in what:
+        if each.binary_id is None:
+            found |= {row.name: row.sha256 for row in connection.execute(_FILES, {"this": each.source_id})}
+        else:
+            row = connection.execute(_DEB, {"this": each.binary_id}).one()
+            found[row.file_name] = row.sha256
+    return found
+
+
+def ensure_suite(connection: Connection, where: Suite, now: float) -> None:
+    """Let there be a suite, and be published, if only as an empty one."""
+    rows.add(connection, suite, {**vars(where), "refresh_at": now})
+
+
+def refresh(connection: Connection, archive_id: int, when: float) -> None:
+    """Have all suites of an archive signed anew at a moment, or before."""
+    due = suite.c.refresh_at.is_(None) | (suite.c.refresh_at > when)
+    connection.execute(update(suite).where(suite.c.archive_id == archive_id, due).values(refresh_at=when))
+
+
+def _refuse(names: Sequence[str]) -> None:
+    if names:
+        raise PoolConflict(names)
+
+
+def _add(
+    connection: Connection,
+    where: Suite,
+    now: float,
+    *,
+    component: str,
+    source_id: int,
+    binary_id: int | None = None,
+    held: bool = False,
+    held_until: float | None = None,
+) -> None:
+    values = {**vars(where), "component": component, "source_id": source_id, "binary_id": binary_id, "created_at": now}
+    values |= {"state": State.HELD if held else State.PENDING, "held_until": held_until}
+    connection.execute(_ADD, values)
+    if connection.execute(_SUITE_THERE, vars(where)).first() is None:
+        ensure_suite(connection, where, now)
+
+
+def _suite(row: Any) -> Suite:
+    return Suite(row.archive_id, row.series_id, Pocket(row.pocket))
+
+
+def _publication(row: Any) -> Publication:
+    of_binary = row.binary_id is not None
+    return Publication(
+        id=row.id,
+        suite=_suite(row),
+        component=row.component,
+        state=State(row.state),
+        reason=row.reason,
+        source_id=row.source_id,
+        source=row.source_name,
+        source_version=row.source_version,
+        binary_id=row.binary_id,
+        name=row.binary_name if of_binary else row.source_name,
+        version=row.binary_version if of_binary else row.source_version,
+        architecture=row.binary_architecture if of_binary else "source",
+        created_at=row.created_at,
+        published_at=row.published_at,
+        gone_at=row.gone_at,
+    )
+
+
+# Made once: to make a statement takes longer than to execute it.
+_SOURCE = select(source).where(source.c.id == bindparam("this"))
+_FILES = (
+    select(source_file.c.name, stored_file.c.sha256)
+    .join(stored_file, stored_file.c.id == source_file.c.stored_file_id)
+    .where(source_file.c.source_id == bindparam("this"))
+)
+_DEB = (
+    select(binary.c.file_name, stored_file.c.sha256)
+    .join(stored_file, stored_file.c.id == binary.c.stored_file_id)
+    .where(binary.c.id == bindparam("this"))
+)
+_ADD = publication.insert()
+_ROW = select(
+    publication,
+    source.c.name.label("source_name"),
+    source.c.version.label("source_version"),
+    binary.c.name.label("binary_name"),
+    binary.c.version.label("binary_version"),
+    binary.c.architecture.label("binary_architecture"),
+)
+_WITH_SOURCE = publication.join(source, source.c.id == publication.c.source_id)
+_IS_ITS = binary.c.id == publication.c.binary_id
+_EVERY = _ROW.select_from(_WITH_SOURCE.outerjoin(binary, _IS_ITS))
+_BINARIES = _ROW.select_from(_WITH_SOURCE.join(binary, _IS_ITS))
+_THERE = and_(*(publication.c[name] == bindparam(name) for name in ("archive_id", "series_id", "pocket")))
+_SUITE_THERE = select(suite.c.id).where(
+    *(suite.c[name] == bindparam(name) for name in ("archive_id", "series_id", "pocket"))
+)
+_OF_SOURCE = _EVERY.where(publication.c.source_id == bindparam("this")).order_by(publication.c.id)
+_NAMED = _EVERY.where(source.c.name == bindparam("name"), publication.c.archive_id == bindparam("archive_id")).order_by(
+    publication.c.id
+)
+_CHANGING = publication.c.state.in_([State.PENDING, State.LEAVING])
+_CHANGES = _EVERY.where(_THERE, _CHANGING).order_by(publication.c.id)
+_LISTED_THERE = _EVERY.where(_THERE, publication.c.state.in_(sorted(LISTED))).order_by(publication.c.id)
+_RELATED_SOURCES = _EVERY.where(source.c.name.in_(bindparam("sources", expanding=True)), _THERE)
+_RELATED_PACKAGES = _BINARIES.where(binary.c.name.in_(bindparam("packages", expanding=True)), _THERE)
+_WHERE = (publication.c.archive_id, publication.c.series_id, publication.c.pocket)
+_CHANGED = select(*_WHERE).where(_CHANGING).distinct()
+_DUE = select(suite.c.archive_id, suite.c.series_id, suite.c.pocket).where(suite.c.refresh_at <= bindparam("now"))
+_LEAVE = (
+    update(publication)
+    .where(
+        publication.c.id.in_(bindparam("these", expanding=True)),
+        publication.c.state.in_([State.PENDING, State.PUBLISHED]),
+    )
+    .values(state=State.LEAVING, reason=bindparam("reason"), leaves_at=bindparam("now"))
+)
+_LEAVE_HELD = (
+    update(publication)
+    .where(publication.c.id.in_(bindparam("these", expanding=True)), publication.c.state == State.HELD)
+    .values(state=State.GONE, reason=bindparam("reason"), leaves_at=bindparam("now"), gone_at=bindparam("now"))
+)
+_IN_POOL = publication.c.state != State.REMOVED
+_SOURCE_FILES_TAKEN = (
+    select(source_file.c.name, stored_file.c.sha256)
+    .select_from(
+        source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id).join(
+            publication, publication.c.source_id == source_file.c.source_id
+        )
+    )
+    .where(
+        source_file.c.name.in_(bindparam("names", expanding=True)),
+        publication.c.archive_id == bindparam("archive_id"),
+        publication.c.binary_id.is_(None),
+        _IN_POOL,
+    )
+)
+_DEBS_TAKEN = (
+    select(binary.c.file_name.label("name"), stored_file.c.sha256)
+    .select_from(
+        binary.join(stored_file, stored_file.c.id == binary.c.stored_file_id).join(
+            publication, publication.c.binary_id == binary.c.id
+        )
+    )
+    .where(
+        binary.c.name.in_(bindparam("packages", expanding=True)),  # By which they are found.
+        binary.c.file_name.in_(bindparam("names", expanding=True)),
+        publication.c.archive_id == bindparam("archive_id"),
+        _IN_POOL,
+    )
+)

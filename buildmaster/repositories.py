@@ -1,0 +1,107 @@
+"""Archives that we publish ourselves, as queries: how each is published, and what signs it."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy.exc import IntegrityError
+
+from buildmaster.tables import archive, distribution, repository, source_hold
+
+
+class RepositoryRefused(ValueError):
+    """An archive cannot be published so; the message says why."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """An archive that we publish."""
+
+    archive_id: int
+    distribution: str
+    name: str
+    private: bool
+    binaries: bool  # Uploads of binary packages are accepted.
+    keep_versions: int  # Older ones that stay beside the newest.
+    hold: bool  # Until all architectures have a version.
+    hold_deadline_s: float  # But no longer; 0: as long as it takes.
+    valid_s: float  # Release files expire after so long; 0: never.
+    created_at: float
+
+    @property
+    def words(self) -> str:
+        """What it is called."""
+        return f"{self.distribution}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is to be set of how an archive is published; None: it stays."""
+
+    binaries: bool | None = None
+    keep_versions: int | None = None
+    hold: bool | None = None
+    hold_deadline_s: float | None = None
+    valid_s: float | None = None
+
+
+def add(connection: Connection, archive_id: int, now: float) -> None:
+    """Publish an archive from now on; what was accepted before is not.
+
+    :raises RepositoryRefused: it is published already.
+    """
+    values = {"archive_id": archive_id, "created_at": now}
+    try:
+        with connection.begin_nested():
+            connection.execute(repository.insert(), values)
+    except IntegrityError:
+        raise RepositoryRefused("this archive is published already: `buildmaster archive show` shows it") from None
+
+
+def find(connection: Connection, archive_id: int) -> Repository | None:
+    """How an archive is published; None: not by us."""
+    row = connection.execute(_FIND, {"this": archive_id}).one_or_none()
+    return None if row is None else Repository(**row._mapping)
+
+
+def every(connection: Connection) -> list[Repository]:
+    """All archives that we publish, by name."""
+    return [Repository(**row._mapping) for row in connection.execute(_EVERY)]
+
+
+def change(connection: Connection, archive_id: int, settings: Settings) -> None:
+    """Change how an archive is published."""
+    values = {name: value for name, value in vars(settings).items() if value is not None}
+    if values:
+        connection.execute(update(repository).where(repository.c.archive_id == archive_id).values(**values))
+
+
+def holds(connection: Connection, where: Repository, source_name: str) -> bool:
+    """Whether new versions of a source are held until all architectures have them."""
+    own = connection.execute(_HOLD, {"archive_id": where.archive_id, "name": source_name}).scalar()
+    return where.hold if own is None else bool(own)
+
+
+def set_hold(connection: Connection, archive_id: int, source_name: str, hold: bool | None) -> None:
+    """Say whether new versions of a source are held; None: as its archive says."""
+    ours = (source_hold.c.archive_id == archive_id) & (source_hold.c.name == source_name)
+    connection.execute(source_hold.delete().where(ours))
+    if hold is not None:
+        connection.execute(source_hold.insert().values(archive_id=archive_id, name=source_name, hold=hold))
+
+
+# Made once: to make a statement takes longer than to execute it.
+_FOUND = (
+    select(
+        repository,
+        archive.c.name,
+        archive.c.private,
+        distribution.c.name.label("distribution"),
+    )
+    .join_from(repository, archive, archive.c.id == repository.c.archive_id)
+    .join(distribution, distribution.c.id == archive.c.distribution_id)
+)
+_FIND = _FOUND.where(repository.c.archive_id == bindparam("this"))
+_EVERY = _FOUND.order_by(distribution.c.name, archive.c.name)
+_HOLD = select(source_hold.c.hold).where(
+    source_hold.c.archive_id == bindparam("archive_id"), source_hold.c.name == bindparam("name")
+)
