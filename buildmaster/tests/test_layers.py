@@ -21,7 +21,7 @@ LAYERS = {
         "tables", "migrations", "database", "engines", "commits", "files", "builds", "entries", "shares", "queue",
         "builders", "orders", "packages", "superseding", "archives", "giving", "notifications", "needs",
         "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets", "masters",
-        "clocks", "rows",
+        "clocks", "rows", "uploaders",
         "waiting", "supplies", "forecasting",
         "inventory",
         "dump", "backup", "backup_places",
@@ -33,7 +33,7 @@ LAYERS = {
         "recovery", "external", "resetting", "running_log", "scanner", "fleet", "workshop", "file_server", "master",
         "builder_answers", "acts", "at_once", "sending_ahead", "leases", "notifying",
         "programs", "chroot_system", "package_lists", "looking", "examiner",
-        "publishing",
+        "publishing", "uploading",
     },
     "edges": {"config", "service", "cli"},
 }  # fmt: skip

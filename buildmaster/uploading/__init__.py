@@ -1,0 +1,1 @@
+"""Uploads: received, judged, and accepted whole or not at all."""
