@@ -142,6 +142,13 @@ def find_archive(connection: Connection, distribution_name: str, archive_name: s
     return int(row_id)
 
 
+def series_of(connection: Connection, archive_id: int) -> list[int]:
+    """The ids of the series of an archive's distribution, the oldest first."""
+    ours = series.c.distribution_id == archive.c.distribution_id
+    query = select(series.c.id).join_from(series, archive, ours).where(archive.c.id == archive_id)
+    return list(connection.execute(query.order_by(series.c.id)).scalars())
+
+
 def find_series(connection: Connection, distribution_name: str, series_name: str) -> int:
     """A series' id.
 

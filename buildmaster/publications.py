@@ -15,7 +15,7 @@ from sqlalchemy import Connection, and_, bindparam, select, update
 from buildmaster import binaries, repositories, rows
 from buildmaster.binaries import Deb
 from buildmaster.scoring import Pocket
-from buildmaster.tables import binary, publication, source, source_file, stored_file, suite
+from buildmaster.tables import binary, publication, series, source, source_file, stored_file, suite
 
 
 class State(StrEnum):
@@ -54,6 +54,27 @@ class Suite:
     archive_id: int
     series_id: int
     pocket: Pocket
+
+
+def suite_name(series_name: str, pocket: Pocket) -> str:
+    """What apt calls a suite: bookworm, bookworm-updates."""
+    return series_name if pocket is Pocket.RELEASE else f"{series_name}-{pocket.lower()}"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A suite as it was last published."""
+
+    suite: Suite
+    series: str
+    generation: int  # 0: it never was.
+    published_at: float | None
+    valid_until: float | None  # None: it does not expire.
+
+    @property
+    def name(self) -> str:
+        """What apt calls it."""
+        return suite_name(self.series, self.suite.pocket)
 
 
 @dataclass(frozen=True)
@@ -221,6 +242,13 @@ def ensure_suite(connection: Connection, where: Suite, now: float) -> None:
     rows.add(connection, suite, {**vars(where), "refresh_at": now})
 
 
+def suites_of(connection: Connection, archive_id: int) -> list[Known]:
+    """An archive's suites, by name."""
+    rows = connection.execute(_SUITES, {"this": archive_id})
+    found = [Known(_suite(row), row.series, row.generation, row.published_at, row.valid_until) for row in rows]
+    return sorted(found, key=lambda each: each.name)
+
+
 def refresh(connection: Connection, archive_id: int, when: float) -> None:
     """Have all suites of an archive signed anew at a moment, or before."""
     due = suite.c.refresh_at.is_(None) | (suite.c.refresh_at > when)
@@ -313,6 +341,9 @@ _CHANGES = _EVERY.where(_THERE, _CHANGING).order_by(publication.c.id)
 _LISTED_THERE = _EVERY.where(_THERE, publication.c.state.in_(sorted(LISTED))).order_by(publication.c.id)
 _RELATED_SOURCES = _EVERY.where(source.c.name.in_(bindparam("sources", expanding=True)), _THERE)
 _RELATED_PACKAGES = _BINARIES.where(binary.c.name.in_(bindparam("packages", expanding=True)), _THERE)
+_SUITES = (
+    select(suite, series.c.name.label("series")).join_from(suite, series).where(suite.c.archive_id == bindparam("this"))
+)
 _WHERE = (publication.c.archive_id, publication.c.series_id, publication.c.pocket)
 _CHANGED = select(*_WHERE).where(_CHANGING).distinct()
 _DUE = select(suite.c.archive_id, suite.c.series_id, suite.c.pocket).where(suite.c.refresh_at <= bindparam("now"))

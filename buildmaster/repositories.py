@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.exc import IntegrityError
 
-from buildmaster.tables import archive, distribution, repository, source_hold
+from buildmaster.tables import archive, archive_key, distribution, repository, source_hold
 
 
 class RepositoryRefused(ValueError):
@@ -44,6 +44,26 @@ class Settings:
     valid_s: float | None = None
 
 
+@dataclass(frozen=True)
+class ArchiveKey:
+    """What signs an archive, or did, or will."""
+
+    fingerprint: str  # Upper-case hex.
+    certificate: str  # The OpenPGP public key, armoured.
+    created_at: float
+    signs_from: float
+    signs_until: float | None  # None: until further notice.
+
+    def signs(self, now: float) -> bool:
+        """Whether it signs what is published at a moment."""
+        return self.signs_from <= now and (self.signs_until is None or now < self.signs_until)
+
+    @property
+    def secret_name(self) -> str:
+        """What the secret part is called among the secrets."""
+        return f"archive-key-{self.fingerprint.lower()}"
+
+
 def add(connection: Connection, archive_id: int, now: float) -> None:
     """Publish an archive from now on; what was accepted before is not.
 
@@ -63,6 +83,19 @@ def find(connection: Connection, archive_id: int) -> Repository | None:
     return None if row is None else Repository(**row._mapping)
 
 
+def get(connection: Connection, archive_id: int) -> Repository:
+    """How an archive is published.
+
+    :raises RepositoryRefused: we do not publish it.
+    """
+    found = find(connection, archive_id)
+    if found is None:
+        raise RepositoryRefused(
+            "the farm does not publish this archive: `buildmaster archive create` lets it; `archive list` lists those"
+        )
+    return found
+
+
 def every(connection: Connection) -> list[Repository]:
     """All archives that we publish, by name."""
     return [Repository(**row._mapping) for row in connection.execute(_EVERY)]
@@ -73,6 +106,20 @@ def change(connection: Connection, archive_id: int, settings: Settings) -> None:
     values = {name: value for name, value in vars(settings).items() if value is not None}
     if values:
         connection.execute(update(repository).where(repository.c.archive_id == archive_id).values(**values))
+
+
+def add_key(connection: Connection, archive_id: int, key: ArchiveKey) -> None:
+    """Let an archive have another key; those that it had sign no longer than until that one does."""
+    older = (archive_key.c.archive_id == archive_id) & (
+        archive_key.c.signs_until.is_(None) | (archive_key.c.signs_until > key.signs_from)
+    )
+    connection.execute(update(archive_key).where(older).values(signs_until=key.signs_from))
+    connection.execute(archive_key.insert(), {"archive_id": archive_id, **vars(key)})
+
+
+def keys(connection: Connection, archive_id: int) -> list[ArchiveKey]:
+    """An archive's keys, the oldest first; those as well that sign no more."""
+    return [ArchiveKey(**row._mapping) for row in connection.execute(_KEYS, {"this": archive_id})]
 
 
 def holds(connection: Connection, where: Repository, source_name: str) -> bool:
@@ -102,6 +149,17 @@ _FOUND = (
 )
 _FIND = _FOUND.where(repository.c.archive_id == bindparam("this"))
 _EVERY = _FOUND.order_by(distribution.c.name, archive.c.name)
+_KEYS = (
+    select(
+        archive_key.c.fingerprint,
+        archive_key.c.certificate,
+        archive_key.c.created_at,
+        archive_key.c.signs_from,
+        archive_key.c.signs_until,
+    )
+    .where(archive_key.c.archive_id == bindparam("this"))
+    .order_by(archive_key.c.id)
+)
 _HOLD = select(source_hold.c.hold).where(
     source_hold.c.archive_id == bindparam("archive_id"), source_hold.c.name == bindparam("name")
 )

@@ -6,8 +6,12 @@ A file that others may read is refused rather than used: whoever could read it h
 import os
 import re
 import stat
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from buildmaster.store.writing import sync_folder
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _MOST_BYTES = 1 << 16
@@ -44,6 +48,27 @@ class Secrets:
         except OSError as error:
             raise SecretRefused(path, f"cannot be read: {error.strerror}") from error
         return _parse(path, content)
+
+    def keep(self, name: str, secret: str) -> str:
+        """Write a secret, for the owner only, unless there is one of this name. Returns the one there is.
+
+        :raises SecretRefused: what is there cannot be used, or nothing can be written.
+        """
+        if not is_secret_name(name):
+            raise ValueError(f"not the name of a secret: {name!r}")
+        path = self.directory / name
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=self.directory, prefix=".new-", encoding="utf-8") as stream:
+                stream.write(secret + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+                with suppress(FileExistsError):
+                    os.link(stream.name, path)
+            sync_folder(self.directory)
+        except OSError as error:
+            raise SecretRefused(path, f"cannot be written: {error.strerror}") from error
+        return self.read(name)
 
 
 def is_secret_name(name: str) -> bool:

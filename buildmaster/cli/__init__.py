@@ -25,6 +25,7 @@ COMMANDS = {
     "archive-published": ("buildmaster.cli.archives", "Say that an archive has something new."),
     "change-source": ("buildmaster.cli.archives", "What builds of a source package need."),
     "archives": ("buildmaster.cli.archives", "Archives, and what waits of each."),
+    "archive": ("buildmaster.cli.archive", "Archives that the farm publishes: make, look after."),
     "add-chroot": ("buildmaster.cli.chroots", "Add or replace a chroot."),
     "remove-chroot": ("buildmaster.cli.chroots", "Let a pocket have no chroot of its own."),
     "chroots": ("buildmaster.cli.chroots", "The chroots, those of pockets as well."),

@@ -79,7 +79,7 @@ def add_archive(session: Session, /, *, name: str, purpose: str, **said: Any) ->
     """
 
     def add(connection: Connection) -> int:
-        distribution, own = _names(connection, name)
+        distribution, own = names_of(connection, name)
         archive_id = farm_archives.add(connection, distribution, own, ArchivePurpose(purpose.upper()))
         _change(connection, archive_id, distribution, own, **said)
         return archive_id
@@ -104,7 +104,7 @@ def change_archive(session: Session, /, *, name: str, **said: Any) -> None:
     """
 
     def change(connection: Connection) -> int:
-        distribution, own = _names(connection, name)
+        distribution, own = names_of(connection, name)
         archive_id = distributions.find_archive(connection, distribution, own)
         _change(connection, archive_id, distribution, own, **said)
         return archive_id
@@ -129,7 +129,7 @@ def archive_published(session: Session, /, *, name: str) -> None:
     """
 
     def tell(connection: Connection) -> tuple[str, str, int]:
-        distribution, own = _names(connection, name)
+        distribution, own = names_of(connection, name)
         archive_id = distributions.find_archive(connection, distribution, own)
         depwaits.published(connection, archive_id, time.time())
         return distribution, own, depwaits.count(connection, archive_id)
@@ -162,7 +162,7 @@ def change_source(session: Session, /, *, name: str, archive: str, needs: tuple[
         raise click.UsageError("give --needs or --no-needs")
 
     def change(connection: Connection) -> tuple[str, str, str]:
-        distribution, own = _names(connection, archive)
+        distribution, own = names_of(connection, archive)
         archive_id = distributions.find_archive(connection, distribution, own)
         farm_needs.set_of_source(connection, archive_id, name, tags.parse(needs), time.time())
         return distribution, own, farm_needs.of_source(connection, archive_id, name)
@@ -205,7 +205,7 @@ def archives(session: Session, /) -> None:
     session.output.listing(document, columns, rows, empty)
 
 
-def _names(connection: Connection, name: str) -> tuple[str, str]:
+def names_of(connection: Connection, name: str) -> tuple[str, str]:
     """The distribution and archive meant.
 
     :raises Refusal: it does not say which distribution, and there are several, or none.

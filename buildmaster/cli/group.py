@@ -1,5 +1,6 @@
 """The command line's frame: commands imported only when used, global options, and how errors are told."""
 
+import builtins
 import importlib
 import os
 import sqlite3
@@ -69,11 +70,12 @@ class LazyGroup(click.Group):
         return list(self._commands_in)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command's module; its command is the function of the same name, with _ for -."""
+        """Import a command's module; its command is the function of the same name, with _ for -; and with another _ at
+        its end, where Python has that name itself."""
         if cmd_name not in self._commands_in:
             return None
-        module = importlib.import_module(self._commands_in[cmd_name][0])
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        module, name = importlib.import_module(self._commands_in[cmd_name][0]), cmd_name.replace("-", "_")
+        command: click.Command = getattr(module, f"{name}_" if hasattr(builtins, name) else name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -12,7 +12,13 @@ from buildmaster import config
 from buildmaster.config import ConfigError, MasterConfig, load
 from buildmaster.store.s3 import Bucket
 
-EXAMPLES: dict[str, Any] = {"notify_command": (), "smtp_host": "", "smtp_user": "", "sender": "", "archives_base_url": ""}
+EXAMPLES: dict[str, Any] = {
+    "notify_command": (),
+    "smtp_host": "",
+    "smtp_user": "",
+    "sender": "",
+    "archives_base_url": "",
+}
 SHIPPED = Path(__file__).parents[2] / "buildmaster.conf"
 
 

@@ -90,3 +90,12 @@ def test_names(secret: Path, name: str) -> None:
     """What is no name of a secret never becomes a path."""
     with pytest.raises(ValueError, match="name of a secret"):
         Secrets(secret.parent).read(name)
+
+
+def test_kept(tmp_path: Path) -> None:
+    """A secret is written for its owner only; one that is there stays, and is what counts."""
+    secrets = Secrets(tmp_path / "secrets")
+    assert secrets.keep("one", "first") == secrets.read("one") == "first"
+    assert (tmp_path / "secrets" / "one").stat().st_mode & 0o777 == 0o600
+    assert secrets.keep("one", "second") == "first"
+    assert [each.name for each in (tmp_path / "secrets").iterdir()] == ["one"]

@@ -1,0 +1,259 @@
+"""The group `archive`: archives that the farm publishes itself. Here: create, show, change and list."""
+
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+from sqlalchemy import Connection
+
+from buildd.settings import parse_duration
+from buildmaster import archives, distributions, listings, publications, repositories
+from buildmaster.cli.archives import names_of
+from buildmaster.cli.farms import config_of, farm_of
+from buildmaster.cli.group import LazyGroup, Refusal, Session, json_option, pass_session
+from buildmaster.cli.output import Column
+from buildmaster.cli.text import count
+from buildmaster.publications import Suite
+from buildmaster.repositories import ArchiveKey, Repository, Settings
+from buildmaster.scoring import ArchivePurpose, Pocket
+from buildmaster.secrets import Secrets
+
+_HERE = "buildmaster.cli.archive"
+COMMANDS = {
+    "create": (_HERE, "Publish an archive; make it if need be."),
+    "show": (_HERE, "How to upload to it, and what apt needs."),
+    "change": (_HERE, "How it is published."),
+    "list": (_HERE, "The archives that the farm publishes."),
+}
+
+
+@click.group(cls=LazyGroup, commands_in=COMMANDS)
+def archive() -> None:
+    """Archives that the farm publishes itself: upload a source, wait, `apt install`.
+
+    \b
+    Example:
+      buildmaster archive create mine
+      buildmaster archive list --json
+    """
+
+
+def duration(word: str) -> float:
+    """Seconds; 0 for the word `never`. A type of parameter, for click."""
+    if word == "never":
+        return 0.0
+    try:
+        return parse_duration(word)
+    except ValueError as error:
+        raise click.BadParameter(f"{word!r} {error}, or `never`") from error
+
+
+def _settings(command: Any) -> Any:
+    """Add to a command what may be said of how an archive is published."""
+    options = [
+        click.option("--binaries/--sources-only", default=None, help="Binary packages may be uploaded, too."),
+        click.option("--keep-versions", type=click.IntRange(0, 1000), help="Older versions that stay; 0 at first."),
+        click.option("--hold/--no-hold", default=None, help="A version is published when all architectures have it."),
+        click.option(
+            "--hold-deadline", "hold_deadline_s", metavar="DURATION", type=duration,
+            help="But no later than after so long (12h); never: as long as it takes.",
+        ),
+        click.option(
+            "--valid", "valid_s", metavar="DURATION", type=duration,
+            help="Clients refuse what the farm has not signed anew for so long (7d); never, at first.",
+        ),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("name", metavar="[DISTRIBUTION/]NAME")
+@_settings
+@json_option
+@pass_session
+def create(session: Session, /, *, name: str, **said: Any) -> None:
+    """Publish an archive, which is made if it is not there, with a key of its own.
+
+    It has a suite for each series of its distribution, empty at first. What to give to dput and to apt is printed, here
+    and by `archive show`.
+
+    \b
+    Example:
+      buildmaster archive create mine
+    """
+    from buildmaster.publishing import archive_keys  # noqa: PLC0415 - takes long to import.
+
+    config = config_of(session)
+    with farm_of(session) as farm:
+        with farm.reading() as connection:
+            distribution, own = names_of(connection, name)
+            _must_have_series(connection, distribution)
+            _must_be_new(connection, distribution, own)
+        key = archive_keys.make(Secrets(config.secrets_directory), f"{distribution}/{own}", time.time())
+        farm.write(_create, distribution, own, key, Settings(**said))
+    _show(session, f"{distribution}/{own}")
+
+
+def _must_have_series(connection: Connection, distribution: str) -> None:
+    if not any(place.distribution == distribution for place in listings.places(connection)):
+        raise Refusal(
+            f"{distribution!r} has no series that anything could be built for: "
+            f"`buildmaster add-chroot {distribution}/SERIES ARCH FILE` adds one"
+        )
+
+
+def _must_be_new(connection: Connection, distribution: str, own: str) -> None:
+    known = [each.name for each in archives.every(connection) if each.distribution == distribution]
+    if own in known:
+        archive_id = distributions.find_archive(connection, distribution, own)
+        if repositories.find(connection, archive_id) is not None:
+            raise Refusal(f"{distribution}/{own} is published already: `buildmaster archive show` shows how")
+
+
+def _create(connection: Connection, distribution: str, own: str, key: ArchiveKey, settings: Settings) -> None:
+    now = time.time()
+    try:
+        archive_id = distributions.find_archive(connection, distribution, own)
+    except distributions.NoSuchSeries:
+        archive_id = archives.add(connection, distribution, own, ArchivePurpose.PPA)
+    repositories.add(connection, archive_id, now)
+    repositories.change(connection, archive_id, settings)
+    repositories.add_key(connection, archive_id, key)
+    for series_id in distributions.series_of(connection, archive_id):
+        publications.ensure_suite(connection, Suite(archive_id, series_id, Pocket.RELEASE), now)
+
+
+@click.command()
+@click.argument("name", metavar="[DISTRIBUTION/]NAME")
+@json_option
+@pass_session
+def show(session: Session, /, *, name: str) -> None:
+    """Show how an archive is published, what dput needs to upload to it, and what apt needs to use it.
+
+    \b
+    Example:
+      buildmaster archive show mine
+    """
+    _show(session, name)
+
+
+@click.command()
+@click.argument("name", metavar="[DISTRIBUTION/]NAME")
+@_settings
+@json_option
+@pass_session
+def change(session: Session, /, *, name: str, **said: Any) -> None:
+    """Change how an archive is published.
+
+    \b
+    Example:
+      buildmaster archive change mine --hold --hold-deadline 12h
+    """
+
+    def write(connection: Connection) -> None:
+        found = published(connection, name)
+        repositories.change(connection, found.archive_id, Settings(**said))
+        publications.refresh(connection, found.archive_id, time.time())
+
+    with farm_of(session) as farm:
+        farm.write(write)
+    _show(session, name)
+
+
+@click.command(name="list")
+@json_option
+@pass_session
+def list_(session: Session, /) -> None:
+    """List the archives that the farm publishes.
+
+    \b
+    Example:
+      buildmaster archive list
+    """
+    config = config_of(session)
+    with farm_of(session) as farm, farm.reading() as connection:
+        found = [(each, published_suites(connection, each)) for each in repositories.every(connection)]
+    base = config.url_for_archives()
+    columns = [Column("archive"), Column("suites"), Column("address", wide=True), Column("what", wide=True)]
+    rows = [
+        (each.words, " ".join(suites) or "-", f"{base}/{each.words}", ", ".join(_kind(each)) or "-")
+        for each, suites in found
+    ]
+    document = {"archives": [_document(each, suites, base) for each, suites in found]}
+    session.output.listing(document, columns, rows, "None. `buildmaster archive create NAME` lets there be one.")
+
+
+def published(connection: Connection, name: str) -> Repository:
+    """The archive that NAME or DISTRIBUTION/NAME means, which we publish.
+
+    :raises Refusal: it does not say which distribution.
+    :raises NoSuchSeries: there is none.
+    :raises RepositoryRefused: we do not publish it.
+    """
+    distribution, own = names_of(connection, name)
+    return repositories.get(connection, distributions.find_archive(connection, distribution, own))
+
+
+def published_suites(connection: Connection, found: Repository) -> list[str]:
+    """The names of an archive's suites, as apt has them."""
+    return [each.name for each in publications.suites_of(connection, found.archive_id)]
+
+
+def _show(session: Session, name: str) -> None:
+    base = config_of(session).url_for_archives()
+    with farm_of(session) as farm, farm.reading() as connection:
+        found = published(connection, name)
+        suites = published_suites(connection, found)
+        keys = [key.fingerprint for key in repositories.keys(connection, found.archive_id) if key.signs(time.time())]
+    if session.output.as_json:
+        session.output.document(_document(found, suites, base) | {"keys": keys})
+        return
+    url, label = f"{base}/{found.words}", found.words.replace("/", "-")
+    output = session.output
+    output.say(f"archive {found.words} is published at {url}" + "".join(f", {each}" for each in _kind(found)))
+    output.say(f"signed by {', '.join(keys) or 'no key'}; suites: {', '.join(suites)}")
+    place = urlsplit(base)
+    output.say(
+        f"\nTo upload to it, ~/.dput.cf:\n\n[{found.name}]\nmethod = {place.scheme}\nfqdn = {place.netloc}\n"
+        f"incoming = {place.path}/upload/{found.words}\nallow_unsigned_uploads = 0"
+    )
+    if found.private:
+        output.say("\nTo use it, one needs a name and a password: `buildmaster archive access add`")
+    key_file = f"/etc/apt/keyrings/{label}.asc"
+    output.say(
+        f"\nTo use it, the key:\n\nwget -O {key_file} {url}/key.asc\n\nand /etc/apt/sources.list.d/{label}.sources:\n\n"
+        f"Types: deb deb-src\nURIs: {url}\nSuites: {' '.join(suites)}\nComponents: main\nSigned-By: {key_file}\n\n"
+        f"or, as lines of /etc/apt/sources.list.d/{label}.list:\n"
+    )
+    for suite in suites:
+        output.say(f"deb [signed-by={key_file}] {url} {suite} main")
+
+
+def _kind(found: Repository) -> list[str]:
+    words = ["private"] if found.private else []
+    words += ["binary uploads"] if found.binaries else []
+    words += [f"keeps {count(found.keep_versions, 'older version')}"] if found.keep_versions else []
+    if found.hold:
+        at_most = f", {found.hold_deadline_s / 3600:.3g} h at most" if found.hold_deadline_s else ""
+        words.append(f"holds until all architectures are there{at_most}")
+    words += [f"valid for {found.valid_s / 3600:.3g} h"] if found.valid_s else []
+    return words
+
+
+def _document(found: Repository, suites: list[str], base: str) -> dict[str, object]:
+    return {
+        "distribution": found.distribution,
+        "name": found.name,
+        "url": f"{base}/{found.words}",
+        "upload_url": f"{base}/upload/{found.words}",
+        "suites": suites,
+        "private": found.private,
+        "binaries": found.binaries,
+        "keep_versions": found.keep_versions,
+        "hold": found.hold,
+        "hold_deadline_s": found.hold_deadline_s or None,
+        "valid_s": found.valid_s or None,
+    }
