@@ -14,7 +14,7 @@ LAYERS = {
     "core": {
         "ahead", "sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets",
         "dependencies", "leasing", "wishes", "letters", "reasons", "forecast",
-        "available",
+        "available", "provenance", "envelopes",
         "indices",
     },
     "state": {
@@ -26,6 +26,7 @@ LAYERS = {
         "inventory",
         "dump", "backup", "backup_places",
         "depwaits",
+        "attesting",
         "binaries", "publications", "repositories",
     },
     "work": {

@@ -1,0 +1,271 @@
+"""Signed statements of what files were built from, and with what: made of the rows of a build when somebody first asks
+for one, then kept in the store.
+
+Nothing of that happens while a build is dispatched or gathered: all that a statement says is recorded then anyway. One
+that is lost is made again, from the same rows, with the same content.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import PurePath
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, bindparam, delete, select
+
+from buildd.control import CONTROL_MAX_BYTES, Buildinfo, ControlError, parse_buildinfo
+from buildmaster import builds, envelopes, files, provenance
+from buildmaster.envelopes import PublicKey
+from buildmaster.farm import Farm
+from buildmaster.lifecycle import BuildState
+from buildmaster.provenance import Digested, Made
+from buildmaster.secrets import SecretRefused, Secrets
+from buildmaster.store import NotStored, Sha256, StoredFile, store_chunks
+from buildmaster.tables import (
+    archive,
+    attestation,
+    attestation_key,
+    build,
+    build_file,
+    builder,
+    source,
+    source_file,
+    stored_file,
+)
+from buildmaster.wishes import Wishes
+
+
+class NothingToState(LookupError):
+    """There is no statement of a build's provenance; the message says why."""
+
+
+class NoKey(Exception):
+    """The farm's key for statements is not here; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What is said of a build, but for what its .buildinfo says."""
+
+    made: Made
+    buildinfo: StoredFile | None
+    buildinfo_name: str
+
+
+def ensure(farm: Farm, build_id: int) -> bytes:
+    """The signed statement about a build that ended well, as a DSSE envelope: made now if there is none. Blocks.
+
+    :raises NothingToState: it has not ended well, or it repeats another build.
+    :raises NoSuchBuild: there is none.
+    :raises NoKey: it cannot be signed here.
+    """
+    with farm.reading() as connection:
+        kept = connection.execute(_KEPT, {"this": build_id}).scalar()
+        facts = None if kept else _facts(connection, build_id)
+    if kept:
+        try:
+            with farm.store.open(Sha256(kept)) as stream:
+                return stream.read()
+        except NotStored:  # Damage, of the one kind that can be mended.
+            with farm.reading() as connection:
+                facts = _facts(connection, build_id)
+    assert facts is not None
+    envelope = _signed(farm, facts)
+    stored = store_chunks(farm.store, [envelope])
+    farm.write(_keep, build_id, stored, time.time())
+    return envelope
+
+
+def buildinfo_of(farm: Farm, build_id: int) -> Buildinfo | None:
+    """What the .buildinfo of a build says. None: there is none, or it is not what it must be. Blocks."""
+    with farm.reading() as connection:
+        return _read(farm, *_buildinfo(_results(connection, build_id)))
+
+
+def maker_of(connection: Connection, sha256: str) -> int | None:
+    """The build that ended well, first of all that did, with a file of this digest as a result."""
+    return connection.execute(_MAKER, {"sha256": sha256}).scalar()
+
+
+def statements(connection: Connection) -> list[Sha256]:
+    """The statements that there are, by what they are called in the store."""
+    return [Sha256(each) for each in connection.execute(_EVERY).scalars()]
+
+
+def keys(connection: Connection) -> list[PublicKey]:
+    """The keys that the farm has signed statements with, the oldest first."""
+    rows = connection.execute(select(attestation_key).order_by(attestation_key.c.id))
+    return [PublicKey(row.key_id, row.public_key) for row in rows]
+
+
+def new_key(farm: Farm, *, unless_there: bool = False) -> PublicKey:
+    """Let the farm have a new key, and sign with that from now on. Statements that are signed stay as they are.
+
+    :param unless_there: not if it has one.
+    :returns: the key that it signs with.
+    """
+    secret = envelopes.new_secret()
+    public = envelopes.public_key(secret)
+    _secrets(farm).keep(_secret_name(public), secret)  # Before it is known to be: see NoKey.
+
+    def add(connection: Connection) -> PublicKey:
+        known = keys(connection)
+        if known and unless_there:  # Somebody was quicker.
+            return known[-1]
+        values = {"key_id": public.key_id, "public_key": public.pem, "created_at": time.time()}
+        connection.execute(attestation_key.insert().values(**values))
+        return public
+
+    return farm.write(add)
+
+
+def _signed(farm: Farm, facts: _Facts) -> bytes:
+    with farm.reading() as connection:
+        known = keys(connection)
+    if not known:
+        new_key(farm, unless_there=True)
+        with farm.reading() as connection:
+            known = keys(connection)
+    buildinfo = _read(farm, facts.buildinfo_name, facts.buildinfo)
+    made = Made(**vars(facts.made) | {"installed": buildinfo.installed if buildinfo else ()})
+    content = provenance.statement(made, provenance.farm_uri(known[0].key_id), version("debfarm"))
+    return envelopes.sign(content, _secret(farm, known[-1]))
+
+
+def _secret(farm: Farm, key: PublicKey) -> str:
+    try:
+        secret = _secrets(farm).read(_secret_name(key))
+        if envelopes.public_key(secret).key_id == key.key_id:
+            return secret
+        why = f"the secret {_secret_name(key)!r} is of another key"
+    except (SecretRefused, envelopes.BadKey) as error:
+        why = str(error)
+    raise NoKey(
+        f"statements are signed with key {key.key_id}, which cannot be used here: {why}. Copy it from the machine that "
+        "has it, or make a new one with `buildmaster provenance key --new`"
+    )
+
+
+def _secrets(farm: Farm) -> Secrets:
+    return Secrets(farm.directory / farm.places.secrets)
+
+
+def _secret_name(key: PublicKey) -> str:
+    return f"provenance-{key.key_id[:32]}"
+
+
+def _facts(connection: Connection, build_id: int) -> _Facts:
+    row: Any = connection.execute(_ABOUT, {"this": build_id}).first()
+    if row is None:
+        raise builds.NoSuchBuild(build_id)
+    if row.state != BuildState.BUILT:
+        raise NothingToState(f"build {build_id} is {row.state}: there is provenance of what was built only")
+    if row.reproduces_id is not None:
+        raise NothingToState(f"build {build_id} repeats build {row.reproduces_id}: provenance is of that one")
+    results = _results(connection, build_id)
+    sources = connection.execute(_SOURCES, {"this": row.source_id})
+    name, stored = _buildinfo(results)
+    made = Made(
+        **{each: getattr(row, each) for each in _COPIED},
+        build_id=build_id,
+        wishes={key: value for key, value in vars(Wishes.from_text(row.wishes)).items() if value},
+        sources=[Digested(each.name, each.sha256) for each in sources],
+        chroot=row.chroot_sha256,
+        installed=(),
+        results=[Digested(each, file.sha256) for each, file in results.items()],
+        log=Digested(row.log_name, row.log_sha256) if row.log_sha256 else None,
+        started_at=_moment(row.started_at),
+        finished_at=_moment(row.finished_at),
+    )
+    return _Facts(made, stored, name)
+
+
+def _results(connection: Connection, build_id: int) -> dict[str, StoredFile]:
+    rows = connection.execute(_RESULTS, {"this": build_id})
+    return {row.name: StoredFile(Sha256(row.sha256), row.sha1, row.size) for row in rows}
+
+
+def _buildinfo(results: Mapping[str, StoredFile]) -> tuple[str, StoredFile | None]:
+    name = next((name for name in results if name.endswith(".buildinfo")), "")
+    return name, results.get(name)
+
+
+def _read(farm: Farm, name: str, stored: StoredFile | None) -> Buildinfo | None:
+    if stored is None or stored.size > CONTROL_MAX_BYTES:
+        return None
+    try:
+        with farm.store.open(stored.sha256) as stream:
+            return parse_buildinfo(PurePath(name), stream.read())
+    except ControlError:
+        return None
+
+
+def _keep(connection: Connection, build_id: int, stored: StoredFile, now: float) -> None:
+    builds.hold(connection, [build_id])
+    file_id = files.keep(connection, stored, now)
+    connection.execute(delete(attestation).where(attestation.c.build_id == build_id))
+    connection.execute(attestation.insert().values(build_id=build_id, stored_file_id=file_id))
+
+
+def _moment(seconds: float | None) -> str:
+    """RFC 3339, to the second."""
+    return datetime.fromtimestamp(seconds or 0.0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_COPIED = (
+    *("source", "version", "dsc", "distribution", "archive", "series", "pocket", "component", "architecture"),
+    *("arch_indep", "builder", "builder_version"),
+)
+_THIS: BindParameter[int] = bindparam("this")
+_ABOUT = (
+    select(
+        *(build.c[name] for name in ("state", "reproduces_id", "source_id", "arch_indep", "wishes", "chroot_sha256")),
+        *(build.c[name] for name in ("builder_version", "started_at", "finished_at", "log_name")),
+        *builds.DESCRIPTION,
+        *(source.c[name] for name in ("component", "dsc")),
+        source.c.name.label("source"),
+        source.c.version.label("version"),
+        builds.DESCRIPTION[-1].label("distribution"),
+        builds.DESCRIPTION[-2].label("series"),
+        archive.c.name.label("archive"),
+        builder.c.name.label("builder"),
+        stored_file.c.sha256.label("log_sha256"),
+    )
+    .select_from(
+        builds.DESCRIBED.outerjoin(builder, builder.c.id == build.c.builder_id).outerjoin(
+            stored_file, stored_file.c.id == build.c.log_file_id
+        )
+    )
+    .where(build.c.id == _THIS)
+)
+_SOURCES = (
+    select(source_file.c.name, stored_file.c.sha256)
+    .select_from(source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id))
+    .where(source_file.c.source_id == _THIS)
+)
+_RESULTS = (
+    select(build_file.c.name, stored_file)
+    .select_from(build_file.join(stored_file, stored_file.c.id == build_file.c.stored_file_id))
+    .where(build_file.c.build_id == _THIS)
+    .order_by(build_file.c.name)
+)
+_KEPT = (
+    select(stored_file.c.sha256)
+    .select_from(attestation.join(stored_file, stored_file.c.id == attestation.c.stored_file_id))
+    .where(attestation.c.build_id == _THIS)
+)
+_EVERY = select(stored_file.c.sha256).join_from(stored_file, attestation).order_by(attestation.c.build_id)
+_MAKER = (
+    select(build.c.id)
+    .select_from(
+        stored_file.join(build_file, build_file.c.stored_file_id == stored_file.c.id).join(
+            build, build.c.id == build_file.c.build_id
+        )
+    )
+    .where(stored_file.c.sha256 == bindparam("sha256"), build.c.state == BuildState.BUILT)
+    .where(build.c.reproduces_id.is_(None))
+    .order_by(build.c.id)
+    .limit(1)
+)
