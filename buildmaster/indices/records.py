@@ -1,12 +1,16 @@
 """Which indices a suite has, what each consists of, and how its text is taken apart and put together."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
+from typing import Final, assert_never
 
 # Debian Policy allows less; apt's own limits are wider. What is in a path is checked here, whoever says it.
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*", re.ASCII)
+_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*", re.ASCII)
+# Contents have paths to the left, in a column of this width where they fit.
+_COLUMN: Final = 55
 
 
 class IndexKind(StrEnum):
@@ -47,17 +51,19 @@ class IndexName:
                 return f"{self.component}/source/Sources"
             case IndexKind.CONTENTS:
                 return f"{self.component}/Contents-{self.architecture}"
+            case _:
+                assert_never(self.kind)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """What an index says of one package, or of one file of one package."""
 
     key: bytes  # Records are sorted by it; there is one of a key.
-    text: bytes
+    text: bytes  # A stanza, without the newline at its end; b"" in Contents, whose keys say it all.
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Edit:
     """A change of an index: this is what it says from now on under this key, whatever it said before."""
 
@@ -81,11 +87,108 @@ def packages_key(package: str, version: str, architecture: str) -> bytes:
     return f"{package} {version} {architecture}".encode()
 
 
-def contents_keys(paths: Iterable[bytes], section: str, package: str) -> Iterator[bytes]:
-    """The keys of a binary package in Contents."""
-    raise NotImplementedError
-
-
 def sources_key(package: str, version: str) -> bytes:
     """The key of a source package in Sources."""
     return f"{package} {version}".encode()
+
+
+def contents_keys(paths: Iterable[bytes], section: str, package: str) -> Iterator[bytes]:
+    """The keys of a binary package in Contents.
+
+    A path that a line cannot tell, for it has a newline or ends in a space, is left out: nobody looks for one.
+
+    :param paths: of its files, not directories; "./usr/bin/hello" and "/usr/bin/hello" are "usr/bin/hello".
+    :param section: as in its control file; "": misc.
+    """
+    named = f"{section or 'misc'}/{package}".encode()
+    for path in paths:
+        plain = path.removeprefix(b".").lstrip(b"/") if path.startswith((b"/", b"./")) else path
+        if plain and b"\n" not in plain and b"\0" not in plain and not plain[-1:].isspace():
+            yield plain + b"\0" + named
+
+
+# An index's text
+
+
+def part(kind: IndexKind, key: bytes) -> bytes:
+    """What of a key says where its record is: records of one part are never in two pieces of an index."""
+    return key.partition(b"\0")[0] if kind is IndexKind.CONTENTS else key
+
+
+def rendered(kind: IndexKind, records: Iterable[Record]) -> bytes:
+    """The text of records in order."""
+    if kind is not IndexKind.CONTENTS:
+        return b"".join([record.text + b"\n\n" for record in records])
+    split = (record.key.split(b"\0", 1) for record in records)
+    lines = groupby(split, lambda pair: pair[0])
+    return b"".join([b"%s %s\n" % (path.ljust(_COLUMN), b",".join(each for _, each in pairs)) for path, pairs in lines])
+
+
+def size(kind: IndexKind, record: Record) -> int:
+    """About how many bytes of text a record is."""
+    if kind is not IndexKind.CONTENTS:
+        return len(record.text) + 2
+    path, _, packages = record.key.partition(b"\0")
+    return max(len(path), _COLUMN) + len(packages) + 2
+
+
+def parsed(kind: IndexKind, text: bytes) -> list[Record]:
+    """The records of such a text.
+
+    :raises ValueError: it is none.
+    """
+    match kind:
+        case IndexKind.CONTENTS:
+            return list(_contents(text))
+        case IndexKind.PACKAGES | IndexKind.SOURCES:
+            stanzas = text.split(b"\n\n")
+            if stanzas.pop():
+                raise ValueError("a stanza has no end")
+            return [Record(key_of(kind, stanza), stanza) for stanza in stanzas]
+        case _:
+            assert_never(kind)
+
+
+def _contents(text: bytes) -> Iterator[Record]:
+    lines = text.split(b"\n")
+    if lines.pop():
+        raise ValueError("a line of Contents has no end")
+    for line in lines:
+        path, _, packages = line.rpartition(b" ")
+        if not path or not packages:
+            raise ValueError(f"not a line of Contents: {line[:80]!r}")
+        yield from (Record(path.rstrip(b" ") + b"\0" + each, b"") for each in packages.split(b","))
+
+
+_VERSION: Final = re.compile(rb"^Version: (\S+)$", re.MULTILINE)
+_ARCHITECTURE: Final = re.compile(rb"^Architecture: (\S+)$", re.MULTILINE)
+_NAMES: Final[dict[IndexKind, Sequence[re.Pattern[bytes]]]] = {
+    IndexKind.PACKAGES: (_VERSION, _ARCHITECTURE),
+    IndexKind.SOURCES: (_VERSION,),
+}
+
+
+def key_of(kind: IndexKind, stanza: bytes) -> bytes:
+    """The key of a stanza of Packages or Sources.
+
+    :raises ValueError: it is none.
+    """
+    first, _, _ = stanza.partition(b"\n")
+    found = [pattern.search(stanza) for pattern in _NAMES[kind]]
+    if not first.startswith(b"Package: ") or not all(found):
+        raise ValueError(f"not a stanza of {kind}: {stanza[:80]!r}")
+    return b" ".join([first[len(b"Package: ") :], *(match[1] for match in found if match)])
+
+
+def checked(kind: IndexKind, record: Record) -> Record:
+    """A record that is what its key says, and whose text cannot be taken for that of two.
+
+    :raises ValueError: it is not.
+    """
+    if kind is IndexKind.CONTENTS:
+        good = not record.text and b"\0" in record.key and parsed(kind, rendered(kind, [record])) == [record]
+    else:
+        good = key_of(kind, record.text) == record.key and b"\n\n" not in record.text and record.text[-1:] != b"\n"
+    if not good:
+        raise ValueError(f"not a record of {kind}: {record.key[:200]!r}")
+    return record
