@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from buildd.protocol import parse_file_name
-from buildmaster import listings
+from buildmaster import attesting, listings
 from buildmaster.cli.documents import file_document
 from buildmaster.cli.farms import farm_of, known_build
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
@@ -35,7 +35,9 @@ from buildmaster.store import Sha256
 @json_option
 @pass_session
 def fetch(session: Session, /, *, build_id: int, directory: Path) -> None:
-    """Copy what a build made, and its log, out of the farm; every digest is checked on the way.
+    """Copy what a build made, its log, and the signed statement of its provenance, out of the farm.
+
+    Every digest is checked on the way.
 
     Files of the same name are replaced, each in one step.
 
@@ -54,18 +56,22 @@ def fetch(session: Session, /, *, build_id: int, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         for each in results:
             copy_out(farm, each, directory)
+        statement = copy_statement(session, farm, build, [each.name for each in results], directory)
         log_path = None
         if build.log_sha256 is not None:
             log_path = copy_log(farm, build, directory)
     if session.output.as_json:
         files = [file_document(each) | {"path": str(directory / each.name)} for each in results]
         log_shown = str(log_path) if log_path else None
-        session.output.document({"id": build.id, "state": build.state.value, "files": files, "log": log_shown})
+        document = {"id": build.id, "state": build.state.value, "files": files, "log": log_shown}
+        session.output.document(document | {"provenance": str(statement) if statement else None})
         return
     if results and build.state is BuildState.FAILED_UPLOAD:
         session.output.hint(f"These results were refused: {build.reason}")
     for each in results:
         session.output.say(f"{directory / each.name}")
+    if statement:
+        session.output.say(f"{statement}")
     if log_path:
         session.output.say(f"{log_path}")
 
@@ -79,6 +85,21 @@ def copy_out(farm: Farm, file: File, directory: Path) -> Path:
     digest = hashlib.sha256()
     with farm.store.open(Sha256(file.sha256)) as source:
         _write(path, _hashed(iter(partial(source.read, 1 << 20), b""), digest.update), lambda: _check(file, digest))
+    return path
+
+
+def copy_statement(session: Session, farm: Farm, build: Build, results: list[str], directory: Path) -> Path | None:
+    """Write the signed statement about a build beside its results, named as its .changes is; None: there is none."""
+    changes = next((name for name in results if name.endswith(".changes")), f"build-{build.id}.changes")
+    path = directory / parse_file_name(changes.removesuffix(".changes") + ".provenance.json")
+    try:
+        envelope = attesting.ensure(farm, build.id)
+    except attesting.NothingToState:
+        return None
+    except attesting.NoKey as error:
+        session.output.hint(f"There is no statement of provenance: {error}")
+        return None
+    _write(path, iter((envelope,)), lambda: None)
     return path
 
 

@@ -26,7 +26,7 @@ LAYERS = {
         "inventory",
         "dump", "backup", "backup_places",
         "depwaits",
-        "attesting",
+        "attesting", "attested",
         "binaries", "publications", "repositories",
     },
     "work": {

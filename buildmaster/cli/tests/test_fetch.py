@@ -29,10 +29,13 @@ def test_fetch(ready: Cli, built: Farm, tmp_path: Path) -> None:
     target = tmp_path / "made" / "here"
     out = ready("fetch", 1, "--to", target).out
     log = target / "buildlog_debian-bookworm-amd64.hello_1.0_BUILT.txt"
-    assert {path.name: path.read_bytes() for path in target.iterdir()} == FILES | {log.name: b"it went well\n"}
-    assert out.splitlines() == [*(str(target / name) for name in sorted(FILES)), str(log)]
+    signed = target / "hello_1.0_amd64.provenance.json"
+    copied = {path.name: path.read_bytes() for path in target.iterdir()}
+    assert copied.pop(signed.name).decode() == ready("provenance", "statement", 1).out
+    assert copied == FILES | {log.name: b"it went well\n"}
+    assert out.splitlines() == [*(str(target / name) for name in sorted(FILES)), str(signed), str(log)]
     document = ready("fetch", 1, "--to", target, "--json").json
-    assert document["log"] == str(log)
+    assert (document["log"], document["provenance"]) == (str(log), str(signed))
     assert [each["path"] for each in document["files"]] == [str(target / name) for name in sorted(FILES)]
 
 
@@ -50,6 +53,16 @@ def test_fetch_never_leaves_its_directory(ready: Cli, built: Farm, tmp_path: Pat
         builds.keep_results(connection, 1, {FileName("../evil"): stored}, 0.0)
     assert "one plain path segment" in ready("fetch", 1, "--to", tmp_path / "to", status=1).err
     assert not (tmp_path / "evil").exists()
+
+
+def test_fetch_where_nothing_can_be_signed(ready: Cli, built: Farm, tmp_path: Path) -> None:
+    """Without the farm's key there is no statement, which is said, and all else."""
+    ready("provenance", "key")
+    for secret in (built.directory / "secrets").glob("provenance-*"):
+        secret.unlink()
+    ended = ready("fetch", 1, "--to", tmp_path / "to")
+    assert "There is no statement of provenance" in ended.err
+    assert len(ended.out.splitlines()) == 3
 
 
 def test_fetch_of_nothing(ready: Cli, dsc: Path) -> None:

@@ -1,0 +1,104 @@
+"""What is shown, beside an archive, of where its packages come from: .buildinfo files and signed statements.
+
+buildinfo/h/hello/hello_2.10-3_amd64.buildinfo
+provenance/SHA256.json     the signed statement about a build, by the SHA-256 of any of its results
+provenance/key.pem         what that is signed with
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, or_, select
+
+from buildmaster import attesting
+from buildmaster.farm import Farm
+from buildmaster.lifecycle import BuildState
+from buildmaster.store import Sha256
+from buildmaster.tables import archive, build, build_file, distribution, publication, source, stored_file
+
+_STATEMENT = re.compile(r"([0-9a-f]{64})\.json", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A document."""
+
+    content_type: str
+    content: bytes
+    immutable: bool  # What has this name will always be this.
+
+
+def served(farm: Farm, distribution: str, archive: str, segments: Sequence[str]) -> Served | None:
+    """What is there at a path below an archive; None: nothing. Blocks.
+
+    :param segments: of the path below the archive, decoded; anybody's.
+    :raises NoKey: a statement would have to be signed, and cannot be here.
+    :raises OSError: the store cannot be used.
+    """
+    match tuple(segments):
+        case ("provenance", "key.pem"):
+            with farm.reading() as connection:
+                known = attesting.keys(connection)
+            return Served("application/x-pem-file", known[-1].pem.encode(), immutable=False) if known else None
+        case ("provenance", name) if match := _STATEMENT.fullmatch(name):
+            return _statement(farm, distribution, archive, match[1])
+        case ("buildinfo", prefix, package, name) if prefix == _prefix(package) and name.endswith(".buildinfo"):
+            return _buildinfo(farm, distribution, archive, package, name)
+    return None
+
+
+def _statement(farm: Farm, distribution: str, archive: str, sha256: str) -> Served | None:
+    with farm.reading() as connection:
+        build_id = connection.execute(
+            _MAKER, {"distribution": distribution, "archive": archive, "sha256": sha256}
+        ).scalar()
+    if build_id is None:
+        return None
+    return Served("application/vnd.dsse+json", attesting.ensure(farm, build_id), immutable=False)
+
+
+def _buildinfo(farm: Farm, distribution: str, archive: str, package: str, name: str) -> Served | None:
+    with farm.reading() as connection:
+        wanted = {"distribution": distribution, "archive": archive, "package": package, "name": name}
+        sha256 = connection.execute(_BUILDINFO, wanted).scalar()
+    if sha256 is None:
+        return None
+    with farm.store.open(Sha256(sha256)) as stream:
+        return Served("text/plain; charset=utf-8", stream.read(), immutable=False)
+
+
+def _prefix(package: str) -> str:
+    """The folder that a source package's folder is in, as in a pool."""
+    return package[:4] if package.startswith("lib") else package[:1]
+
+
+_ARCHIVE = (
+    select(archive.c.id)
+    .join_from(archive, distribution)
+    .where(distribution.c.name == bindparam("distribution"), archive.c.name == bindparam("archive"))
+    .scalar_subquery()
+)
+# It was built for this archive, or copied there.
+_COPIED = select(publication.c.source_id).where(publication.c.archive_id == _ARCHIVE)
+_RESULTS = build_file.join(stored_file, stored_file.c.id == build_file.c.stored_file_id)
+_RESULTS = _RESULTS.join(build, build.c.id == build_file.c.build_id).join(source, source.c.id == build.c.source_id)
+_THERE = (
+    build.c.state == BuildState.BUILT,
+    build.c.reproduces_id.is_(None),
+    or_(source.c.archive_id == _ARCHIVE, source.c.id.in_(_COPIED)),
+)
+_MAKER = (
+    select(build.c.id)
+    .select_from(_RESULTS)
+    .where(stored_file.c.sha256 == bindparam("sha256"), *_THERE)
+    .order_by(build.c.id)
+    .limit(1)
+)
+_BUILDINFO = (
+    select(stored_file.c.sha256)
+    .select_from(_RESULTS)
+    .where(source.c.name == bindparam("package"), build_file.c.name == bindparam("name"), *_THERE)
+    .order_by(build.c.id.desc())
+    .limit(1)
+)

@@ -1,0 +1,123 @@
+"""What is shown beside an archive of where its packages come from."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from buildd.protocol import FileName
+from buildmaster import archives, attested, attesting, builds, distributions
+from buildmaster.farm import Farm
+from buildmaster.lifecycle import BuildState, Event
+from buildmaster.publications import State
+from buildmaster.scoring import ArchivePurpose
+from buildmaster.store import StoredFile
+from buildmaster.tables import build, publication, source
+from buildmaster.tests.factories import make_build, make_builder, make_busy, make_farm, make_series
+
+HERE = ("debian", "primary")
+BUILDINFO = ["buildinfo", "h", "hello", "hello_1.0_amd64.buildinfo"]
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Iterator[Farm]:
+    """A farm with a series and a builder."""
+    made = make_farm(tmp_path)
+    make_series(made)
+    make_builder(made)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def deb(farm: Farm) -> StoredFile:
+    """What build 1 has built."""
+    return finish(farm, make_build(farm))
+
+
+def finish(farm: Farm, build_id: int, content: bytes = b"a package") -> StoredFile:
+    """Let a build end well; its .deb."""
+    make_busy(farm, "x86", build_id)
+    stored, info = farm.store.add([content]), farm.store.add([b"Source: hello\n"])
+    with farm.transaction() as connection:
+        builds.record(connection, build_id, Event.SUCCEEDED, 5.0)
+        results = {FileName("hello_1.0_amd64.deb"): stored, FileName("hello_1.0_amd64.buildinfo"): info}
+        builds.keep_results(connection, build_id, results, 5.0)
+        assert builds.record(connection, build_id, Event.GATHERED, 6.0) is BuildState.BUILT
+    return stored
+
+
+def statement(sha256: str) -> list[str]:
+    return ["provenance", f"{sha256}.json"]
+
+
+def test_a_buildinfo(farm: Farm, deb: StoredFile) -> None:
+    """It is where a pool would have it."""
+    found = attested.served(farm, *HERE, BUILDINFO)
+    assert found is not None
+    assert found.content == b"Source: hello\n"
+
+
+def test_a_statement(farm: Farm, deb: StoredFile) -> None:
+    """Whoever has a package finds the statement by its digest, and the key beside it."""
+    assert attested.served(farm, *HERE, ["provenance", "key.pem"]) is None  # Nothing was signed yet.
+    found = attested.served(farm, *HERE, statement(deb.sha256))
+    assert found is not None
+    assert json.loads(found.content)["payloadType"] == "application/vnd.in-toto+json"
+    key = attested.served(farm, *HERE, ["provenance", "key.pem"])
+    with farm.reading() as connection:
+        (known,) = attesting.keys(connection)
+    assert key is not None
+    assert key.content == known.pem.encode()
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        [],
+        ["provenance"],
+        ["provenance", ""],
+        ["provenance", "0" * 64 + ".json"],
+        ["provenance", "../key.pem"],
+        ["buildinfo"],
+        ["buildinfo", "l", "hello", "hello_1.0_amd64.buildinfo"],
+        ["buildinfo", "h", "hello", "hello_1.0_amd64.deb"],
+        ["buildinfo", "h", "hello", "%.buildinfo"],
+        ["buildinfo", "h", "h'ello", "hello_1.0_amd64.buildinfo"],
+        ["buildinfo", "", "", ".buildinfo"],
+    ],
+)
+def test_nothing_there(farm: Farm, deb: StoredFile, segments: list[str]) -> None:
+    """Anything else is not there."""
+    assert attested.served(farm, *HERE, segments) is None
+
+
+def test_of_another_archive(farm: Farm, deb: StoredFile) -> None:
+    """An archive shows what was built for it, or copied there: a private one must not be read through another."""
+    with farm.transaction() as connection:
+        archives.add(connection, "debian", "other", ArchivePurpose.PPA)
+    for path in (BUILDINFO, statement(deb.sha256)):
+        assert attested.served(farm, "debian", "other", path) is None
+        assert attested.served(farm, "ubuntu", "primary", path) is None
+        assert attested.served(farm, *HERE, path) is not None
+    with farm.transaction() as connection:
+        other = distributions.find_archive(connection, "debian", "other")
+        row = connection.execute(source.select()).one()
+        values = {"archive_id": other, "series_id": row.series_id, "pocket": "RELEASE", "component": "main"}
+        values |= {"source_id": row.id, "state": State.PUBLISHED, "created_at": 1.0}
+        connection.execute(publication.insert().values(**values))
+    for path in (BUILDINFO, statement(deb.sha256)):
+        assert attested.served(farm, "debian", "other", path) is not None
+
+
+def test_of_a_reproduction(farm: Farm, deb: StoredFile) -> None:
+    """What repeats another build is shown nowhere, nor is what did not end well."""
+    with farm.transaction() as connection:
+        row = builds.find(connection, 1)
+        again = builds.add(connection, row.source_id, row.series_architecture_id, 7.0)
+        connection.execute(build.update().where(build.c.id == again).values(reproduces_id=1))
+    other = finish(farm, again, b"another package")
+    assert attested.served(farm, *HERE, statement(other.sha256)) is None
+    with pytest.raises(attesting.NothingToState, match="repeats build 1"):
+        attesting.ensure(farm, again)
