@@ -6,7 +6,7 @@ the master dies before that commit, the builder still says WAITING and all is do
 after it, the builder has no build any more and is cleaned.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,12 +16,14 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from buildd.protocol import BuildStatus, Cause, FileName, Sha1
-from buildmaster import builders, builds, queue, recovery, results
+from buildmaster import builders, builds, debs, publications, queue, recovery, results
 from buildmaster.at_once import together
+from buildmaster.binaries import Deb
 from buildmaster.builder_answers import BadAnswer, Status
 from buildmaster.builder_client import BuilderClient
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Job, Vitals
+from buildmaster.debs import BadDeb
 from buildmaster.farm import Farm
 from buildmaster.fetching import Fetcher, Room, TooLong
 from buildmaster.leases import Tenure
@@ -38,8 +40,11 @@ _AT_ONCE_S = 5.0  # So long is waited for the log of a build that somebody wants
 class _Source(NamedTuple):
     """What was built."""
 
+    id: int
     name: str
     version: str
+    architecture: str  # That it was built on.
+    archive_id: int | None  # Where its packages are to be published; None: nowhere.
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class _Ending:
     cause: Cause | None = None
     error: str = ""
     results: dict[FileName, StoredFile] | None = None
+    source: _Source | None = None
+    debs: Sequence[Deb] = ()  # To be published.
 
 
 class _Cancelled(Exception):
@@ -69,6 +76,7 @@ class _Gathered:
     files: dict[FileName, StoredFile] = field(default_factory=dict)
     refusal: str = ""  # Why the results are none, if so.
     log: StoredFile | None = None
+    debs: Sequence[Deb] = ()  # Those of the files that are to be published.
 
 
 class Gatherer:
@@ -159,11 +167,20 @@ class Gatherer:
         if not refusal:
             assert gathered.source is not None  # Or it was cancelled.
             try:
-                await self._check(gathered.files, gathered.source)
-            except results.BadResults as error:
+                gathered.debs = await self._check(gathered.files, gathered.source)
+            except (results.BadResults, BadDeb) as error:
                 refusal = str(error)
         event = Event.RESULTS_REFUSED if refusal else Event.GATHERED
-        ending = _Ending(vitals, job, event, gathered.log, reason=refusal, results=gathered.files)
+        ending = _Ending(
+            vitals,
+            job,
+            event,
+            gathered.log,
+            reason=refusal,
+            results=gathered.files,
+            source=gathered.source,
+            debs=gathered.debs,
+        )
         return await self._tenure.transact(vitals.id, self._record, ending)
 
     def _allowance(self, vitals: Vitals, job: Job, client: BuilderClient) -> Allowance:
@@ -212,9 +229,18 @@ class Gatherer:
     async def _fetch_log(self, client: BuilderClient, allowance: Allowance, gathered: _Gathered) -> None:
         gathered.log = await self._fetcher.log_of(client, allowance)
 
-    async def _check(self, files: dict[FileName, StoredFile], source: _Source) -> None:
-        pool = self._reactor.getThreadPool()
-        await deferToThreadPool(self._reactor, pool, results.check, self._farm.store, files, *source)
+    async def _check(self, files: dict[FileName, StoredFile], source: _Source) -> Sequence[Deb]:
+        """Returns what is to be published of them."""
+
+        def check() -> Sequence[Deb]:
+            results.check(self._farm.store, files, source.name, source.version)
+            if source.archive_id is None:
+                return []
+            said = debs.read(self._farm.store, {name: file for name, file in files.items() if name.endswith(".deb")})
+            debs.check(said, source.name, source.version, source.architecture)
+            return said
+
+        return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), check)
 
     async def _builder_failed(
         self, vitals: Vitals, job: Job, status: Status, client: BuilderClient, log: Logger
@@ -239,9 +265,11 @@ class Gatherer:
 
     def _record(self, connection: Connection, ending: _Ending) -> BuildState:
         now, build_id = self._now(), ending.job.build_id
-        event = ending.event
+        event, reason = ending.event, ending.reason
         if event is Event.GATHERED and builds.is_superseded(connection, build_id):
             event = Event.GATHERED_LATE
+        elif event is Event.GATHERED and (taken := _taken(connection, ending)):
+            event, reason = Event.RESULTS_REFUSED, taken
         pause_s = queue.pause_s(queue.attempts(connection, build_id))
         state = builds.record(
             connection,
@@ -249,7 +277,7 @@ class Gatherer:
             event,
             now,
             pause_s=pause_s,
-            reason=ending.reason,
+            reason=reason,
             dependencies=ending.dependencies,
             cause=ending.cause,
             error=ending.error,
@@ -259,6 +287,8 @@ class Gatherer:
         # What was refused is kept as well, for a person to look at; a retry forgets it.
         if ending.results is not None and state in (BuildState.BUILT, BuildState.FAILED_UPLOAD):
             builds.keep_results(connection, build_id, ending.results, now)
+        if state is BuildState.BUILT and ending.source is not None:
+            publications.add_binaries(connection, ending.source.id, build_id, ending.debs, now)
         if event in _PROPER:
             builders.did_well(connection, ending.vitals.id)
         return state
@@ -270,7 +300,17 @@ def _begin(connection: Connection, build_id: int, now: float) -> _Source | None:
     if found.state == BuildState.CANCELLING:  # Since a moment ago.
         return None
     builds.record(connection, build_id, Event.SUCCEEDED, now)
-    return _Source(found.source_name, found.source_version)
+    archive_id = None if found.reproduces_id is not None else publications.archive_of(connection, found.source_id)
+    return _Source(found.source_id, found.source_name, found.source_version, found.architecture, archive_id)
+
+
+def _taken(connection: Connection, ending: _Ending) -> str:
+    """Why packages cannot be published, for the names of their files; "": they can."""
+    if not ending.debs or ending.source is None or ending.source.archive_id is None:
+        return ""
+    names: dict[str, str] = {each.file_name: each.file.sha256 for each in ending.debs}
+    taken = publications.conflicts(connection, ending.source.archive_id, names)
+    return str(publications.PoolConflict(taken)) if taken else ""
 
 
 _EVENTS = {

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, and_, bindparam, select, update
 from buildmaster import binaries, repositories, rows
 from buildmaster.binaries import Deb
 from buildmaster.scoring import Pocket
-from buildmaster.tables import binary, publication, series, source, source_file, stored_file, suite
+from buildmaster.tables import binary, publication, repository, series, source, source_file, stored_file, suite
 
 
 class State(StrEnum):
@@ -135,6 +135,12 @@ def add_binaries(connection: Connection, source_id: int, build_id: int | None, d
                 this = {"source_id": source_id, "binary_id": binary_id}
                 component = component_of(own.component, deb.debug)
                 _add(connection, own.suite, now, component=component, **this, held=own.state is State.HELD)
+
+
+def archive_of(connection: Connection, source_id: int) -> int | None:
+    """The archive that a source was accepted for, if we publish it."""
+    found = connection.execute(_ARCHIVE_OF, {"this": source_id}).scalar()
+    return None if found is None else int(found)
 
 
 def component_of(source_component: str, debug: bool) -> str:
@@ -305,6 +311,11 @@ def _publication(row: Any) -> Publication:
 
 # Made once: to make a statement takes longer than to execute it.
 _SOURCE = select(source).where(source.c.id == bindparam("this"))
+_ARCHIVE_OF = (
+    select(repository.c.archive_id)
+    .select_from(source.join(repository, repository.c.archive_id == source.c.archive_id))
+    .where(source.c.id == bindparam("this"))
+)
 _FILES = (
     select(source_file.c.name, stored_file.c.sha256)
     .join(stored_file, stored_file.c.id == source_file.c.stored_file_id)

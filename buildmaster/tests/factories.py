@@ -13,18 +13,23 @@ import atexit
 import dataclasses
 import hashlib
 import shutil
+import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from sqlalchemy import Connection
+
 from buildd.settings import read
-from buildmaster import builders, builds, distributions, packages
+from buildmaster import archives, builders, builds, distributions, packages, repositories
 from buildmaster.builders import Cleanliness
 from buildmaster.config import MasterConfig
 from buildmaster.farm import Farm
-from buildmaster.scoring import Pocket
+from buildmaster.scoring import ArchivePurpose, Pocket
 from buildmaster.store import StoredFile
 from buildmaster.tests import databases, stores
 from buildmaster.wishes import NONE, Wishes
@@ -124,6 +129,50 @@ def write_source(
         f"{tar_name}\nChecksums-Sha256:\n {hashlib.sha256(tar).hexdigest()} {len(tar)} {tar_name}\n"
     )
     return dsc
+
+
+def make_repository(farm: Farm, name: str = distributions.PRIMARY, distribution: str = "debian") -> int:
+    """An archive that the farm publishes: one that is there, or a new one. Without a key. Returns its id."""
+
+    def make(connection: Connection) -> int:
+        try:
+            archive_id = distributions.find_archive(connection, distribution, name)
+        except distributions.NoSuchSeries:
+            archive_id = archives.add(connection, distribution, name, ArchivePurpose.PPA)
+        repositories.add(connection, archive_id, time.time())
+        return archive_id
+
+    return farm.write(make)
+
+
+def write_deb(
+    folder: Path,
+    name: str = "hello",
+    version: str = "1.0",
+    architecture: str = "amd64",
+    *,
+    fields: str = "",
+    files: Mapping[str, bytes] = MappingProxyType({"usr/bin/hello": b"hello"}),
+    compression: str = "gzip",
+) -> Path:
+    """A real .deb, in a folder.
+
+    :param fields: more lines of its control file, such as `Source: other`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}_{version.partition(':')[2] or version}_{architecture}.deb"
+    with tempfile.TemporaryDirectory(dir=folder) as root:
+        for each, content in {"DEBIAN/control": b"", **files}.items():
+            (Path(root) / each).parent.mkdir(parents=True, exist_ok=True)
+            (Path(root) / each).write_bytes(content)
+        Path(root).chmod(0o755)
+        (Path(root) / "DEBIAN" / "control").write_text(
+            f"Package: {name}\nVersion: {version}\nArchitecture: {architecture}\n{fields}{fields and chr(10)}"
+            "Maintainer: Somebody <somebody@example.org>\nDescription: says hello\n to whoever is there\n"
+        )
+        command = ["dpkg-deb", "--root-owner-group", "--build", f"-Z{compression}", root, str(path)]
+        subprocess.run(command, check=True, capture_output=True)
+    return path
 
 
 def make_build(

@@ -34,6 +34,7 @@ LAYERS = {
         "recovery", "external", "resetting", "running_log", "scanner", "fleet", "workshop", "file_server", "master",
         "builder_answers", "acts", "at_once", "sending_ahead", "leases", "notifying",
         "programs", "chroot_system", "package_lists", "looking", "examiner",
+        "debs", "deb_reader",
         "publishing", "uploading",
     },
     "edges": {"config", "service", "cli"},

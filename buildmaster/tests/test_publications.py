@@ -4,32 +4,22 @@ import time
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import Connection
 
 from buildd.protocol import FileName
-from buildmaster import archives, distributions, packages, publications, repositories
+from buildmaster import distributions, packages, publications, repositories
 from buildmaster.binaries import Deb
 from buildmaster.farm import Farm
 from buildmaster.publications import PoolConflict, Publication, State, Suite
 from buildmaster.repositories import Settings
-from buildmaster.scoring import ArchivePurpose, Pocket
-from buildmaster.tests.factories import make_series, write_source
+from buildmaster.scoring import Pocket
+from buildmaster.tests.factories import make_repository, make_series, write_source
 
 
 @pytest.fixture
 def mine(farm: Farm) -> int:
     """The id of an archive that we publish."""
     make_series(farm)
-    return publish(farm, "mine")
-
-
-def publish(farm: Farm, name: str) -> int:
-    def make(connection: Connection) -> int:
-        archive_id = archives.add(connection, "debian", name, ArchivePurpose.PPA)
-        repositories.add(connection, archive_id, time.time())
-        return archive_id
-
-    return farm.write(make)
+    return make_repository(farm, "mine")
 
 
 def settings(farm: Farm, archive_id: int, **words: float) -> None:
@@ -132,7 +122,7 @@ def test_one_name_one_content(farm: Farm, mine: int) -> None:
     dsc = write_source(farm.directory / "others", relations="Build-Depends: other")
     with pytest.raises(packages.SourceRefused, match=r"hello_1.0.dsc; give the package a new version"):
         packages.accept(farm, dsc, time.time(), distribution="debian", series_name="trixie", archive_name="mine")
-    publish(farm, "yours")
+    make_repository(farm, "yours")
     packages.accept(farm, dsc, time.time(), distribution="debian", series_name="trixie", archive_name="yours")
 
 
@@ -169,7 +159,7 @@ def test_related(farm: Farm, mine: int) -> None:
 
 def test_copied(farm: Farm, mine: int) -> None:
     """As it is, once; refused where the name of a file is taken."""
-    yours = publish(farm, "yours")
+    yours = make_repository(farm, "yours")
     accepted = accept(farm)
     farm.write(publications.add_binaries, accepted.source_id, accepted.build_ids[0], [deb(farm)], time.time())
     with farm.reading() as connection:

@@ -1,0 +1,227 @@
+"""What .deb files say of themselves. They are hostile until they are parsed; deb_reader.py is how they are read."""
+
+import gzip
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from debian.deb822 import Deb822
+
+from buildd.protocol import FileName, ProtocolError, parse_architecture
+from buildmaster.binaries import Deb
+from buildmaster.deb_reader import Held
+from buildmaster.store import Store, StoredFile
+
+_LIMIT_S = 1800.0
+# Debian Policy 5.6.1, 5.6.7, 5.6.12.
+_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}", re.ASCII)
+_VERSION = re.compile(r"(?:[0-9]+:)?[0-9][0-9A-Za-z.+~-]*", re.ASCII)
+_SOURCE = re.compile(r"(?P<name>[a-z0-9][a-z0-9+.-]{1,127})(?: \((?P<version>[^ ()]+)\))?", re.ASCII)
+_SECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+./-]{0,100}", re.ASCII)
+_FIELD = re.compile(r"([!-,.-9;-~][!-9;-~]*):[^\n]*", re.ASCII)
+_BREAKS = frozenset({"Cc", "Zl", "Zp"})  # Control characters, and what some take for the end of a line.
+_MANDATORY = ("Package", "Version", "Architecture", "Maintainer", "Description")
+# What only an index says of a package.
+_NOT_ITS_OWN = frozenset({"filename", "size", "md5sum", "sha1", "sha256", "sha512", "status", "conffiles"})
+
+
+class BadDeb(ValueError):
+    """A file is no .deb, or none that could be published; the message names it, and says why."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name}: {why}")
+        self.name = name
+        self.why = why
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a .deb says."""
+
+    name: str
+    version: str
+    architecture: str
+    source: str
+    source_version: str
+    section: str
+    debug: bool
+    control: str
+    paths: tuple[str, ...]  # Of its files, sorted; bytes that are no UTF-8 as surrogates.
+
+    @property
+    def file_name(self) -> str:
+        """What its file must be called."""
+        return f"{self.name}_{self.version.partition(':')[2] or self.version}_{self.architecture}.deb"
+
+
+def read(store: Store, files: Mapping[FileName, StoredFile], folder: Path | None = None) -> list[Deb]:
+    """What .deb files in the store say, in their order; lists of their files are in the store then. Blocks.
+
+    :param folder: for copies of those that are not on this disk; None: where such files are by default.
+    :raises BadDeb: one of them cannot be read, or is not called by what it says.
+    :raises OSError: the store cannot be used.
+    """
+    with ExitStack() as stack:
+        streams = {name: stack.enter_context(_opened(store, stored, folder)) for name, stored in files.items()}
+        found = examine(streams)
+    return [
+        Deb(
+            name=said.name,
+            version=said.version,
+            architecture=said.architecture,
+            source=said.source,
+            source_version=said.source_version,
+            section=said.section,
+            debug=said.debug,
+            control=said.control,
+            file_name=name,
+            file=files[name],
+            contents=_keep_paths(store, said.paths),
+        )
+        for name, said in zip(files, found, strict=True)
+    ]
+
+
+def examine(streams: Mapping[FileName, IO[bytes]]) -> list[Said]:
+    """What .deb files say, in their order. Blocks.
+
+    :param streams: files of this machine, by name.
+    :raises BadDeb: one of them cannot be read, or is not called by what it says.
+    """
+    if not streams:
+        return []
+    names, descriptors = list(streams), [stream.fileno() for stream in streams.values()]
+    command = [sys.executable, "-m", "buildmaster.deb_reader", *map(str, descriptors)]
+    try:
+        done = subprocess.run(command, capture_output=True, pass_fds=descriptors, timeout=_LIMIT_S, check=False)
+        printed = done.stdout
+    except subprocess.TimeoutExpired as late:
+        printed = late.stdout or b""
+    lines = printed.split(b"\n")[:-1]
+    found = [_said(name, json.loads(line)) for name, line in zip(names, lines, strict=False)]
+    if len(found) < len(names):
+        raise BadDeb(names[len(found)], "to read it takes more time or memory than any package needs")
+    return found
+
+
+def check(found: Iterable[Deb], source: str, version: str, architecture: str) -> None:
+    """Check that packages are what a build of this source on this architecture makes.
+
+    :raises BadDeb: one is not.
+    """
+    for deb in found:
+        if (deb.source, deb.source_version) != (source, version):
+            raise BadDeb(deb.file_name, f"is of source {deb.source} {deb.source_version}, not of {source} {version}")
+        if deb.architecture not in (architecture, "all"):
+            raise BadDeb(deb.file_name, f"is for {deb.architecture}, and was built on {architecture}")
+
+
+def _opened(store: Store, stored: StoredFile, folder: Path | None) -> IO[bytes]:
+    """A stored file as one of this machine."""
+    stream = store.open(stored.sha256)
+    try:
+        stream.fileno()
+    except OSError:
+        copy = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the caller closes it.
+        with stream:
+            while chunk := stream.read(1 << 20):
+                copy.write(chunk)
+        copy.flush()
+        return copy
+    return stream
+
+
+def _keep_paths(store: Store, paths: Sequence[str]) -> StoredFile | None:
+    """A list of files in the store, the same bytes for the same list."""
+    if not paths:
+        return None
+    text = "".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape")
+    return store.add([gzip.compress(text, mtime=0)])
+
+
+def _said(name: FileName, held: Held) -> Said:
+    if fault := held.get("fault"):
+        raise BadDeb(name, fault)
+    control = held["control"].rstrip("\n") + "\n"
+    try:
+        said = _parse(control, tuple(held["paths"]))
+    except ValueError as error:
+        raise BadDeb(name, f"its control file: {error}") from error
+    if said.file_name != name:
+        raise BadDeb(name, f"must be called {said.file_name}, by what its control file says")
+    return said
+
+
+def _parse(control: str, paths: tuple[str, ...]) -> Said:
+    """:raises ValueError: the control file is not what it must be; the message says why."""
+    _must_be_a_paragraph(control)
+    fields = Deb822(control.split("\n"))
+    if missing := [name for name in _MANDATORY if not fields.get(name, "").strip()]:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    if extra := sorted({str(name) for name in fields if str(name).lower() in _NOT_ITS_OWN}):
+        raise ValueError(f"it must not have {', '.join(extra)}")
+    name, version = _match(fields, "Package", _NAME)["it"], _match(fields, "Version", _VERSION)["it"]
+    source = _match(fields, "Source", _SOURCE, default=name)
+    source_version = source["version"] or version
+    if not _VERSION.fullmatch(source_version):
+        raise ValueError(f"Source: {source_version[:100]!r} is no version")
+    try:
+        architecture = parse_architecture(fields["Architecture"].strip())
+    except ProtocolError as error:
+        raise ValueError(str(error)) from error
+    debug = fields.get("Auto-Built-Package", "").strip() == "debug-symbols" or name.endswith("-dbgsym")
+    section = _match(fields, "Section", _SECTION, default="misc")["it"]
+    return Said(
+        name=name,
+        version=version,
+        architecture=architecture,
+        source=source["name"],
+        source_version=source_version,
+        section=section,
+        debug=debug,
+        control=control,
+        paths=paths,
+    )
+
+
+def _must_be_a_paragraph(control: str) -> None:
+    """Refuse what readers could read in different ways."""
+    try:
+        control.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is not in UTF-8") from None
+    seen: set[str] = set()
+    for line in control.removesuffix("\n").split("\n"):
+        if not line.strip():
+            raise ValueError("it has an empty line")
+        if any(letter != "\t" and unicodedata.category(letter) in _BREAKS for letter in line):
+            raise ValueError(f"it has control characters: {line[:100]!r}")
+        if line[0] in " \t":
+            if not seen:
+                raise ValueError("it begins in the middle of a field")
+            continue
+        field = _FIELD.fullmatch(line) or _no_field(line)
+        if field[1].lower() in seen:
+            raise ValueError(f"it has {field[1]} twice")
+        seen.add(field[1].lower())
+
+
+def _no_field(line: str) -> re.Match[str]:
+    raise ValueError(f"this is no field: {line[:100]!r}")
+
+
+def _match(fields: Mapping[str, str], name: str, pattern: re.Pattern[str], default: str = "") -> dict[str, str]:
+    """The parts of a field, and all of it as `it`."""
+    value = fields.get(name, "").strip() or default
+    found = pattern.fullmatch(value)
+    if found is None:
+        raise ValueError(f"{name}: {value[:100]!r} is not what it may be")
+    return {**found.groupdict(), "it": value}

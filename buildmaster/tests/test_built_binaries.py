@@ -1,0 +1,76 @@
+"""What becomes of the packages of a build that ends well, where we publish its archive."""
+
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from buildmaster import publications
+from buildmaster.lifecycle import BuildState
+from buildmaster.publications import State
+from buildmaster.tables import binary
+from buildmaster.tests.factories import make_build, make_repository, write_deb
+from buildmaster.tests.fakes import make_results
+from buildmaster.tests.farm_case import FarmCase
+
+S = BuildState
+
+
+class TestBuiltBinaries(FarmCase):
+    def results_of(self, *paths: Path) -> None:
+        self.fake.results = make_results("hello", "1.0", {path.name: path.read_bytes() for path in paths})
+
+    def publications(self, build_id: int) -> list[tuple[str, str, str, State]]:
+        with self.farm.reading() as connection:
+            found = publications.of_source(connection, self.build(build_id).source_id)
+        return [(each.name, each.architecture, each.component, each.state) for each in found]
+
+    async def test_they_are_to_be_published(self) -> None:
+        """With the state of the build; those of debug symbols apart."""
+        make_repository(self.farm)
+        build_id = make_build(self.farm)
+        symbols = write_deb(self.directory, "hello-dbgsym", fields="Source: hello")
+        self.results_of(write_deb(self.directory), symbols)
+        await self.scan_until(build_id, S.BUILT)
+        assert self.publications(build_id) == [
+            ("hello", "source", "main", State.PENDING),
+            ("hello", "amd64", "main", State.PENDING),
+            ("hello-dbgsym", "amd64", "main/debug", State.PENDING),
+        ]
+
+    async def test_an_archive_that_others_publish(self) -> None:
+        """Its packages are not even read."""
+        build_id = make_build(self.farm)
+        await self.scan_until(build_id, S.BUILT)  # The fake's .deb is none.
+        with self.farm.reading() as connection:
+            assert connection.execute(select(func.count()).select_from(binary)).scalar() == 0
+
+    async def test_what_is_no_deb(self) -> None:
+        """The build is FAILED_UPLOAD, with the reason, and its results are kept to be looked at."""
+        make_repository(self.farm)
+        build_id = make_build(self.farm)
+        await self.scan_until(build_id, S.FAILED_UPLOAD)
+        assert self.build(build_id).reason.startswith("hello_1.0_amd64.deb: ")
+        assert self.results(build_id) == ["hello_1.0_amd64.changes", "hello_1.0_amd64.deb"]
+        assert self.publications(build_id) == [("hello", "source", "main", State.PENDING)]
+
+    async def test_a_package_of_another_source(self) -> None:
+        """It is refused: whoever builds hello does not publish a libc."""
+        make_repository(self.farm)
+        build_id = make_build(self.farm)
+        self.results_of(write_deb(self.directory, "libc6", fields="Source: glibc"))
+        await self.scan_until(build_id, S.FAILED_UPLOAD)
+        assert self.build(build_id).reason == "libc6_1.0_amd64.deb: is of source glibc 1.0, not of hello 1.0"
+
+    async def test_a_name_that_is_taken(self) -> None:
+        """By what another source built: refused, and what is there stays."""
+        make_repository(self.farm)
+        self.results_of(write_deb(self.directory))
+        first = make_build(self.farm)
+        scanner = self.scanner()
+        await self.scan_until(first, S.BUILT, scanner=scanner)
+        second = make_build(self.farm, "other", "2.0")
+        taken = write_deb(self.directory / "other", fields="Source: other (2.0)")
+        self.fake.results = make_results("other", "2.0", {taken.name: taken.read_bytes()})
+        await self.scan_until(second, S.FAILED_UPLOAD, scanner=scanner)
+        assert "in the archive already, with other content: hello_1.0_amd64.deb" in self.build(second).reason
+        assert len(self.publications(first)) == 2
