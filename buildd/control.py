@@ -7,13 +7,17 @@ bounded, and every file has a SHA-256. Signatures are not looked at: whoever acc
 import hashlib
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import ParamSpec, TypeVar
 
 from debian import deb822
 
 from buildd.protocol import FileName, ProtocolError, parse_file_name
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 CONTROL_MAX_BYTES = 4 << 20  # The largest .dsc in Debian has 60 kB, the largest .changes 500 kB.
 _HASH_CHUNK = 1 << 20
@@ -33,6 +37,10 @@ _LONGEST_WORD = 255
 
 class ControlError(ValueError):
     """A control file, or a file that it names, is not what it must be; the message says what and why."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults  # All that was found, each a sentence.
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ class Changes:
     distribution: str
     architectures: tuple[str, ...]
     files: tuple[ListedFile, ...]  # Without the .changes itself.
+    fields: Mapping[str, str] = field(default_factory=dict)  # As of a Dsc.
 
 
 @dataclass(frozen=True, order=True)
@@ -107,19 +116,22 @@ class Buildinfo:
         return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 12 else None
 
 
-def parse_dsc(path: Path) -> Dsc:
+def parse_dsc(path: PurePath, content: bytes | None = None) -> Dsc:
     """Read a .dsc, signed or not.
 
-    :raises ControlError: it is no .dsc, or names what it may not.
+    :param content: what is in it, if it is no file here, and `path` just what it is called.
+    :raises ControlError: it is no .dsc, or names what it may not; in all the ways that were found.
     :raises OSError: it cannot be read.
     """
-    fields = _paragraph(_read(path), path)
-    source = _take(fields, "source", _SOURCE, path)
-    version = _take(fields, "version", _VERSION, path)
-    files = _listed_files(fields, path)
+    fields = _paragraph(_read(Path(path)) if content is None else content, path)
+    mistakes = _Mistakes()
+    source = mistakes.of(_take, fields, "source", _SOURCE, path) or ""
+    version = mistakes.of(_take, fields, "version", _VERSION, path) or ""
+    files = mistakes.of(_listed_files, fields, path) or ()
     for file in files:
         if not file.name.startswith(f"{source}_"):
-            raise ControlError(f"{path.name} names a file that is not of source {source}: {file.name}")
+            mistakes.found.append(f"{path.name} names a file that is not of source {source}: {file.name}")
+    mistakes.tell()
     return Dsc(
         source=source,
         version=version,
@@ -135,18 +147,42 @@ def parse_changes(path: PurePath, content: bytes | None = None) -> Changes:
     """Read a .changes, signed or not.
 
     :param content: what is in it, if it is no file here, and `path` just what it is called.
-    :raises ControlError: it is no .changes, or names what it may not.
+    :raises ControlError: it is no .changes, or names what it may not; in all the ways that were found.
     :raises OSError: it cannot be read.
     """
     fields = _paragraph(_read(Path(path)) if content is None else content, path)
     fields["source"] = fields.get("source", "").partition(" ")[0]  # "hello (2.10-3)" in a binary rebuild.
-    return Changes(
-        source=_take(fields, "source", _SOURCE, path),
-        version=_take(fields, "version", _VERSION, path),
+    mistakes = _Mistakes()
+    changes = Changes(
+        source=mistakes.of(_take, fields, "source", _SOURCE, path) or "",
+        version=mistakes.of(_take, fields, "version", _VERSION, path) or "",
         distribution=fields.get("distribution", ""),
         architectures=tuple(fields.get("architecture", "").split()),
-        files=_listed_files(fields, path),
+        files=mistakes.of(_listed_files, fields, path) or (),
+        fields=fields,
     )
+    mistakes.tell()
+    return changes
+
+
+class _Mistakes:
+    """What is wrong with a control file, so that all of it is told at once."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def of(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """What is read; None when that is a mistake."""
+        try:
+            return read(*args, **kwargs)
+        except ControlError as error:
+            self.found.extend(error.faults)
+            return None
+
+    def tell(self) -> None:
+        """:raises ControlError: there were mistakes."""
+        if self.found:
+            raise ControlError(*self.found)
 
 
 def parse_buildinfo(path: PurePath, content: bytes) -> Buildinfo:

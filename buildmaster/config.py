@@ -9,7 +9,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 
 from buildd.settings import (
@@ -31,6 +31,7 @@ from buildmaster.farm import Places
 from buildmaster.notifications import AddressRefused, parse_addresses
 from buildmaster.secrets import is_secret_name
 from buildmaster.store.s3 import Bucket, parse_s3_url
+from buildmaster.uploading.terms import Terms
 
 __all__ = ["ConfigError", "MasterConfig", "load"]
 
@@ -76,6 +77,36 @@ def parse_sender(text: str) -> str:
         raise ValueError("is no address, such as farm@example.org") from error
 
 
+def parse_optional_port(text: str) -> int | None:
+    """A TCP port; None for no service at all."""
+    return parse_port(text) if text else None
+
+
+def parse_ports(text: str) -> range:
+    """Ports from one to another, as 50000-50100; an empty range for any.
+
+    :raises ValueError: they are none.
+    """
+    if not text:
+        return range(0)
+    first, dash, last = text.partition("-")
+    try:
+        found = range(parse_port(first), parse_port(last) + 1)
+    except ValueError:
+        found = range(0)
+    if not dash or not found or not found[0]:
+        raise ValueError("are no ports such as 50000-50100")
+    return found
+
+
+def parse_address(text: str) -> str:
+    """An IPv4 address; "" for none."""
+    try:
+        return str(IPv4Address(text)) if text else ""
+    except ValueError as error:
+        raise ValueError("is no IPv4 address, such as 192.0.2.1") from error
+
+
 def parse_reset_command(text: str) -> tuple[str, ...]:
     """A command of which one word has {host} in it, for the name of a builder's host.
 
@@ -111,6 +142,17 @@ class MasterConfig:
     archives_port: int = key("archives", "port", "8230", parse_port)  # 0: any free one.
     archives_base_url: str = key("archives", "base_url", "", parse_url)  # "": made of host and port.
     archives: Path = key("archives", "directory", "archives", parse_path)  # noqa: RUF009 - relative: to `directory`.
+
+    uploads_host: str = key("uploads", "host", "127.0.0.1", parse_host)  # Of the two that follow.
+    ftp_port: int | None = key("uploads", "ftp_port", "", parse_optional_port)  # None: no FTP.
+    ftp_passive_ports: range = key("uploads", "ftp_passive_ports", "", parse_ports)  # None in it: any free ones.
+    ftp_address: str = key("uploads", "ftp_address", "", parse_address)  # "": the one that a client came to.
+    sftp_port: int | None = key("uploads", "sftp_port", "", parse_optional_port)
+    upload_file_bytes: int = key("uploads", "file_limit", "4G", parse_limit)
+    upload_bytes: int = key("uploads", "upload_limit", "10G", parse_limit)
+    upload_spool_bytes: int = key("uploads", "spool_limit", "40G", parse_limit)
+    upload_unpacked_bytes: int = key("uploads", "unpacked_limit", "20G", parse_limit)
+    upload_keep_s: float = key("uploads", "keep", "24h", parse_duration)
 
     # Neither is quoted by a mistake: somebody may have put the password there. "": SQLite, in the directory.
     database_url: str = key("database", "url", "", str)
@@ -163,6 +205,17 @@ class MasterConfig:
     def archives_directory(self) -> Path:
         """Where the archives are that the farm publishes."""
         return self.directory / self.archives
+
+    @property
+    def terms(self) -> Terms:
+        """What is accepted of uploads."""
+        return Terms(
+            self.upload_file_bytes,
+            self.upload_bytes,
+            self.upload_spool_bytes,
+            self.upload_unpacked_bytes,
+            self.upload_keep_s,
+        )
 
     @property
     def places(self) -> Places:

@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,7 @@ def accept(
     rebuild: bool = False,
     needs: str = "",
     wishes: Wishes = NONE,
+    also: Callable[[Connection, int], None] = lambda connection, source_id: None,
 ) -> Accepted:
     """Store a source package, and put one build for each architecture that it needs into the queue. Blocks.
 
@@ -72,6 +73,7 @@ def accept(
     :param needs: the resource tags that its builds need, as tags.parse() gives them.
     :param wishes: how these are to be done.
     :param rebuild: when this very source is here already, build it once more instead of refusing it.
+    :param also: is called with the source's id at the end of the transaction that all is recorded in.
     :raises SourceRefused: the .dsc or a file of it is bad or missing, another source of this name and version is there,
         or nothing here can build it.
     :raises NoSuchSeries: there is no such series or archive.
@@ -104,9 +106,20 @@ def accept(
             builds.add(connection, source_id, place, now, arch_indep=arch_indep, needs=needs, wishes=wishes)
             for place, arch_indep in needed
         )
+        also(connection, source_id)
         return Accepted(source_id, stored.dsc.source, stored.dsc.version, build_ids, superseded)
 
     return farm.write(record)
+
+
+def check_buildable(connection: Connection, distribution: str, series_name: str, dsc_name: str, dsc: Dsc) -> None:
+    """Look whether a source package, once accepted, would be built on anything.
+
+    :raises SourceRefused: it would not.
+    :raises NoSuchSeries: there is no such series.
+    """
+    series_id = distributions.find_series(connection, distribution, series_name)
+    _needed(connection, series_id, _Source(dsc, dsc_name, {}), None, f"{distribution} {series_name}")
 
 
 def _store(store: Store, dsc_path: Path) -> _Source:

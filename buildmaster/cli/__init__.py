@@ -30,6 +30,8 @@ COMMANDS = {
     "remove-chroot": ("buildmaster.cli.chroots", "Let a pocket have no chroot of its own."),
     "chroots": ("buildmaster.cli.chroots", "The chroots, those of pockets as well."),
     "submit": ("buildmaster.cli.submit", "Add a source package, and build it."),
+    "upload": ("buildmaster.cli.uploads", "Upload a package to an archive, as dput does."),
+    "uploads": ("buildmaster.cli.uploads", "What was uploaded, and what was wrong with it."),
     "queue": ("buildmaster.cli.lists", "What waits, in order, and for what."),
     "why": ("buildmaster.cli.why", "What keeps a build from running."),
     "when": ("buildmaster.cli.when", "When a build begins and ends."),

@@ -24,6 +24,7 @@ COMMANDS = {
     "create": (_HERE, "Publish an archive; make it if need be."),
     "show": (_HERE, "How to upload to it, and what apt needs."),
     "change": (_HERE, "How it is published."),
+    "uploader": ("buildmaster.cli.uploaders", "Who may upload to it."),
     "list": (_HERE, "The archives that the farm publishes."),
 }
 

@@ -21,7 +21,7 @@ LAYERS = {
         "tables", "migrations", "database", "engines", "commits", "files", "builds", "entries", "shares", "queue",
         "builders", "orders", "packages", "superseding", "archives", "giving", "notifications", "needs",
         "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets", "masters",
-        "clocks", "rows", "uploaders",
+        "clocks", "rows", "uploaders", "uploads",
         "waiting", "supplies", "forecasting",
         "inventory",
         "dump", "backup", "backup_places",

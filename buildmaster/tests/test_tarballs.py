@@ -1,0 +1,107 @@
+"""Tarballs of source packages, looked over: what builders could not unpack is refused, and bombs do not go off."""
+
+import bz2
+import gzip
+import io
+import lzma
+import resource
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from buildmaster.uploading.tarballs import BadTarball, look_over
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+COMPRESS["lzma"] = lambda data: lzma.compress(data, lzma.FORMAT_ALONE)
+MOST = 64 << 20
+
+
+def tar(*members: tuple[str, bytes], kind: bytes = tarfile.REGTYPE, how: int = tarfile.PAX_FORMAT) -> bytes:
+    """An uncompressed tarball."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=how) as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size, member.type = len(content), kind
+            archive.addfile(member, io.BytesIO(content))
+    return made.getvalue()
+
+
+def refused(path: Path, content: bytes, most: int = MOST) -> str:
+    path.write_bytes(content)
+    with pytest.raises(BadTarball) as found:
+        look_over(path, path.name, most)
+    return str(found.value)
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+@pytest.mark.parametrize("how", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_good_ones(suffix: str, how: int, tmp_path: Path) -> None:
+    """Of every compression and format, with long names and several streams."""
+    path = tmp_path / f"hello_1.0.tar.{suffix}"
+    long_name = "hello/" + "long/" * (30 if how != tarfile.USTAR_FORMAT else 10) + "ä"
+    data = tar(("hello/a", b"x" * 100_000), (long_name, b"b"), ("hello/empty", b""), how=how)
+    path.write_bytes(COMPRESS[suffix](data))
+    look_over(path, path.name, MOST)
+    half = len(data) // 2
+    if suffix != "lzma":
+        path.write_bytes(COMPRESS[suffix](data[:half]) + COMPRESS[suffix](data[half:]))
+        look_over(path, path.name, MOST)
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_bad_ones(suffix: str, tmp_path: Path) -> None:
+    """Each in a sentence of its own."""
+    path, pack = tmp_path / f"hello_1.0.tar.{suffix}", COMPRESS[suffix]
+    good = pack(tar(("hello/a", bytes(range(256)) * 4000)))
+    assert "breaks off" in refused(path, good[: len(good) // 2])
+    assert "breaks off" in refused(path, pack(tar(("hello/a", b"x" * 5000))[:1024]))
+    assert "is broken" in refused(path, b"this is no compressed file at all, whatever its name")
+    assert "is no tarball" in refused(path, pack(b"this is no tarball" * 100))
+    assert "leads elsewhere" in refused(path, pack(tar(("../../etc/passwd", b""))))
+    assert "leads elsewhere" in refused(path, pack(tar(("/etc/passwd", b""))))
+    assert "leads elsewhere" in refused(path, pack(tar(("a/" * 200 + "../../x", b""))))
+    assert "leads elsewhere" in refused(path, pack(tar(("a/" * 200 + "../x", b""), how=tarfile.GNU_FORMAT)))
+    assert "no file, directory or link" in refused(path, pack(tar(("dev/sda", b""), kind=tarfile.BLKTYPE)))
+    assert "no file, directory or link" in refused(path, pack(tar(("fifo", b""), kind=tarfile.FIFOTYPE)))
+    assert "is empty" in refused(path, pack(b""))
+    assert "is empty" in refused(path, pack(bytes(10240)))
+    assert "unpacks to more than" in refused(path, pack(tar(("bomb", bytes(4 << 20)))), 1 << 20)
+    path.write_bytes(b"")
+    with pytest.raises(BadTarball):
+        look_over(path, path.name, MOST)
+
+
+def test_a_bomb_in_a_header(tmp_path: Path) -> None:
+    """A name that is said to have gigabytes is not read into memory."""
+    member = tarfile.TarInfo("bomb")
+    member.type, member.size = tarfile.XHDTYPE, 7 << 30  # More needs another way to write it.
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    said = refused(tmp_path / "x.tar.xz", lzma.compress(member.tobuf() + bytes(64 << 20)))
+    assert "no path is so long" in said
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB; what compressed it is in there.
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_whatever_comes(data: st.DataObject) -> None:
+    """Any change to a tarball, before or after it is compressed, is taken or refused."""
+    import tempfile  # noqa: PLC0415
+
+    suffix = data.draw(st.sampled_from(list(COMPRESS)))
+    raw = bytearray(tar(("hello/a", b"abc"), ("long/" * 40, b"d")))
+    inside = data.draw(st.booleans())
+    packed = raw if inside else bytearray(COMPRESS[suffix](bytes(raw)))
+    at = data.draw(st.integers(0, len(packed) - 1))
+    packed[at : at + data.draw(st.integers(0, 600))] = data.draw(st.binary(max_size=20))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"x.tar.{suffix}"
+        path.write_bytes(COMPRESS[suffix](bytes(packed)) if inside else bytes(packed))
+        try:
+            look_over(path, path.name, MOST)
+        except BadTarball as error:
+            assert str(error).isprintable()

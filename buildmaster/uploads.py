@@ -1,0 +1,183 @@
+"""What was uploaded, and what became of it, as queries; and what an archive has that an upload must agree with."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from debian.debian_support import Version
+from sqlalchemy import Connection, delete, func, or_, select
+
+from buildmaster import publications, repositories
+from buildmaster.publications import WANTED
+from buildmaster.scoring import Pocket
+from buildmaster.tables import (
+    archive,
+    binary,
+    distribution,
+    publication,
+    series,
+    source,
+    source_file,
+    stored_file,
+    upload,
+    uploader,
+)
+
+# Of those that nobody known signed, the newest so many are remembered: anybody can make some.
+_STRANGERS_KEPT = 1000
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """An upload, for people to look at."""
+
+    id: int
+    distribution: str
+    archive: str
+    name: str  # Of the .changes file.
+    sha256: str
+    uploader: str  # "": nobody known.
+    source: str  # Of an accepted one: "hello 1.0".
+    faults: tuple[str, ...]  # (): it was accepted.
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """An archive that is uploaded to."""
+
+    archive_id: int
+    distribution: str
+    name: str
+    series: frozenset[str]
+    binaries: bool  # Uploads of binary packages are accepted.
+
+    @property
+    def words(self) -> str:
+        """What it is called."""
+        return f"{self.distribution}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Had:
+    """What an archive has, or had, of a source package."""
+
+    newest: Mapping[tuple[str, Pocket], str]  # By series and pocket, the newest version there.
+    known: Mapping[str, frozenset[str]]  # By version, the SHA-256 of its .dsc.
+    files: Mapping[str, tuple[int, str]]  # Of the names that were asked for: size and SHA-256.
+
+
+def find_place(connection: Connection, distribution_name: str, archive_name: str) -> Place | None:
+    """An archive that somebody may upload to; None: there is none of that name."""
+    tables = archive.join(distribution, distribution.c.id == archive.c.distribution_id)
+    query = select(archive.c.id, archive.c.distribution_id).select_from(tables)
+    row = connection.execute(
+        query.where(distribution.c.name == distribution_name, archive.c.name == archive_name)
+    ).one_or_none()
+    if row is None:
+        return None
+    names = connection.execute(select(series.c.name).where(series.c.distribution_id == row.distribution_id)).scalars()
+    repository = repositories.find(connection, row.id)
+    binaries = repository is not None and repository.binaries
+    return Place(row.id, distribution_name, archive_name, frozenset(names), binaries)
+
+
+def had(connection: Connection, archive_id: int, source_name: str, names: Collection[str]) -> Had:
+    """What an archive has of a source package.
+
+    :param names: of the files that are of interest.
+    """
+    known: dict[str, set[str]] = {}
+    newest: dict[tuple[str, Pocket], str] = {}
+    here = publication.c.archive_id == archive_id
+    ours = or_(source.c.archive_id == archive_id, source.c.id.in_(select(publication.c.source_id).where(here)))
+    dscs = source_file.c.source_id == source.c.id, source_file.c.name == source.c.dsc
+    joined = source.join(series, series.c.id == source.c.series_id).outerjoin(source_file, dscs[0] & dscs[1])
+    joined = joined.outerjoin(stored_file, stored_file.c.id == source_file.c.stored_file_id)
+    columns = source.c.archive_id, source.c.version, source.c.pocket, source.c.superseded_at, series.c.name
+    query = select(*columns, stored_file.c.sha256).select_from(joined).where(source.c.name == source_name, ours)
+    published = repositories.find(connection, archive_id) is not None
+    for row in connection.execute(query):
+        known.setdefault(row.version, set()).add(row.sha256 or "")
+        if not published and row.archive_id == archive_id and row.superseded_at is None:
+            _note(newest, (row.name, Pocket(row.pocket)), row.version)
+    if published:
+        names_of = {row.id: row.name for row in connection.execute(select(series.c.id, series.c.name))}
+        for each in publications.named(connection, archive_id, source_name):
+            if each.binary_id is None and each.state in WANTED:
+                _note(newest, (names_of[each.suite.series_id], each.suite.pocket), each.version)
+    digests = {version: frozenset(found) for version, found in known.items()}
+    return Had(newest, digests, _files(connection, archive_id, names))
+
+
+def _note(newest: dict[tuple[str, Pocket], str], where: tuple[str, Pocket], version: str) -> None:
+    if where not in newest or Version(version) > Version(newest[where]):
+        newest[where] = version
+
+
+def _files(connection: Connection, archive_id: int, names: Collection[str]) -> dict[str, tuple[int, str]]:
+    """Files of an archive's sources and binary packages, by name."""
+    here = publication.c.archive_id == archive_id
+    stored = source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id)
+    stored = stored.join(source, source.c.id == source_file.c.source_id)
+    ours = or_(source.c.archive_id == archive_id, source.c.id.in_(select(publication.c.source_id).where(here)))
+    columns = stored_file.c.size, stored_file.c.sha256
+    sources = select(source_file.c.name, *columns).select_from(stored).where(source_file.c.name.in_(names), ours)
+    there = select(publication.c.binary_id).where(here, publication.c.state != publications.State.REMOVED)
+    debs = select(binary.c.file_name.label("name"), *columns).where(
+        binary.c.stored_file_id == stored_file.c.id, binary.c.file_name.in_(names), binary.c.id.in_(there)
+    )
+    return {row.name: (row.size, row.sha256) for query in (sources, debs) for row in connection.execute(query)}
+
+
+def is_accepted(connection: Connection, archive_id: int, sha256: str) -> bool:
+    """Whether this very .changes was accepted before."""
+    query = select(upload.c.id).where(upload.c.archive_id == archive_id, upload.c.sha256 == sha256)
+    return connection.execute(query.where(upload.c.faults == "")).first() is not None
+
+
+def record(
+    connection: Connection,
+    archive_id: int,
+    name: str,
+    sha256: str,
+    now: float,
+    *,
+    uploader_id: int | None = None,
+    source_id: int | None = None,
+    faults: Sequence[str] = (),
+) -> int:
+    """Write down what became of an upload. Returns its id.
+
+    :param name: of the .changes.
+    :param faults: each one line; none: it was accepted.
+    """
+    values = {"archive_id": archive_id, "name": name[:255], "sha256": sha256, "uploader_id": uploader_id}
+    values |= {"source_id": source_id, "faults": "\n".join(faults), "created_at": now}
+    upload_id = int(connection.execute(upload.insert().returning(upload.c.id), values).scalar_one())
+    if uploader_id is None and faults:
+        strangers = (upload.c.archive_id == archive_id) & upload.c.uploader_id.is_(None) & (upload.c.faults != "")
+        kept = select(upload.c.id).where(strangers).order_by(upload.c.id.desc()).offset(_STRANGERS_KEPT).limit(1)
+        oldest = connection.execute(kept).scalar()
+        if oldest is not None:
+            connection.execute(delete(upload).where(strangers, upload.c.id <= oldest))
+    return upload_id
+
+
+def every(connection: Connection, limit: int, archive_id: int | None = None) -> list[Uploaded]:
+    """The newest uploads, the newest first."""
+    joined = upload.join(archive, archive.c.id == upload.c.archive_id)
+    joined = joined.join(distribution, distribution.c.id == archive.c.distribution_id)
+    joined = joined.outerjoin(uploader, uploader.c.id == upload.c.uploader_id)
+    joined = joined.outerjoin(source, source.c.id == upload.c.source_id)
+    columns = upload.c.id, upload.c.name, upload.c.sha256, upload.c.faults, upload.c.created_at
+    query = select(
+        *columns,
+        archive.c.name.label("archive"),
+        distribution.c.name.label("distribution"),
+        func.coalesce(uploader.c.name, "").label("uploader"),
+        func.coalesce(source.c.name + " " + source.c.version, "").label("source"),
+    ).select_from(joined)
+    if archive_id is not None:
+        query = query.where(upload.c.archive_id == archive_id)
+    found = connection.execute(query.order_by(upload.c.id.desc()).limit(limit))
+    return [Uploaded(**dict(row._mapping) | {"faults": tuple(row.faults.splitlines())}) for row in found]
