@@ -12,11 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, case, func, select, update
+from sqlalchemy import Connection, bindparam, case, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from buildd.control import Dsc
-from buildmaster import builds, chroots, files
+from buildmaster import builds, chroots, files, offered
+from buildmaster.apt_sources import Sources
 from buildmaster.available import Lack
 from buildmaster.builds import ChangedMeanwhile
 from buildmaster.lifecycle import BuildState, Event, ImpossibleTransition
@@ -55,8 +56,7 @@ class Question:
 class Archives:
     """What the packages of a place come from."""
 
-    lines: tuple[str, ...]  # For sources.list; none: the chroot's own.
-    keys: tuple[str, ...]
+    sources: Sources  # Without lines: the chroot's own.
     architecture: str
     chroot: Sha256 | None
     changed_at: float  # When something was last said to be published there; 0: never.
@@ -128,7 +128,7 @@ def _is_of(place: Place) -> Any:
 
 def archives_of(connection: Connection, place: Place) -> Archives:
     """What the packages of a place come from now."""
-    columns = (archive.c.apt_lines, archive.c.trusted_keys, archive.c.changed_at)
+    columns = (archive.c.changed_at,)
     architecture = (series_architecture.c.architecture, series.c.name.label("series_name"))
     joined = series_architecture.join(series, series.c.id == series_architecture.c.series_id)
     joined = joined.join(archive, archive.c.distribution_id == series.c.distribution_id)
@@ -136,8 +136,7 @@ def archives_of(connection: Connection, place: Place) -> Archives:
     row = connection.execute(select(*columns, *architecture).select_from(joined).where(*here)).one()
     chroot = chroots.find(connection, place.series_architecture_id, Pocket(place.pocket))
     return Archives(
-        lines=tuple(row.apt_lines.replace("SERIES", row.series_name).splitlines()),
-        keys=tuple(row.trusted_keys.splitlines()),
+        sources=offered.sources(connection, place.archive_id, row.series_name, Pocket(place.pocket)),
         architecture=row.architecture,
         chroot=None if chroot is None else files.find(connection, chroot.file_id).sha256,
         changed_at=row.changed_at or 0.0,
@@ -146,14 +145,30 @@ def archives_of(connection: Connection, place: Place) -> Archives:
 
 def system(connection: Connection, chroot: Sha256) -> bytes | None:
     """What is known of a chroot, packed; empty: it has no such thing. None: nobody has looked."""
-    content = connection.execute(select(chroot_system.c.content).where(chroot_system.c.sha256 == chroot)).scalar()
+    known = (chroot_system.c.sha256 == chroot, chroot_system.c.lines.is_not(None))
+    content = connection.execute(select(chroot_system.c.content).where(*known)).scalar()
     return None if content is None else base64.b64decode(content)
 
 
-def keep_system(connection: Connection, chroot: Sha256, content: bytes) -> None:
-    """Remember it, unless another master was quicker."""
+def keep_system(connection: Connection, chroot: Sha256, content: bytes, sources: Sources) -> None:
+    """Remember it, unless another master was quicker.
+
+    :param sources: what its own are.
+    """
+    values = {"content": base64.b64encode(content).decode()}
+    values |= {"lines": "\n".join(sources.lines), "line_keys": "\n".join(sources.keys)}
     with suppress(IntegrityError), connection.begin_nested():
-        connection.execute(chroot_system.insert().values(sha256=chroot, content=base64.b64encode(content).decode()))
+        connection.execute(chroot_system.insert().values(sha256=chroot, **values))
+        return
+    connection.execute(update(chroot_system).where(chroot_system.c.sha256 == chroot).values(**values))
+
+
+def own_sources(connection: Connection, chroot: Sha256) -> Sources:
+    """What a chroot's own sources are; without lines when nobody has looked, or it has none."""
+    row = connection.execute(_OWN_SOURCES, {"this": chroot}).first()
+    if row is None:
+        return Sources()
+    return Sources(lines=tuple((row.lines or "").splitlines()), keys=tuple(row.line_keys.splitlines()))
 
 
 def let_pass(connection: Connection, build_ids: Sequence[int], now: float, archive_state: str = "") -> None:
@@ -213,3 +228,8 @@ def published(connection: Connection, archive_id: int, now: float) -> None:
     told = archive.c.changed_at
     moment = case((told > now - _LATER_S, told + _LATER_S), else_=now)
     connection.execute(update(archive).where(archive.c.id == archive_id).values(changed_at=moment))
+
+
+_OWN_SOURCES = select(chroot_system.c.lines, chroot_system.c.line_keys).where(
+    chroot_system.c.sha256 == bindparam("this")
+)

@@ -15,6 +15,7 @@ from buildmaster.at_once import together
 from buildmaster.builder_client import BuilderClient, CutShort, FilesMissing
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Cleanliness, Vitals
+from buildmaster.credentials import NOWHERE, Access
 from buildmaster.farm import Farm
 from buildmaster.leases import Tenure
 from buildmaster.lifecycle import BuildState, Event
@@ -42,11 +43,14 @@ class Dispatcher:
         *,
         unlooked: bool = True,
         is_reset: Callable[[Vitals], bool] = lambda _: False,
+        archives: Access = NOWHERE,
     ) -> None:
         """:param files_url: where builders fetch the store's files, without a slash at the end.
         :param unlooked: builds whose build-dependencies nobody has looked at are given, too.
         :param is_reset: whether a builder is thrown away after a build, so that it need not tidy up.
+        :param archives: that we publish.
         """
+        self._archives = archives
         self.is_reset = is_reset
         self._unlooked = unlooked
         self._farm = farm
@@ -64,13 +68,14 @@ class Dispatcher:
         clean = vitals.cleanliness is Cleanliness.CLEAN
         if clean and vitals.given is None and not await self._has_candidates(vitals):
             return Progress.IDLE  # Found without making others wait for a writing transaction.
-        arguments = (vitals.id, vitals.cleanliness, version, self._now())
+        now = self._now()
+        arguments = (vitals.id, vitals.cleanliness, version, now)
         order = await self._tenure.transact(vitals.id, take, *arguments, unlooked=self._unlooked)
         if order is None:
             return Progress.IDLE
         self._farm.log_path(order.build_id).unlink(missing_ok=True)  # That of an earlier attempt.
         try:
-            begun = await self._send(order, vitals, client)
+            begun = await self._send(order, vitals, client, now)
         except CutShort:
             begun = False
         except BuilderError as error:
@@ -85,14 +90,18 @@ class Dispatcher:
     async def _has_candidates(self, vitals: Vitals) -> bool:
         return bool(await self._farm.read(queue.candidates, vitals, self._now(), 1, unlooked=self._unlooked))
 
-    async def _send(self, order: BuildOrder, vitals: Vitals, client: BuilderClient) -> bool:
+    async def _send(self, order: BuildOrder, vitals: Vitals, client: BuilderClient, claimed_at: float) -> bool:
         """Begin the build, and send its files when the builder says that it lacks some: most often it has all.
 
+        :param claimed_at: as its row has it.
         :returns: False: it was cancelled, or its builder disabled, meanwhile.
         """
         assert order.chroot is not None  # take() saw to it.
         filemap = {name: file.sha1 for name, file in order.files.items()}
-        arguments = order.wire_arguments() | ({"fast_cleanup": True} if self.is_reset(vitals) else {})
+        login = self._archives.of_build(order.build_id, vitals.id, claimed_at)
+        arguments = order.wire_arguments(self._archives.url, login) | (
+            {"fast_cleanup": True} if self.is_reset(vitals) else {}
+        )
         begin = (order.cookie, BUILD_TYPE, order.chroot.sha1, filemap, arguments)
         try:
             await client.build(*begin)

@@ -21,7 +21,9 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from buildmaster import depwaits
+from buildmaster.apt_sources import chroot_sources
 from buildmaster.chroot_system import System
+from buildmaster.credentials import NOWHERE, Access
 from buildmaster.database import DatabaseLost
 from buildmaster.depwaits import Archives, Place, Question
 from buildmaster.farm import Farm
@@ -73,11 +75,14 @@ class Examiner:
         poll_s: float,
         *,
         proxy: str = "",
+        archives: Access = NOWHERE,
         now: Callable[[], float] = time.time,
     ) -> None:
         """:param poll_s: how often archives that builds wait for are asked whether they have changed.
         :param proxy: the http proxy by which they are asked; "": what the environment says.
+        :param archives: that we publish.
         """
+        self._archives = archives
         self._farm = farm
         self._reactor = reactor
         self._snapshot = snapshot
@@ -226,7 +231,9 @@ class Examiner:
             return None
         if system is None or archives.chroot is None:
             return None
-        source = ListSource(archives.chroot, system, archives.lines, archives.keys, archives.architecture)
+        sources = archives.sources.complete(chroot_sources(system.files))
+        lines = sources.at(self._archives.url, self._archives.of_farm())
+        source = ListSource(archives.chroot, system, lines, sources.keys, archives.architecture)
         shelf = self._shelves.setdefault(source.key, _Shelf(Curiosity(self._proxy)))
         await shelf.turn.acquire()
         try:
@@ -280,7 +287,8 @@ class Examiner:
             packed = await self._farm.read(depwaits.system, chroot)
             if packed is None:
                 packed = await self._in(self._fetching, self._read_system, chroot)
-                await self._farm.transact(depwaits.keep_system, chroot, packed)
+                own = chroot_sources(System.parse(packed).files if packed else {})
+                await self._farm.transact(depwaits.keep_system, chroot, packed, own)
             while len(self._systems) >= _SYSTEMS_KEPT:
                 self._systems.pop(next(iter(self._systems)))
             self._systems[chroot] = System.parse(packed) if packed else None

@@ -1,12 +1,13 @@
 """What a builder is told to build: everything that dispatch sends, from the rows of one build."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, bindparam, select
 
 from buildd.protocol import BinaryPackageArguments, BuildId, FileName, PackageBuilderName, Sha1
-from buildmaster import builds, chroots, files, needs
+from buildmaster import builds, chroots, depwaits, files, needs, offered
+from buildmaster.apt_sources import Login, Sources
 from buildmaster.scoring import Pocket
 from buildmaster.store import Sha256, StoredFile
 from buildmaster.tables import archive, build, source, source_file, stored_file
@@ -25,7 +26,8 @@ class BuildOrder:
     chroot: StoredFile | None  # None: there is none.
     chroot_name: str
     files: Mapping[FileName, StoredFile]  # The .dsc and what it names.
-    arguments: BinaryPackageArguments
+    arguments: BinaryPackageArguments  # But for the lines of its archives, which
+    sources: Sources  # make.
     limits: Mapping[str, int]  # What it may use, of the things that docs/limits.md has.
 
     def to_send(self) -> list[tuple[str, StoredFile]]:
@@ -33,10 +35,15 @@ class BuildOrder:
         assert self.chroot is not None
         return [(self.chroot_name, self.chroot), *self.files.items()]
 
-    def wire_arguments(self) -> dict[str, object]:
-        """The struct of arguments that build() takes. XML-RPC's integers are too small for a limit: its digits."""
+    def wire_arguments(self, archives_url: str = "", login: Login | None = None) -> dict[str, object]:
+        """The struct of arguments that build() takes. XML-RPC's integers are too small for a limit: its digits.
+
+        :param archives_url: where the archives are that we publish, and
+        :param login: what private ones of them are read with: the struct has passwords in it then.
+        """
         limits = {name: str(value) for name, value in self.limits.items()}
-        return self.arguments.to_wire() | ({"limits": limits} if limits else {})
+        arguments = replace(self.arguments, archives=self.sources.at(archives_url, login))
+        return arguments.to_wire() | ({"limits": limits} if limits else {})
 
 
 def find(connection: Connection, build_id: int) -> BuildOrder:
@@ -50,6 +57,10 @@ def find(connection: Connection, build_id: int) -> BuildOrder:
     chroot = chroots.find(connection, row.series_architecture_id, Pocket(row.pocket))
     repeated = None if row.reproduces_id is None else files.by_sha256(connection, row.chroot_sha256)
     wishes = Wishes.from_text(row.wishes)
+    chroot_file = None if chroot is None else files.find(connection, chroot.file_id)
+    sources = offered.sources(connection, row.archive_id, row.series_name, Pocket(row.pocket))
+    if sources.suites and not sources.lines and chroot_file is not None:
+        sources = sources.complete(depwaits.own_sources(connection, chroot_file.sha256))
     return BuildOrder(
         build_id=build_id,
         cookie=builds.cookie(build_id),
@@ -57,7 +68,8 @@ def find(connection: Connection, build_id: int) -> BuildOrder:
         chroot=repeated or (None if chroot is None else files.find(connection, chroot.file_id)),
         chroot_name="" if chroot is None else chroot.name,
         files=_source_files(connection, row.source_id),
-        arguments=_arguments(row, wishes),
+        arguments=_arguments(row, wishes, sources.keys),
+        sources=sources,
         limits=wishes.limits,
     )
 
@@ -73,8 +85,7 @@ _QUERY = (
         build.c.series_architecture_id,
         archive.c.purpose,
         archive.c.private,
-        archive.c.apt_lines,
-        archive.c.trusted_keys,
+        archive.c.id.label("archive_id"),
         source.c.component,
         *builds.DESCRIPTION,
     )
@@ -96,15 +107,13 @@ _FILES = (
 )
 
 
-def _arguments(row: builds.AnyRow, wishes: Wishes) -> BinaryPackageArguments:
-    release = Pocket(row.pocket) is Pocket.RELEASE
+def _arguments(row: builds.AnyRow, wishes: Wishes, keys: tuple[str, ...]) -> BinaryPackageArguments:
     return BinaryPackageArguments(
         arch_tag=row.architecture,
         arch_indep=row.arch_indep,
         series=row.series_name,
-        suite=row.series_name if release else f"{row.series_name}-{row.pocket.lower()}",
-        archives=tuple(row.apt_lines.replace("SERIES", row.series_name).splitlines()),
-        trusted_keys=tuple(row.trusted_keys.splitlines()),
+        suite=offered.suite_name(row.series_name, Pocket(row.pocket)),
+        trusted_keys=keys,
         archive_private=row.private,
         archive_purpose=row.purpose,
         ogrecomponent=row.component,

@@ -57,6 +57,8 @@ class Secrets:
         if not is_secret_name(name):
             raise ValueError(f"not the name of a secret: {name!r}")
         path = self.directory / name
+        if path.exists():  # Perhaps where we cannot write.
+            return self.read(name)
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=self.directory, prefix=".new-", encoding="utf-8") as stream:

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,13 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from buildd.systemd import Systemd
+from buildmaster import credentials
+from buildmaster.archive_server import archive_site
 from buildmaster.blame import Patience
 from buildmaster.builder_client import Timeouts
 from buildmaster.builder_http import BuilderHttp
 from buildmaster.config import MasterConfig
+from buildmaster.credentials import Access
 from buildmaster.examiner import Examiner
 from buildmaster.farm import Farm, only_master
 from buildmaster.fetching import Limits
@@ -35,7 +39,7 @@ log = Logger()
 
 
 class CannotListen(Exception):
-    """The address that builders fetch files from cannot be had; the message says which, and why."""
+    """An address of the master's cannot be had; the message says which, and why."""
 
 
 def run(config: MasterConfig) -> None:
@@ -43,7 +47,7 @@ def run(config: MasterConfig) -> None:
 
     :raises NoFarm: there is no farm in the configured directory.
     :raises MasterRuns: another master runs on it.
-    :raises CannotListen: another program has the address that builders fetch files from.
+    :raises CannotListen: another program has an address of ours.
     """
     from twisted.internet import reactor  # noqa: PLC0415 - the one place.
 
@@ -123,7 +127,7 @@ class _Parts:
     notifier: Notifier
     examiner: Examiner | None  # None: build-dependencies are not looked at.
     http: BuilderHttp
-    port: Any  # An IListeningPort.
+    ports: Sequence[Any]  # Each an IListeningPort.
 
 
 class Master:
@@ -146,8 +150,7 @@ class Master:
         swept = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._farm.store.sweep)
         if swept:
             log.info("removed {swept} files that an earlier master had not finished", swept=swept)
-        port = self._listen()
-        parts = self._parts = self._put_together(port)
+        parts = self._parts = self._put_together()
         await parts.snapshot.start()
         running = frozenset(one.job.build_id for one in parts.snapshot.builders.values() if one.job is not None)
         RunningLogs(self._farm, self._reactor, self._config.log_limit_bytes).sweep(running)
@@ -155,35 +158,48 @@ class Master:
         parts.notifier.start()
         if parts.examiner is not None:
             parts.examiner.start()
-        address = f"{self._config.host}:{port.getHost().port}"
-        log.info("the farm in {directory} runs; files at {address}", directory=self._farm.directory, address=address)
+        files, archives = (f"{port.getHost().host}:{port.getHost().port}" for port in parts.ports)
+        log.info(
+            "the farm in {directory} runs; files at {files}, archives at {archives}",
+            directory=self._farm.directory,
+            files=files,
+            archives=archives,
+        )
         self._systemd.ready()
 
-    def _listen(self) -> Any:
-        """The port that was got, an IListeningPort."""
-        site = file_site(self._farm.store, self._reactor)
+    def _listen(self, section: str, host: str, port: int, site: Any) -> Any:
+        """The port that was got, an IListeningPort.
+
+        :param section: of buildmaster.conf.
+        """
         try:
-            return self._reactor.listenTCP(self._config.port, site, interface=self._config.host)
+            return self._reactor.listenTCP(port, site, interface=host)
         except CannotListenError as error:
-            address = f"{self._config.host}:{self._config.port}"
             why = error.socketError.strerror or error.socketError
             raise CannotListen(
-                f"cannot listen at {address}: {why}. [files] port in buildmaster.conf names another; 0 takes a free one"
+                f"cannot listen at {host}:{port}: {why}. [{section}] port in buildmaster.conf names another; 0 takes a "
+                "free one"
             ) from error
 
-    def _put_together(self, port: Any) -> _Parts:
+    def _put_together(self) -> _Parts:
         config, farm, reactor = self._config, self._farm, self._reactor
+        secret = Secrets(config.secrets_directory).keep(credentials.SECRET, credentials.new_secret())
+        files = self._listen("files", config.host, config.port, file_site(farm.store, reactor))
+        site = archive_site(farm, reactor, config.archives_directory, secret, config.url_for_archives)
+        archives = self._listen("archives", config.archives_host, config.archives_port, site)
+        access = Access(config.url_for_archives(archives.getHost().port), secret)
         http = BuilderHttp(reactor)
         snapshot = Snapshot(farm, reactor, config.database_poll_s)
-        url = config.url_for_builders(port.getHost().port)
+        url = config.url_for_builders(files.getHost().port)
         name = f"{socket.gethostname()}:{os.getpid()}"
         alone = farm.places.file is not None
         leases = Leases(farm, snapshot, reactor, _uptime_s, name=name, lease_s=config.lease_s, alone=alone)
-        work = make_work(farm, reactor, snapshot, http, leases, files_url=url, settings=_settings(config))
+        settings = _settings(config)
+        work = make_work(farm, reactor, snapshot, http, leases, files_url=url, settings=settings, archives=access)
         fleet = Fleet(work, reactor, Pace(config.poll_fastest_s, config.poll_slowest_s))
         notifier = Notifier(farm, reactor, _notify_settings(config), time.time)
-        examiner = Examiner(farm, reactor, snapshot, config.archive_poll_s, proxy=config.archive_proxy)
-        return _Parts(snapshot, fleet, notifier, examiner if config.looks else None, http, port)
+        examiner = Examiner(farm, reactor, snapshot, config.archive_poll_s, proxy=config.archive_proxy, archives=access)
+        return _Parts(snapshot, fleet, notifier, examiner if config.looks else None, http, (files, archives))
 
     async def stop(self) -> None:
         """End all of it, in reverse. What builders do goes on."""
@@ -197,5 +213,6 @@ class Master:
         if parts.examiner is not None:
             await parts.examiner.stop()
         await parts.fleet.stop()
-        await parts.port.stopListening()
+        for port in parts.ports:
+            await port.stopListening()
         await parts.http.close()

@@ -108,6 +108,8 @@ chroot_system = Table(
     metadata,
     Column("sha256", String(64), primary_key=True),  # Of the tarball.
     Column("content", Text, nullable=False),  # System.pack(), as base64; "": there is none in it.
+    Column("lines", Text),  # Its sources, as lines of sources.list. None: it was read before this was looked for.
+    Column("line_keys", Text, nullable=False, server_default=""),  # The keys that stand in them, one a line, as base64.
 )
 
 archive = Table(
@@ -454,6 +456,18 @@ archive_dependency = Table(
     UniqueConstraint("archive_id", "depends_on_id"),
 )
 
+# Who may read a private archive; see credentials.py.
+archive_reader = Table(
+    "archive_reader",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("archive_id", ForeignKey("archive.id"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("token_sha256", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("archive_id", "name"),
+)
+
 # A binary package, once for all archives that have it.
 binary = Table(
     "binary",
@@ -518,6 +532,7 @@ suite = Table(
     Column("generation", Integer, nullable=False, server_default="0"),  # Counted up by each publication; 0: none yet.
     Column("published_at", Double),
     Column("valid_until", Double),  # When its Release file expires. None: never.
+    Column("components", String(255), nullable=False, server_default="main"),  # With spaces, as last published.
     Column("refresh_at", Double, index=True),  # When it is to be signed anew, whatever has changed. None: never.
     UniqueConstraint("archive_id", "series_id", "pocket"),
 )

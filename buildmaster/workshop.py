@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from buildmaster.builder_client import BuilderClient, Timeouts
 from buildmaster.builder_http import BuilderHttp
+from buildmaster.credentials import NOWHERE, Access
 from buildmaster.dispatch import Dispatcher
 from buildmaster.farm import Farm
 from buildmaster.fetching import Fetcher, Limits
@@ -41,18 +42,22 @@ def make_work(
     *,
     files_url: str,
     settings: WorkSettings,
+    archives: Access = NOWHERE,
     now: Callable[[], float] = time.time,
     clock: Callable[[], float] = time.monotonic,
 ) -> Work:
     """Put the parts together.
 
     :param files_url: where builders fetch the store's files, without a slash at the end.
+    :param archives: that we publish.
     :param now: Unix time, and
     :param clock: seconds that nobody can set: no part asks for the time elsewhere.
     """
     fetcher = Fetcher(farm.store, reactor, settings.limits)
     resetter = Resetter(reactor, settings.resets)
-    dispatcher = Dispatcher(farm, tenure, now, files_url, unlooked=not settings.looks, is_reset=resetter.is_for)
+    dispatcher = Dispatcher(
+        farm, tenure, now, files_url, unlooked=not settings.looks, is_reset=resetter.is_for, archives=archives
+    )
 
     def client(url: str) -> BuilderClient:
         return BuilderClient(url, http, settings.timeouts, clock, allowed=tenure.allowed(), acts=tenure.acts)

@@ -15,6 +15,7 @@ LAYERS = {
         "ahead", "sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets",
         "dependencies", "leasing", "wishes", "letters", "reasons", "forecast",
         "available", "provenance", "envelopes",
+        "apt_sources", "conditions",
         "indices",
     },
     "state": {
@@ -27,12 +28,14 @@ LAYERS = {
         "dump", "backup", "backup_places",
         "depwaits",
         "attesting", "attested",
+        "offered", "credentials",
         "binaries", "publications", "repositories",
     },
     "work": {
         "ports", "builder_http", "builder_client", "fetching", "snapshot", "dispatch", "results", "gathering",
         "recovery", "external", "resetting", "running_log", "scanner", "fleet", "workshop", "file_server", "master",
         "builder_answers", "acts", "at_once", "sending_ahead", "leases", "notifying",
+        "sending", "archive_tree", "archive_server",
         "programs", "chroot_system", "package_lists", "looking", "examiner",
         "debs", "deb_reader",
         "publishing", "uploading",

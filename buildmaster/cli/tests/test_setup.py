@@ -61,7 +61,7 @@ def test_init_with_archive_lines(ready: Cli, farm: Farm, dsc: Path) -> None:
     for series in ("bookworm", "trixie"):
         build_id = ready("submit", dsc, "--series", series, "--json").json["builds"][0]["id"]
         with farm.reading() as connection:
-            found.append(orders.find(connection, build_id).arguments.archives)
+            found.append(orders.find(connection, build_id).sources.lines)
     assert found[0] == (
         "deb http://deb.example/debian bookworm main contrib",
         "deb [signed-by=/k.gpg] http://deb.example/debian bookworm-updates main",
