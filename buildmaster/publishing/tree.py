@@ -1,12 +1,38 @@
-"""What apt sees of one suite of one archive: its indices, signed, on disk; each change is one rename."""
+"""What apt sees of one suite of one archive: its indices, signed, on disk; each change is one rename.
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+    dists/SUITE                     a link to .state/suites/SUITE/N/dists
+    .state/suites/SUITE/lock        whoever changes the suite holds it
+    .state/suites/SUITE/N/          generation N: dists/, which is written once; and its manifest
+    .state/suites/SUITE/by-hash/    files of the indices by SHA-256: the current ones, and for a while older ones
+    .state/suites/SUITE/pieces/     those of the current indices
+
+What is written before the rename is seen by nobody, and what nobody needs is removed after it: so whoever dies anywhere
+leaves the old suite or the new one, and perhaps files that the next one removes.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
-from buildmaster.indices.records import Edit, IndexName, Record
-from buildmaster.indices.release import Facts
+from buildmaster.indices import manifest as manifests
+from buildmaster.indices.chunks import Piece, PieceDamaged, Text, change, cut
+from buildmaster.indices.manifest import Index, Left, Manifest, ManifestDamaged
+from buildmaster.indices.records import Edit, IndexName, Record, checked, parsed
+from buildmaster.indices.release import Facts, indices_of, release_text
+from buildmaster.publishing import files
+from buildmaster.publishing.generation import BY_HASH, Generation
+from buildmaster.publishing.pieces import Pieces
 from buildmaster.publishing.signing import Signer
+
+STATE: Final = ".state"
+_MANIFEST: Final = "manifest"
+_SUITE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*", re.ASCII)
+_KEPT_FOLDERS: Final = 2  # Of generations: the current one, and the one that somebody may be opening a file in.
 
 
 class TreeDamaged(ValueError):
@@ -30,19 +56,35 @@ class Published:
     valid_until: float | None  # None: it does not expire.
 
 
+_Parts = Mapping[
+    IndexName, list[Piece | Text]
+]  # Of each index, the pieces that are there, and texts of those to be made.
+
+
 class SuiteTree:
     """One suite of one archive. Blocks; one process at a time changes it (others wait), any number reads."""
 
     def __init__(self, archive: Path, suite: str, keep: Keep = Keep()) -> None:
-        """Take the archive's directory and the suite's name (bookworm-updates); neither need be there yet."""
-        raise NotImplementedError
+        """Take the archive's directory and the suite's name (bookworm-updates); neither need be there yet.
+
+        :raises ValueError: no suite can have this name.
+        """
+        if not _SUITE.fullmatch(suite):
+            raise ValueError(f"not the name of a suite: {suite[:80]!r}")
+        self._link = archive / "dists" / suite
+        self._new_link = self._link.with_name(f".{suite}.new")
+        self._state = archive / STATE / "suites" / suite
+        self._by_hash = self._state / BY_HASH
+        self._pieces = Pieces(self._state / "pieces")
+        self._keep = keep
 
     def current(self) -> Published | None:
         """What is there now; None: nothing was ever published.
 
         :raises TreeDamaged: there is something, but it cannot be read.
         """
-        raise NotImplementedError
+        manifest = self.manifest()
+        return None if manifest is None else _published(manifest)
 
     def publish(self, edits: Iterable[Edit], facts: Facts, signer: Signer, now: float) -> Published:
         """Change what apt sees, in one step. The files that the edits name are in the pool by now (Pool.place()).
@@ -53,34 +95,182 @@ class SuiteTree:
         is no longer asked for goes.
 
         :raises TreeDamaged: rebuild() is needed.
-        :raises ValueError: an edit is of an index that `facts` does not have.
+        :raises ValueError: an edit is of an index that `facts` does not have, or no record.
         :raises OSError: the disk is full or broken; what apt sees is what it was.
         """
-        raise NotImplementedError
+        wanted = indices_of(facts)
+        by_index = _by_index(edits, wanted)
+        with self._turn():
+            before = self.manifest()
+            try:
+                parts = {name: self._changed(name, before, by_index.get(name, {})) for name in wanted}
+                if before is not None and self._is_current(before, parts, facts, signer, now):
+                    self._sweep(before, now)
+                    return _published(before)
+                return self._next(before, parts, facts, signer, now)
+            except PieceDamaged as exc:
+                raise TreeDamaged(str(exc)) from exc
 
     def rebuild(
         self, records: Iterable[tuple[IndexName, Record]], facts: Facts, signer: Signer, now: float
     ) -> Published:
-        """The same, from all records there are, in any order, whatever was there before."""
-        raise NotImplementedError
+        """The same, from all records there are, in any order, whatever was there before. Holds them in memory."""
+        wanted = indices_of(facts)
+        edits = (Edit(name, record.key, record.text) for name, record in records)
+        by_index = _by_index(edits, wanted)
+        parts: dict[IndexName, list[Piece | Text]] = {}
+        for name in wanted:
+            texts = by_index.pop(name, {})
+            parts[name] = list(cut(name.kind, (Record(key, texts[key] or b"") for key in sorted(texts))))
+        with self._turn():
+            try:
+                before = self.manifest()
+            except TreeDamaged:
+                before = None
+            return self._next(before, parts, facts, signer, now)
 
     def records(self, index: IndexName) -> Iterator[Record]:
-        """What an index says now, sorted; of an index that is not there, nothing.
+        """What an index says now, sorted; of an index that is not there, nothing. Nobody publishes until all was taken.
 
         :raises TreeDamaged: it cannot be read.
         """
-        raise NotImplementedError
+        with self._turn(shared=True):
+            manifest = self.manifest()
+            found = None if manifest is None else manifest.indices.get(index)
+            try:
+                for piece in () if found is None else found.pieces:
+                    yield from parsed(index.kind, self._pieces.text(piece))
+            except ValueError as exc:
+                raise TreeDamaged(str(exc)) from exc
+
+    def manifest(self) -> Manifest | None:
+        """All that is known of what is there now.
+
+        :raises TreeDamaged: there is something, but it cannot be read.
+        """
+        try:
+            folder = (self._link.parent / self._link.readlink()).parent
+        except FileNotFoundError:
+            return None
+        try:
+            return manifests.read((folder / _MANIFEST).read_bytes())
+        except (OSError, ManifestDamaged) as exc:
+            raise TreeDamaged(f"{self._link.name}: {exc}") from exc
+
+    # In our turn
+
+    @contextmanager
+    def _turn(self, shared: bool = False) -> Iterator[None]:
+        with files.locked(self._state / "lock", shared):
+            yield
+
+    def _changed(
+        self, name: IndexName, before: Manifest | None, edits: Mapping[bytes, bytes | None]
+    ) -> list[Piece | Text]:
+        old = before.indices.get(name) if before is not None else None
+        return change(name.kind, old.pieces if old is not None else (), edits, self._pieces.text)
+
+    def _is_current(self, before: Manifest, parts: _Parts, facts: Facts, signer: Signer, now: float) -> bool:
+        """Whether there is nothing to publish."""
+        same = (before.facts, before.fingerprints) == (facts, signer.fingerprints)
+        stale = facts.valid_s and now > before.published_at + facts.valid_s / 2
+        return same and not stale and all(tuple(each) == _pieces(before, name) for name, each in parts.items())
+
+    def _next(self, before: Manifest | None, parts: _Parts, facts: Facts, signer: Signer, now: float) -> Published:
+        """Write the next generation and let apt see it."""
+        number = 1 + max((int(each) for each in files.names(self._state) if each.isdigit()), default=0)
+        if before is not None:
+            number = before.generation + 1
+        folder = self._state / str(number)
+        shutil.rmtree(folder, ignore_errors=True)  # Of one who died.
+        for each in (self._by_hash, self._state / "pieces", self._link.parent):
+            files.remake(each)
+        generation = Generation(folder / "dists", self._by_hash)
+        indices = {name: self._index(generation, before, name, each) for name, each in parts.items()}
+        modified_at = int(now) if before is None else max(int(now), before.modified_at + 1)
+        manifest = Manifest(number, now, modified_at, facts, signer.fingerprints, indices, {})
+        manifest = replace(manifest, left=self._left(before, manifest))
+        release = release_text(facts, manifest.sums(), now)
+        generation.sign(release, signer.sign(release), modified_at)
+        (folder / _MANIFEST).write_bytes(manifests.written(manifest))
+        self._make_durable(before, manifest)
+        files.sync([folder / _MANIFEST])
+        generation.finish()
+        generation.link_by_hash(indices.items())
+        self._show(folder / "dists")
+        self._sweep(manifest, now)
+        return _published(manifest)
+
+    def _index(
+        self, generation: Generation, before: Manifest | None, name: IndexName, parts: list[Piece | Text]
+    ) -> Index:
+        old = before.indices.get(name) if before is not None else None
+        if before is not None and old is not None and tuple(parts) == old.pieces:
+            try:
+                generation.keep(name, old, self._state / str(before.generation) / "dists")
+            except FileNotFoundError as exc:
+                raise TreeDamaged(f"{exc.filename} is not there") from exc
+            return old
+        return generation.write(name, self._pieces.complete(name.kind, parts), self._pieces)
+
+    def _make_durable(self, before: Manifest | None, manifest: Manifest) -> None:
+        self._pieces.sync(_piece_names(manifest) - (_piece_names(before) if before is not None else set()))
+
+    def _left(self, before: Manifest | None, after: Manifest) -> dict[str, Left]:
+        """What was in the suite, and leaves now or has left. Where nobody knows, all that is there leaves now."""
+        now = Left(after.published_at, after.generation)
+        leaving = files.names(self._by_hash) if before is None else before.digests()
+        found = {**({} if before is None else before.left), **dict.fromkeys(leaving, now)}
+        current = after.digests()
+        return {
+            name: each
+            for name, each in found.items()
+            if name not in current and not self._expired(each, after.generation, after.published_at)
+        }
+
+    def _expired(self, left: Left, generation: int, now: float) -> bool:
+        return left.at <= now - self._keep.seconds and left.generation <= generation - self._keep.generations
+
+    def _show(self, dists: Path) -> None:
+        """The one step."""
+        self._new_link.unlink(missing_ok=True)
+        self._new_link.symlink_to(os.path.relpath(dists, self._link.parent))
+        self._new_link.replace(self._link)
+        files.sync([self._link.parent])
+
+    def _sweep(self, manifest: Manifest, now: float) -> None:
+        """Remove what nobody needs, of those who died, too."""
+        self._new_link.unlink(missing_ok=True)
+        self._pieces.sweep(_piece_names(manifest))
+        still = {name for name, left in manifest.left.items() if not self._expired(left, manifest.generation, now)}
+        for name in files.names(self._by_hash) - manifest.digests() - still:
+            (self._by_hash / name).unlink()
+        for name in filter(str.isdigit, files.names(self._state)):
+            if not manifest.generation - _KEPT_FOLDERS < int(name) <= manifest.generation:
+                shutil.rmtree(self._state / name)
 
 
-def take_snapshot(archive: Path, name: str) -> None:
-    """Keep all suites of an archive as they are now, and the pool's files, below snapshot/NAME: hard links, so that
-    neither publications nor the pool's sweeping matter to it. There is all of it or nothing; one that exists is left.
+def _by_index(edits: Iterable[Edit], wanted: list[IndexName]) -> dict[IndexName, dict[bytes, bytes | None]]:
+    """Edits by index and key, all of them checked."""
+    found: dict[IndexName, dict[bytes, bytes | None]] = {name: {} for name in wanted}
+    for edit in edits:
+        if edit.index in found:
+            if edit.text is not None:
+                checked(edit.index.kind, Record(edit.key, edit.text))
+            found[edit.index][edit.key] = edit.text
+        elif edit.text is not None:
+            raise ValueError(f"the suite has no index {edit.index.path}")
+    return found
 
-    :raises OSError: the disk is full or broken; nothing is left that anybody sees.
-    """
-    raise NotImplementedError
+
+def _pieces(manifest: Manifest, name: IndexName) -> tuple[Piece, ...] | None:
+    index = manifest.indices.get(name)
+    return None if index is None else index.pieces
 
 
-def remove_snapshot(archive: Path, name: str) -> None:
-    """Remove one; harmless when it is not there."""
-    raise NotImplementedError
+def _piece_names(manifest: Manifest) -> set[str]:
+    return {piece.name for index in manifest.indices.values() for piece in index.pieces}
+
+
+def _published(manifest: Manifest) -> Published:
+    return Published(manifest.generation, manifest.published_at, manifest.valid_until)

@@ -1,0 +1,158 @@
+"""What is known of a suite as it was published last: which pieces its indices have, and what clients may still ask for.
+
+It is kept beside what was published, and read back before the next publication. What is read may be damaged: then there
+is one error, whatever is wrong, and the indices have to be made anew.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from buildmaster.indices.chunks import Piece, in_order
+from buildmaster.indices.records import IndexKind, IndexName
+from buildmaster.indices.release import Facts, Sum
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+class ManifestDamaged(ValueError):
+    """It is not what was written; the message says what was noticed."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index as it was published."""
+
+    pieces: tuple[Piece, ...]
+    plain: Sum
+    files: Mapping[str, Sum]  # By what is behind its name: ".xz", ".gz".
+
+
+@dataclass(frozen=True)
+class Left:
+    """Since when a file is not in the suite any more."""
+
+    at: float  # Unix time.
+    generation: int  # The first one without it.
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A generation of a suite."""
+
+    generation: int
+    published_at: float  # Unix time, as is all.
+    modified_at: int  # What InRelease was said to be of: later than its predecessor by a second at least.
+    facts: Facts
+    fingerprints: tuple[str, ...]  # Of the keys that signed.
+    indices: Mapping[IndexName, Index]
+    left: Mapping[str, Left]  # Files that can still be fetched, by SHA-256.
+
+    @property
+    def valid_until(self) -> float | None:
+        return self.published_at + self.facts.valid_s if self.facts.valid_s else None
+
+    def digests(self) -> set[str]:
+        """Of all files that are in the suite now."""
+        return {each.sha256 for index in self.indices.values() for each in index.files.values()}
+
+    def sums(self) -> dict[str, Sum]:
+        """What Release says: of every index as it is, and compressed."""
+        found = {}
+        for name, index in self.indices.items():
+            found[name.path] = index.plain
+            found.update((name.path + suffix, each) for suffix, each in index.files.items())
+        return found
+
+
+def written(manifest: Manifest) -> bytes:
+    """A manifest as bytes: a line with the SHA-256 of what follows, and that."""
+    found = {
+        "generation": manifest.generation,
+        "published_at": manifest.published_at,
+        "modified_at": manifest.modified_at,
+        "facts": asdict(manifest.facts),
+        "fingerprints": manifest.fingerprints,
+        "indices": [_index(name, index) for name, index in manifest.indices.items()],
+        "left": {sha256: [left.at, left.generation] for sha256, left in manifest.left.items()},
+    }
+    content = json.dumps(found, separators=(",", ":")).encode()
+    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
+def _index(name: IndexName, index: Index) -> dict[str, Any]:
+    return {
+        "name": [name.component, name.kind, name.architecture],
+        "plain": [index.plain.size, index.plain.sha256],
+        "files": {suffix: [each.size, each.sha256] for suffix, each in index.files.items()},
+        "pieces": [
+            (each.name, each.first.decode("latin-1"), each.crc, each.plain, each.xz, each.unpadded, each.gz)
+            for each in index.pieces
+        ],
+    }
+
+
+def read(content: bytes) -> Manifest:
+    """The manifest that was written so.
+
+    :raises ManifestDamaged: none was.
+    """
+    digest, _, body = content.partition(b"\n")
+    if digest != hashlib.sha256(body).hexdigest().encode():
+        raise ManifestDamaged("a manifest's SHA-256 is not what it says")
+    try:
+        return _manifest(json.loads(body))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
+        raise ManifestDamaged(f"a manifest does not say what it should: {exc!r}") from exc
+
+
+def _manifest(found: Any) -> Manifest:
+    facts: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in found["facts"].items()
+    }
+    return Manifest(
+        generation=_count(found["generation"]),
+        published_at=float(found["published_at"]),
+        modified_at=_count(found["modified_at"]),
+        facts=Facts(**facts),
+        fingerprints=tuple(map(str, found["fingerprints"])),
+        indices=dict(map(_read_index, found["indices"])),
+        left={_sha256(name): Left(float(at), _count(number)) for name, (at, number) in found["left"].items()},
+    )
+
+
+def _read_index(found: Any) -> tuple[IndexName, Index]:
+    component, kind, architecture = found["name"]
+    pieces = tuple(map(_piece, found["pieces"]))
+    if not in_order(pieces):
+        raise ValueError("its pieces are in no order")
+    files = {str(suffix): _sum(each) for suffix, each in found["files"].items()}
+    if not files.keys() <= {".xz", ".gz"}:
+        raise ValueError(f"files of other kinds: {sorted(files)}")
+    return IndexName(component, IndexKind(kind), architecture), Index(pieces, _sum(found["plain"]), files)
+
+
+def _piece(found: Any) -> Piece:
+    name, first, *counts = found
+    return Piece(_sha256(name), first.encode("latin-1"), *map(_count, counts))
+
+
+def _sum(found: Any) -> Sum:
+    size, sha256 = found
+    return Sum(_count(size), _sha256(sha256))
+
+
+def _sha256(value: Any) -> str:
+    """A SHA-256; files are named by them."""
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise ValueError(f"not a SHA-256: {value!r}")
+    return value
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"not a count: {value!r}")
+    return value

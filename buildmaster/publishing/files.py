@@ -1,0 +1,60 @@
+"""Files and folders that are there for certain, or not at all."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+_AT_ONCE: Final = 8  # One commit of the file system's journal is enough for several that wait for it.
+
+
+def sync(paths: Iterable[Path]) -> None:
+    """Make files' contents, and the names in folders, outlast a power cut."""
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        for _ in threads.map(_sync, paths):
+            pass
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file so that there is all of it, durably, or what was there before."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_bytes(content)
+    _sync(beside)
+    beside.replace(path)
+    _sync(path.parent)
+
+
+def remake(folder: Path) -> None:
+    """Have a folder and those above it, durably."""
+    missing = [folder, *folder.parents]
+    missing = missing[: next(at for at, each in enumerate(missing) if each.is_dir())]
+    folder.mkdir(parents=True, exist_ok=True)
+    sync(each.parent for each in missing)
+
+
+@contextlib.contextmanager
+def locked(path: Path, shared: bool = False) -> Iterator[None]:
+    """Wait for one's turn. It ends with the process, however that ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as stream:
+        fcntl.flock(stream, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+
+
+def names(folder: Path) -> set[str]:
+    """What is in a folder; of one that is not there, nothing."""
+    try:
+        return set(os.listdir(folder))  # noqa: PTH208
+    except FileNotFoundError:
+        return set()
