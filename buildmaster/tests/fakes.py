@@ -84,8 +84,7 @@ class FakeBuilder:
         """Answer no longer: connections are refused."""
         self._cancel_timer()
         for each in self.dripping:
-            if each.running:
-                each.stop()
+            _end(each)
         port, self.port = self.port, None
         if port is not None:
             await port.stopListening()
@@ -286,6 +285,11 @@ class _FileCache(Resource):
         return Data(data, "application/octet-stream")  # type: ignore[no-untyped-call]
 
 
+def _end(looping: LoopingCall) -> None:
+    if looping.running:
+        looping.stop()
+
+
 class _Hanging(Resource):
     """No answer."""
 
@@ -327,7 +331,7 @@ class _Slow(Resource):
         dripping = LoopingCall(write)
         dripping.clock = self.builder.reactor
         self.builder.dripping.append(dripping)
-        request.notifyFinish().addBoth(lambda _: dripping.running and dripping.stop())
+        request.notifyFinish().addBoth(lambda _: _end(dripping))
         dripping.start(0.02)
 
 
