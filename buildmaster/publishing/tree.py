@@ -127,7 +127,7 @@ class SuiteTree:
                 before = self.manifest()
             except TreeDamaged:
                 before = None
-            return self._next(before, parts, facts, signer, now)
+            return self._next(before, parts, facts, signer, now, anew=True)
 
     def records(self, index: IndexName) -> Iterator[Record]:
         """What an index says now, sorted; of an index that is not there, nothing. Nobody publishes until all was taken.
@@ -176,8 +176,13 @@ class SuiteTree:
         stale = facts.valid_s and now > before.published_at + facts.valid_s / 2
         return same and not stale and all(tuple(each) == _pieces(before, name) for name, each in parts.items())
 
-    def _next(self, before: Manifest | None, parts: _Parts, facts: Facts, signer: Signer, now: float) -> Published:
-        """Write the next generation and let apt see it."""
+    def _next(
+        self, before: Manifest | None, parts: _Parts, facts: Facts, signer: Signer, now: float, anew: bool = False
+    ) -> Published:
+        """Write the next generation and let apt see it.
+
+        :param anew: take nothing over.
+        """
         number = 1 + max((int(each) for each in files.names(self._state) if each.isdigit()), default=0)
         if before is not None:
             number = before.generation + 1
@@ -186,7 +191,7 @@ class SuiteTree:
         for each in (self._by_hash, self._state / "pieces", self._link.parent):
             files.remake(each)
         generation = Generation(folder / "dists", self._by_hash)
-        indices = {name: self._index(generation, before, name, each) for name, each in parts.items()}
+        indices = {name: self._index(generation, None if anew else before, name, each) for name, each in parts.items()}
         modified_at = int(now) if before is None else max(int(now), before.modified_at + 1)
         manifest = Manifest(number, now, modified_at, facts, signer.fingerprints, indices, {})
         manifest = replace(manifest, left=self._left(before, manifest))
