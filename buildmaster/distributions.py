@@ -149,6 +149,12 @@ def series_of(connection: Connection, archive_id: int) -> list[int]:
     return list(connection.execute(query.order_by(series.c.id)).scalars())
 
 
+def architectures_of(connection: Connection, series_id: int) -> list[str]:
+    """The names of a series' architectures, sorted."""
+    query = select(series_architecture.c.architecture).where(series_architecture.c.series_id == series_id)
+    return sorted(connection.execute(query).scalars())
+
+
 def find_series(connection: Connection, distribution_name: str, series_name: str) -> int:
     """A series' id.
 

@@ -188,9 +188,9 @@ def suites_with_work(connection: Connection, now: float) -> list[Suite]:
     return sorted(changed | {_suite(row) for row in connection.execute(_DUE, {"now": now})})
 
 
-def changes(connection: Connection, where: Suite) -> list[Publication]:
+def changes(connection: Connection, where: Suite, at_most: int = 1 << 30) -> list[Publication]:
     """What is PENDING or LEAVING in a suite, the oldest first."""
-    return [_publication(row) for row in connection.execute(_CHANGES, vars(where))]
+    return [_publication(row) for row in connection.execute(_CHANGES, {**vars(where), "at_most": at_most})]
 
 
 def listed(connection: Connection, where: Suite) -> list[Publication]:
@@ -212,6 +212,11 @@ def leave(connection: Connection, ids: Iterable[int], reason: str, now: float) -
     """Have packages leave their suites: what is held was in no index, and is gone at once. Returns how many do."""
     these = {"these": list(ids), "reason": reason, "now": now}
     return connection.execute(_LEAVE, these).rowcount + connection.execute(_LEAVE_HELD, these).rowcount
+
+
+def refuse(connection: Connection, publication_id: int, reason: str, now: float) -> None:
+    """Have a package out of its suite that no index can name."""
+    connection.execute(_REFUSE, {"this": publication_id, "reason": reason, "now": now})
 
 
 def copy_to(connection: Connection, what: Iterable[Publication], where: Suite, now: float) -> int:
@@ -348,7 +353,7 @@ _NAMED = _EVERY.where(source.c.name == bindparam("name"), publication.c.archive_
     publication.c.id
 )
 _CHANGING = publication.c.state.in_([State.PENDING, State.LEAVING])
-_CHANGES = _EVERY.where(_THERE, _CHANGING).order_by(publication.c.id)
+_CHANGES = _EVERY.where(_THERE, _CHANGING).order_by(publication.c.id).limit(bindparam("at_most"))
 _LISTED_THERE = _EVERY.where(_THERE, publication.c.state.in_(sorted(LISTED))).order_by(publication.c.id)
 _RELATED_SOURCES = _EVERY.where(source.c.name.in_(bindparam("sources", expanding=True)), _THERE)
 _RELATED_PACKAGES = _BINARIES.where(binary.c.name.in_(bindparam("packages", expanding=True)), _THERE)
@@ -369,6 +374,11 @@ _LEAVE = (
 _LEAVE_HELD = (
     update(publication)
     .where(publication.c.id.in_(bindparam("these", expanding=True)), publication.c.state == State.HELD)
+    .values(state=State.GONE, reason=bindparam("reason"), leaves_at=bindparam("now"), gone_at=bindparam("now"))
+)
+_REFUSE = (
+    update(publication)
+    .where(publication.c.id == bindparam("this"))
     .values(state=State.GONE, reason=bindparam("reason"), leaves_at=bindparam("now"), gone_at=bindparam("now"))
 )
 _IN_POOL = publication.c.state != State.REMOVED

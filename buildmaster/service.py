@@ -29,6 +29,8 @@ from buildmaster.fleet import Fleet
 from buildmaster.leases import Leases
 from buildmaster.notifying import Notifier, NotifySettings
 from buildmaster.pacing import Pace
+from buildmaster.publishing.publication import Press
+from buildmaster.publishing.publisher import Publisher
 from buildmaster.resetting import ResetSettings
 from buildmaster.running_log import RunningLogs
 from buildmaster.secrets import Secrets
@@ -126,6 +128,7 @@ class _Parts:
     fleet: Fleet
     notifier: Notifier
     examiner: Examiner | None  # None: build-dependencies are not looked at.
+    publisher: Publisher
     http: BuilderHttp
     ports: Sequence[Any]  # Each an IListeningPort.
 
@@ -158,6 +161,7 @@ class Master:
         parts.notifier.start()
         if parts.examiner is not None:
             parts.examiner.start()
+        parts.publisher.start()
         files, archives = (f"{port.getHost().host}:{port.getHost().port}" for port in parts.ports)
         log.info(
             "the farm in {directory} runs; files at {files}, archives at {archives}",
@@ -199,7 +203,9 @@ class Master:
         fleet = Fleet(work, reactor, Pace(config.poll_fastest_s, config.poll_slowest_s))
         notifier = Notifier(farm, reactor, _notify_settings(config), time.time)
         examiner = Examiner(farm, reactor, snapshot, config.archive_poll_s, proxy=config.archive_proxy, archives=access)
-        return _Parts(snapshot, fleet, notifier, examiner if config.looks else None, http, (files, archives))
+        press = Press(farm, config.archives_directory, Secrets(config.secrets_directory), time.time)
+        publisher = Publisher(farm, reactor, snapshot, press)
+        return _Parts(snapshot, fleet, notifier, examiner if config.looks else None, publisher, http, (files, archives))
 
     async def stop(self) -> None:
         """End all of it, in reverse. What builders do goes on."""
@@ -210,6 +216,7 @@ class Master:
         log.info("the master ends")
         parts.snapshot.stop()
         parts.notifier.stop()
+        await parts.publisher.stop()
         if parts.examiner is not None:
             await parts.examiner.stop()
         await parts.fleet.stop()

@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Iterable
 
-from buildmaster.publishing.signing import KeyRefused, Keys, NewKey, make_key
+from buildmaster.publishing.signing import KeyRefused, Keys, make_key
 from buildmaster.repositories import ArchiveKey
 from buildmaster.secrets import Secrets
 
@@ -16,10 +16,18 @@ def make(secrets: Secrets, archive: str, now: float) -> ArchiveKey:
     :raises SecretRefused: it cannot be kept.
     """
     made = make_key(f"Archive {archive}")
-    key = _key(made, now)
-    # A secret is one line, and an armoured key is several.
-    secrets.keep(key.secret_name, base64.b64encode(made.secret.encode()).decode())
+    key = ArchiveKey(made.fingerprint, made.certificate, now, now, None)
+    keep(secrets, key, made.secret)
     return key
+
+
+def keep(secrets: Secrets, key: ArchiveKey, secret: str) -> None:
+    """Keep the secret part of a key.
+
+    :raises SecretRefused: it cannot be.
+    """
+    # A secret is one line, and an armoured key is several.
+    secrets.keep(key.secret_name, base64.b64encode(secret.encode()).decode())
 
 
 def signer(secrets: Secrets, keys: Iterable[ArchiveKey], now: float) -> Keys:
@@ -44,7 +52,3 @@ def secret(secrets: Secrets, key: ArchiveKey) -> str:
         return base64.b64decode(secrets.read(key.secret_name), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError) as error:
         raise KeyRefused(f"the secret {key.secret_name} is no key as base64: {error}") from error
-
-
-def _key(made: NewKey, now: float) -> ArchiveKey:
-    return ArchiveKey(made.fingerprint, made.certificate, now, now, None)

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import BinaryIO, NewType, Protocol
 
 from buildd.protocol import Sha1
@@ -121,6 +122,9 @@ class Store(Protocol):
 
         :raises OSError: the store cannot be used.
         """
+
+    def local_path(self, sha256: Sha256) -> Path | None:
+        """Where a file is on this machine, to be linked to; None: it is elsewhere."""
 
     def url(self, sha256: Sha256, lifetime_s: int) -> str | None:
         """Where anybody can fetch a file from the store itself, for so long; None: nowhere.

@@ -56,6 +56,9 @@ class LocalStore:
     def delete(self, sha256: Sha256) -> None:
         self.path(sha256).unlink(missing_ok=True)
 
+    def local_path(self, sha256: Sha256) -> Path | None:
+        return self.path(sha256)
+
     def url(self, sha256: Sha256, lifetime_s: int) -> str | None:
         return None
 

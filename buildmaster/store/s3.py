@@ -155,6 +155,9 @@ class S3Store:
                     if match:
                         yield Listed(Sha256(match[1] + match[2]), each["Size"], each["LastModified"].timestamp())
 
+    def local_path(self, sha256: Sha256) -> Path | None:
+        return None
+
     def url(self, sha256: Sha256, lifetime_s: int) -> str | None:
         if not self.bucket.presigned:
             return None

@@ -14,7 +14,7 @@ LAYERS = {
     "core": {
         "ahead", "sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets",
         "dependencies", "leasing", "wishes", "letters", "reasons", "forecast",
-        "available", "provenance", "envelopes",
+        "available", "domination", "provenance", "envelopes",
         "apt_sources", "conditions",
         "indices",
     },
@@ -29,7 +29,7 @@ LAYERS = {
         "depwaits",
         "attesting", "attested",
         "offered", "credentials",
-        "binaries", "publications", "repositories",
+        "binaries", "publications", "repositories", "goods", "suites",
     },
     "work": {
         "ports", "builder_http", "builder_client", "fetching", "snapshot", "dispatch", "results", "gathering",

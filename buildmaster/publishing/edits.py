@@ -1,0 +1,103 @@
+"""What a plan for a suite comes to in its indices."""
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+
+from buildmaster.goods import Goods
+from buildmaster.indices import records, stanzas
+from buildmaster.indices.records import Edit, IndexKind, IndexName, Record
+from buildmaster.indices.stanzas import File
+from buildmaster.store import Store, StoredFile
+from buildmaster.suites import Plan
+
+ALL = "all"
+
+
+class Unlistable(Exception):
+    """A package cannot be listed in an index; the message names it, and says why."""
+
+    def __init__(self, goods: Goods, why: Exception) -> None:
+        package = goods.publication
+        super().__init__(f"{package.name} {package.version} ({package.architecture}): {why}")
+        self.publication = package
+
+
+def edits_of(plan: Plan, store: Store) -> list[Edit]:
+    """The edits that bring the indices from what they are to what is planned; also when some are made already.
+
+    :raises Unlistable: a package cannot be listed.
+    :raises OSError: the store cannot be used.
+    """
+    found: dict[tuple[IndexName, bytes], bytes | None] = {}
+    for goods in plan.leaves:
+        for index, key in _keys(goods, plan.architectures, store):
+            found[index, key] = None
+    for goods in plan.stays:  # A file that several versions have is listed once.
+        for place in _keys(goods, plan.architectures, store):
+            if found.get(place, b"") is None:
+                del found[place]
+    for goods in plan.enters:
+        for index, record in records_of(goods, plan.architectures, store):
+            found[index, record.key] = record.text
+    return [Edit(index, key, text) for (index, key), text in found.items()]
+
+
+def records_of(goods: Goods, architectures: Sequence[str], store: Store) -> Iterator[tuple[IndexName, Record]]:
+    """What a suite's indices say of a package.
+
+    :raises Unlistable: it cannot be listed.
+    :raises OSError: the store cannot be used.
+    """
+    package, stored = goods.publication, goods.file
+    try:
+        if package.binary_id is None:
+            with store.open(stored.sha256) as stream:
+                dsc = stream.read()
+            md5 = hashlib.md5(dsc, usedforsecurity=False).hexdigest()
+            file = File(goods.path, stored.size, stored.sha256, stored.sha1, md5)
+            yield IndexName(package.component, IndexKind.SOURCES), stanzas.sources_record(dsc, file)
+            return
+        record = stanzas.packages_record(goods.control, File(goods.path, stored.size, stored.sha256))
+        paths = _paths(goods.contents, store)
+        contents = stanzas.contents_records(paths, goods.section, package.name) if paths else []
+    except ValueError as error:
+        raise Unlistable(goods, error) from error
+    for index in _packages(goods, architectures):
+        yield index, record
+    index = IndexName(package.component, IndexKind.CONTENTS, package.architecture)
+    for each in contents:
+        yield index, each
+
+
+def _keys(goods: Goods, architectures: Sequence[str], store: Store) -> Iterable[tuple[IndexName, bytes]]:
+    """Under which keys the indices have a package."""
+    package = goods.publication
+    if package.binary_id is None:
+        yield IndexName(package.component, IndexKind.SOURCES), records.sources_key(package.name, package.version)
+        return
+    key = records.packages_key(package.name, package.version, package.architecture)
+    for index in _packages(goods, architectures):
+        yield index, key
+    index = IndexName(package.component, IndexKind.CONTENTS, package.architecture)
+    for each in records.contents_keys(_paths(goods.contents, store), goods.section, package.name):
+        yield index, each
+
+
+def _packages(goods: Goods, architectures: Sequence[str]) -> Iterator[IndexName]:
+    """The indices that have a binary package."""
+    package = goods.publication
+    for architecture in architectures if package.architecture == ALL else [package.architecture]:
+        yield IndexName(package.component, IndexKind.PACKAGES, architecture)
+
+
+def _paths(contents: StoredFile | None, store: Store) -> list[bytes]:
+    """The paths of a package's files."""
+    if contents is None:
+        return []
+    with store.open(contents.sha256) as stream:
+        try:
+            return gzip.decompress(stream.read()).split(b"\n")[:-1]
+        except (zlib.error, EOFError, gzip.BadGzipFile) as error:
+            raise OSError(f"the store's file {contents.sha256} is damaged: {error}") from error

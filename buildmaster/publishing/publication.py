@@ -1,0 +1,183 @@
+"""One publication: what the database has for a suite is brought to the tree on disk, and then said to be there.
+
+First the pool's files, then the indices, by one rename, then one transaction. Whoever dies between the rename and the
+transaction does the same once more, which changes nothing on disk. Masters that share a farm publish an archive one
+after the other: by a lock on its directory, and, where that does not hold, since the transaction finds the suite's
+number changed.
+"""
+
+import errno
+import fcntl
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from debian.deb822 import Deb822
+from sqlalchemy import Connection
+
+from buildmaster import publications, repositories, suites
+from buildmaster.farm import Farm
+from buildmaster.goods import Goods
+from buildmaster.indices.release import Facts
+from buildmaster.publications import Suite
+from buildmaster.publishing import archive_keys
+from buildmaster.publishing.edits import Unlistable, edits_of, records_of
+from buildmaster.publishing.files import write
+from buildmaster.publishing.pool import Pool, PoolFile
+from buildmaster.publishing.signing import Keys, keyring
+from buildmaster.publishing.tree import Published, SuiteTree, TreeDamaged
+from buildmaster.secrets import Secrets
+from buildmaster.suites import Plan, Shown
+
+KEY_FILE = "key.asc"
+_LOCK = ".publisher"
+_ALWAYS = ("main", "main/debug")  # Components that every suite has.
+
+
+class Busy(Exception):
+    """Another master publishes this archive just now."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a publication did."""
+
+    name: str  # distribution/archive suite.
+    generation: int
+    entered: int  # Packages.
+    left: int
+    refused: tuple[str, ...] = ()  # Why packages could not be published, in words.
+
+
+@dataclass(frozen=True)
+class Press:
+    """Publishes suites. Blocks."""
+
+    farm: Farm
+    directory: Path  # Of all archives.
+    secrets: Secrets
+    now: Callable[[], float]
+
+    def publish(self, where: Suite, *, full: bool = False, wait: bool = False) -> Outcome:
+        """Bring a suite on disk in step with the database.
+
+        :param full: make it all anew, whatever there is on disk.
+        :param wait: for another master that is at it.
+        :raises Busy: another one is.
+        :raises RepositoryRefused: we do not publish that archive.
+        :raises SecretRefused: its key cannot be read;
+        :raises KeyRefused: or there is none.
+        :raises OSError: the disk is full or broken, or the store cannot be used.
+        """
+        refused = []
+        with self.farm.reading() as connection:
+            folder = self.folder(connection, where.archive_id)
+        with _turn(folder, wait=wait):
+            while True:
+                with self.farm.reading() as connection:
+                    plan = suites.plan(connection, where)
+                try:
+                    shown = self._bring(plan, folder, full=full)
+                    break
+                except Unlistable as error:  # It was accepted, so nobody may have to wait for what is wrong with it.
+                    refused.append(str(error))
+                    self.farm.write(publications.refuse, error.publication.id, str(error), self.now())
+            self.farm.write(suites.done, plan, shown, self.now())
+        name = f"{plan.repository.words} {plan.name}"
+        return Outcome(name, shown.generation, len(plan.enters), len(plan.leaves), tuple(refused))
+
+    def folder(self, connection: Connection, archive_id: int) -> Path:
+        """An archive's directory.
+
+        :raises RepositoryRefused: we do not publish it.
+        """
+        return self.directory / repositories.get(connection, archive_id).words
+
+    def _bring(self, plan: Plan, folder: Path, *, full: bool) -> Shown:
+        """Bring the disk in step with a plan."""
+        now = self.now()
+        signer = archive_keys.signer(self.secrets, plan.keys, now)
+        tree, before = SuiteTree(folder, plan.name), _release(folder, plan.name)
+        facts = _facts(plan, before)
+        edits = edits_of(plan, self.farm.store)
+        Pool(folder).place(self._pool_files(plan.enters))
+        self._show_keys(plan, folder)
+        try:
+            if full or set(before.get("Architectures", "").split()) - {"all"} != set(plan.architectures):
+                return _shown(self._rebuild(plan, folder, tree, signer))
+            return _shown(tree.publish(edits, facts, signer, now))
+        except TreeDamaged:
+            return _shown(self._rebuild(plan, folder, tree, signer))
+
+    def _rebuild(self, plan: Plan, folder: Path, tree: SuiteTree, signer: Keys) -> Published:
+        """Make a suite anew, of all that it has."""
+        with self.farm.reading() as connection:
+            every = list(suites.everything(connection, plan))
+        Pool(folder).place(self._pool_files(every))
+        components = {each.publication.component for each in every}
+        facts = _facts(plan, {"Components": " ".join(sorted(components))})
+        records = (record for each in every for record in records_of(each, plan.architectures, self.farm.store))
+        return tree.rebuild(records, facts, signer, self.now())
+
+    def _pool_files(self, goods: Iterable[Goods]) -> Iterator[PoolFile]:
+        store = self.farm.store
+        for each in goods:
+            for path, stored in each.files.items():
+                source = store.local_path(stored.sha256) or partial(store.open, stored.sha256)
+                yield PoolFile(path, stored.size, stored.sha256, source)
+
+    def _show_keys(self, plan: Plan, folder: Path) -> None:
+        """Have the archive's keys beside it: those that sign, and those that will."""
+        now = self.now()
+        text = keyring([key.certificate for key in plan.keys if key.signs_until is None or key.signs_until > now])
+        path = folder / KEY_FILE
+        with suppress(FileNotFoundError):
+            if path.read_text() == text:
+                return
+        write(path, text.encode())
+        path.chmod(0o644)
+
+
+def _shown(published: Published) -> Shown:
+    return Shown(published.generation, published.published_at, published.valid_until)
+
+
+def _facts(plan: Plan, before: Mapping[str, str]) -> Facts:
+    components = {*_ALWAYS, *before.get("Components", "").split()}
+    components |= {each.publication.component for each in plan.enters}
+    return Facts(
+        origin=plan.repository.words.replace("/", " "),
+        label=plan.repository.name,
+        suite=plan.name,
+        codename=plan.name,
+        components=tuple(sorted(components)),
+        architectures=plan.architectures,
+        valid_s=plan.repository.valid_s,
+    )
+
+
+def _release(folder: Path, name: str) -> Deb822:
+    """What a suite's Release file says now; nothing, if there is none."""
+    try:
+        return Deb822((folder / "dists" / name / "Release").read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return Deb822()
+
+
+@contextmanager
+def _turn(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Be the only one who publishes an archive. Ends with the process at the latest.
+
+    :raises Busy: somebody else is, and is not waited for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise Busy(f"another master publishes {folder}") from error
+        yield

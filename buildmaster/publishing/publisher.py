@@ -1,0 +1,154 @@
+"""Publishes what there is to publish, for one master: as soon as something was committed, and when it is time.
+
+Masters that share a farm all look; the first of them to come to an archive publishes it, the others find nothing left.
+What fails is told once, and tried again after pauses that grow; meanwhile what apt sees stays as it was.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from buildmaster import publications, repositories
+from buildmaster.database import DatabaseLost
+from buildmaster.farm import Farm
+from buildmaster.ports import IMasterReactor
+from buildmaster.publications import Suite
+from buildmaster.publishing.publication import Busy, Outcome, Press
+from buildmaster.snapshot import Snapshot
+from buildmaster.suites import PublishedMeanwhile
+
+_TICK_S = 0.02  # Between two looks whether something was committed; they cost microseconds.
+_LOOK_S = 30.0  # However quiet it is: what is due by time, and what was missed.
+_AT_ONCE = 2  # Archives.
+_PAUSES_S = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # After the first failure, the second ...
+_DATABASE_AGAIN_S = 1.0
+
+
+@dataclass
+class _Failing:
+    """An archive that cannot be published."""
+
+    times: int
+    until: float  # It is not tried before, by the clock.
+    words: str
+
+
+class Publisher:
+    """Publishes archives, for one master."""
+
+    log = Logger()
+
+    def __init__(self, farm: Farm, reactor: IMasterReactor, snapshot: Snapshot, press: Press) -> None:
+        self._farm = farm
+        self._reactor = reactor
+        self._snapshot = snapshot
+        self._press = press
+        self._pool = ThreadPool(0, _AT_ONCE, name="publishing")
+        self._seen = -1  # What the snapshot had counted of commits when it was last looked for work,
+        self._looked = float("-inf")  # and when that was, by the clock.
+        self._wanted: dict[int, list[Suite]] = {}  # By archive.
+        self._busy: dict[int, Deferred[None]] = {}
+        self._failing: dict[int, _Failing] = {}
+        self._running: Deferred[None] | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._pool.start()
+        self._running = Deferred.fromCoroutine(self._run())
+
+    async def stop(self) -> None:
+        """End, once what is being published is."""
+        self._stopping = True
+        if self._running is not None:
+            self._running.cancel()
+            await self._running
+        for each in list(self._busy.values()):
+            await each
+        await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._pool.stop)
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            try:
+                await self._turn()
+                await deferLater(self._reactor, _TICK_S)
+            except CancelledError:
+                return
+            except DatabaseLost:  # Told once, where it is found.
+                await self._pause(_DATABASE_AGAIN_S)
+            except Exception:
+                self.log.failure("looking for what to publish ended by an error of the master's own; trying again")
+                await self._pause(_PAUSES_S[2])
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(CancelledError):
+            await deferLater(self._reactor, seconds)
+
+    async def _turn(self) -> None:
+        """See what there is to publish, and begin with it."""
+        now, seen = self._reactor.seconds(), self._snapshot.generation
+        if seen != self._seen or now - self._looked >= _LOOK_S:
+            self._seen, self._looked = seen, now
+            self._wanted = _by_archive(await self._farm.read(publications.suites_with_work, self._press.now()))
+        for archive_id in self._wanted.keys() - self._busy.keys():
+            failing = self._failing.get(archive_id)
+            if failing is None or now >= failing.until:
+                wanted = self._wanted.pop(archive_id)
+                task = self._busy[archive_id] = Deferred.fromCoroutine(self._publish(archive_id, wanted))
+                task.addBoth(self._published, archive_id)
+
+    def _published(self, _: object, archive_id: int) -> None:
+        del self._busy[archive_id]
+        self._seen = -1  # There may be more by now.
+
+    async def _publish(self, archive_id: int, wanted: list[Suite]) -> None:
+        """Publish suites of one archive."""
+        name = str(archive_id)
+        try:
+            name = (await self._farm.read(repositories.get, archive_id)).words
+            for where in wanted:
+                outcome = await deferToThreadPool(self._reactor, self._pool, self._press.publish, where)
+                self._tell(outcome)
+        except (Busy, PublishedMeanwhile):
+            self._failing[archive_id] = _Failing(0, self._reactor.seconds() + _PAUSES_S[0], "")
+        except DatabaseLost:  # Told once, where it is found.
+            self._failing[archive_id] = _Failing(0, self._reactor.seconds() + _DATABASE_AGAIN_S, "")
+        except Exception as error:
+            self._failed(archive_id, name, error)
+        else:
+            if (failing := self._failing.pop(archive_id, None)) and failing.words:
+                self.log.info("archive {archive} can be published again", archive=name)
+
+    def _tell(self, outcome: Outcome) -> None:
+        self.log.info(
+            "published {name}: generation {generation}, {entered} packages new, {left} gone",
+            name=outcome.name, generation=outcome.generation, entered=outcome.entered, left=outcome.left,
+        )  # fmt: skip
+        for words in outcome.refused:
+            self.log.warn("{name}: not published: {words}", name=outcome.name, words=words)
+
+    def _failed(self, archive_id: int, name: str, error: Exception) -> None:
+        before = self._failing.get(archive_id) or _Failing(0, 0.0, "")
+        pause_s = _PAUSES_S[min(before.times, len(_PAUSES_S) - 1)]
+        words = f"{type(error).__name__}: {error}"
+        self._failing[archive_id] = _Failing(before.times + 1, self._reactor.seconds() + pause_s, words)
+        if words == before.words:
+            return
+        if type(error).__module__.startswith("buildmaster.") or isinstance(error, OSError):
+            self.log.error("archive {archive} cannot be published; trying again: {words}", archive=name, words=words)
+        else:
+            self.log.failure("archive {archive} cannot be published, by an error of the master's own", archive=name)
+
+
+def _by_archive(suites: Iterable[Suite]) -> dict[int, list[Suite]]:
+    found: dict[int, list[Suite]] = defaultdict(list)
+    for each in suites:
+        found[each.archive_id].append(each)
+    return dict(found)

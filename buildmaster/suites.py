@@ -1,0 +1,215 @@
+"""What is to be changed of a suite as apt sees it, and that it was, as queries: what the publisher asks and says."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from debian.deb822 import Deb822, PkgRelation
+from sqlalchemy import Connection, bindparam, func, or_, select, update
+
+from buildmaster import depwaits, distributions, domination, goods, publications, repositories
+from buildmaster.domination import Package
+from buildmaster.goods import Goods
+from buildmaster.publications import LISTED, Publication, State, Suite, suite_name
+from buildmaster.repositories import ArchiveKey, Repository
+from buildmaster.tables import archive_dependency, binary, publication, series, source, suite
+
+T = TypeVar("T")
+
+CHANGES_MAX = 2000  # So many are published at once; what is more follows.
+_RELATIONS = ("Depends", "Pre-Depends")
+
+
+class PublishedMeanwhile(Exception):
+    """Somebody else has published a suite since it was read: nothing is recorded, and it is to be read again."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done in a suite."""
+
+    suite: Suite
+    name: str  # As apt has it.
+    repository: Repository
+    keys: tuple[ArchiveKey, ...]  # Of the archive, all of them.
+    architectures: tuple[str, ...]
+    generation: int  # When this was read.
+    enters: tuple[Goods, ...]
+    leaves: tuple[Goods, ...]
+    stays: tuple[Goods, ...]  # What has the name of something that leaves.
+    why: Mapping[int, str]  # Of what leaves because it was superseded: by its id.
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What apt sees of a suite by now."""
+
+    generation: int
+    published_at: float
+    valid_until: float | None
+
+
+def plan(connection: Connection, where: Suite) -> Plan:
+    """What is to be done, by what changed since the last time.
+
+    :raises RepositoryRefused: its archive is not published by us.
+    """
+    changes = publications.changes(connection, where, CHANGES_MAX)
+    repository = repositories.get(connection, where.archive_id)
+    architectures = distributions.architectures_of(connection, where.series_id)
+    related = _related(connection, where, changes)
+    why = _superseded(connection, where, related, architectures, repository.keep_versions)
+    enters = [each for each in changes if each.state is State.PENDING and each.id not in why]
+    leaving = {each.id: each for each in changes if each.state is State.LEAVING}
+    leaving |= {each.id: each for each in related if each.id in why}
+    names = {(each.name, each.component) for each in leaving.values() if each.binary_id is not None}
+    entering = {each.id for each in enters}
+    stays = [
+        each
+        for each in related
+        if (each.name, each.component) in names and each.id not in leaving and each.id not in entering
+    ]
+    found = connection.execute(_SUITE, vars(where)).one()
+    return Plan(
+        suite=where,
+        name=suite_name(found.series, where.pocket),
+        repository=repository,
+        keys=tuple(repositories.keys(connection, where.archive_id)),
+        architectures=tuple(architectures),
+        generation=found.generation,
+        enters=tuple(goods.of(connection, enters)),
+        leaves=tuple(goods.of(connection, leaving.values())),
+        stays=tuple(goods.of(connection, stays)),
+        why=why,
+    )
+
+
+def everything(connection: Connection, planned: Plan) -> Iterator[Goods]:
+    """All that a suite names when this plan is carried out, a part of it at a time."""
+    leaves = {each.publication.id for each in planned.leaves}
+    stays = [each for each in publications.listed(connection, planned.suite) if each.id not in leaves]
+    for part in _parts(stays):
+        yield from goods.of(connection, part)
+
+
+def done(connection: Connection, planned: Plan, shown: Shown, now: float) -> None:
+    """Write down that apt sees what was planned.
+
+    :raises PublishedMeanwhile: somebody else has done something there.
+    """
+    where = planned.suite
+    refresh_at = _refresh_at(planned, shown, now)
+    values = {"generation": shown.generation, "published_at": shown.published_at, "valid_until": shown.valid_until}
+    values["refresh_at"] = refresh_at
+    if connection.execute(_SHOWN, {**_these(where), "before": planned.generation, **values}).rowcount != 1:
+        raise PublishedMeanwhile(planned.name)
+    for part in _parts([each.publication.id for each in planned.enters]):
+        connection.execute(_ENTERED, {"ids": part, "now": now})
+    for each in planned.leaves:
+        reason = planned.why.get(each.publication.id, each.publication.reason)
+        connection.execute(_LEFT, {"this": each.publication.id, "now": now, "why": reason})
+    if planned.enters or planned.leaves:
+        for archive_id in _users_of(connection, where.archive_id):
+            depwaits.published(connection, archive_id, now)
+
+
+def _refresh_at(planned: Plan, shown: Shown, now: float) -> float | None:
+    """When the suite is to be signed anew: at half of the time that it is valid; when another key signs."""
+    moments = [shown.published_at + planned.repository.valid_s / 2 + 1.0] if planned.repository.valid_s else []
+    moments += [each.signs_from for each in planned.keys]
+    moments += [each.signs_until for each in planned.keys if each.signs_until is not None]
+    return min((each for each in moments if each > now), default=None)
+
+
+def _users_of(connection: Connection, archive_id: int) -> list[int]:
+    """An archive, and those whose builds may take packages from it."""
+    uses = select(archive_dependency.c.archive_id).where(archive_dependency.c.depends_on_id == archive_id)
+    return sorted({archive_id, *connection.execute(uses).scalars()})
+
+
+def _related(connection: Connection, where: Suite, changes: Collection[Publication]) -> list[Publication]:
+    """All that is listed of the sources that are concerned by changes, and all that has the names of their packages."""
+    sources, names = {each.source for each in changes}, {each.name for each in changes if each.binary_id is not None}
+    near = publications.related(connection, where, sources, names)
+    sources |= {each.source for each in near}
+    names |= {each.name for each in near if each.binary_id is not None}
+    return publications.related(connection, where, sources, names)
+
+
+def _superseded(
+    connection: Connection, where: Suite, related: Iterable[Publication], architectures: Iterable[str], keep: int
+) -> dict[int, str]:
+    """What leaves because it was superseded, and why."""
+    packages = [
+        Package(each.id, each.source, each.source_version, each.name, each.version, each.architecture)
+        for each in related
+    ]
+    rash = domination.superseded(packages, architectures, keep)
+    gone = [each for each in packages if each.id in rash]
+    made = {(each.name, each.architecture) for each in packages if each.id not in rash}
+    dropped = {each.name for each in gone if each.architecture != domination.SOURCE
+               and (each.name, each.architecture) not in made}  # fmt: skip
+    needed = _needed(connection, where, dropped, set(rash))
+    return domination.superseded(packages, architectures, keep, needed) if needed else rash
+
+
+def _needed(connection: Connection, where: Suite, names: Collection[str], leaves: Collection[int]) -> set[str]:
+    """Which of these packages others that stay in the suite depend on. Packages are dropped rarely: this looks through
+    all of the suite, in the database."""
+    if not names:
+        return set()
+    mentions = or_(*(binary.c.control.contains(name, autoescape=True) for name in names))
+    found = set()
+    for row in connection.execute(_CONTROLS.where(mentions), vars(where)):
+        if row.id not in leaves:
+            found |= _depends_on(row.control).intersection(names)
+    return found
+
+
+def _depends_on(control: str) -> set[str]:
+    """The names of packages that a control file says that it depends on."""
+    fields = Deb822(control.split("\n"))
+    relations = [PkgRelation.parse_relations(fields.get(name, "")) for name in _RELATIONS if fields.get(name)]
+    return {one["name"] for each in relations for alternatives in each for one in alternatives}
+
+
+def _parts(things: Sequence[T]) -> Iterator[Sequence[T]]:
+    """In parts that a query can name."""
+    return (things[begin : begin + CHANGES_MAX] for begin in range(0, len(things), CHANGES_MAX))
+
+
+def _these(where: Suite) -> dict[str, object]:
+    return {f"this_{name}": value for name, value in vars(where).items()}
+
+
+# Made once: to make a statement takes longer than to execute it.
+_WORDS = ("archive_id", "series_id", "pocket")
+_SUITE = (
+    select(suite.c.generation, series.c.name.label("series"))
+    .join_from(suite, series)
+    .where(*(suite.c[name] == bindparam(name) for name in _WORDS))
+)
+_SHOWN = update(suite).where(
+    *(suite.c[name] == bindparam(f"this_{name}") for name in _WORDS), suite.c.generation == bindparam("before")
+)
+_ENTERED = (
+    update(publication)
+    .where(publication.c.id.in_(bindparam("ids", expanding=True)), publication.c.state == State.PENDING)
+    .values(state=State.PUBLISHED, published_at=bindparam("now"))
+)
+_LEFT = (
+    update(publication)
+    .where(publication.c.id == bindparam("this"), publication.c.state != State.REMOVED)
+    .values(
+        state=State.GONE,
+        gone_at=bindparam("now"),
+        leaves_at=func.coalesce(publication.c.leaves_at, bindparam("now")),
+        reason=bindparam("why"),
+    )
+)
+_CONTROLS = (
+    select(publication.c.id, binary.c.control)
+    .join_from(publication, binary, binary.c.id == publication.c.binary_id)
+    .join(source, source.c.id == publication.c.source_id)
+    .where(*(publication.c[name] == bindparam(name) for name in _WORDS), publication.c.state.in_(sorted(LISTED)))
+)

@@ -1,0 +1,249 @@
+"""What the database has for a suite comes to the tree on disk, and apt reads it."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from buildd.protocol import FileName
+from buildmaster import debs, packages, publications, repositories, suites
+from buildmaster.farm import Farm
+from buildmaster.publications import State, Suite
+from buildmaster.publishing import archive_keys
+from buildmaster.publishing.publication import Outcome, Press
+from buildmaster.repositories import ArchiveKey, Settings
+from buildmaster.scoring import Pocket
+from buildmaster.secrets import Secrets
+from buildmaster.tests.archive_case import Client, key
+from buildmaster.tests.factories import make_repository, make_series, write_deb, write_source
+
+
+@dataclass
+class Mine:
+    """An archive that the farm publishes, with a clock of its own."""
+
+    farm: Farm
+    directory: Path
+    now: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        make_series(self.farm)
+        self.archive_id = make_repository(self.farm, "mine")
+        self.secrets = Secrets(self.farm.directory / "secrets")
+        self.press = Press(self.farm, self.directory, self.secrets, lambda: self.now)
+        made = key()
+        archive_key = ArchiveKey(made.fingerprint, made.certificate, 0.0, 0.0, None)
+        archive_keys.keep(self.secrets, archive_key, made.secret)
+        self.farm.write(repositories.add_key, self.archive_id, archive_key)
+        self.suite = Suite(self.archive_id, 1, Pocket.RELEASE)
+        self.farm.write(publications.ensure_suite, self.suite, self.now)
+
+    @property
+    def folder(self) -> Path:
+        return self.directory / "debian" / "mine"
+
+    def accept(self, version: str = "1.0", name: str = "hello", architectures: str = "any") -> packages.Accepted:
+        dsc = write_source(self.farm.directory / "sources", name, version, architectures)
+        return packages.accept(
+            self.farm, dsc, self.now, distribution="debian", series_name="bookworm", archive_name="mine"
+        )
+
+    def built(self, accepted: packages.Accepted, *names: str, architecture: str = "amd64", fields: str = "") -> None:
+        """A build of it ends well."""
+        found = {}
+        for name in names or (accepted.name,):
+            source = f"Source: {accepted.name} ({accepted.version})\n{fields}".strip()
+            path = write_deb(
+                self.farm.directory / "debs", name, accepted.version, architecture, fields=source,
+                files={f"usr/bin/{name}": b"x"},
+            )  # fmt: skip
+            found[FileName(path.name)] = self.farm.add_file(path)
+        said = debs.read(self.farm.store, found)
+        self.farm.write(publications.add_binaries, accepted.source_id, accepted.build_ids[0], said, self.now)
+
+    def publish(self, *, full: bool = False) -> Outcome:
+        self.now += 1
+        return self.press.publish(self.suite, full=full)
+
+    def states(self, source_id: int) -> dict[str, State]:
+        with self.farm.reading() as connection:
+            found = publications.of_source(connection, source_id)
+        return {f"{each.name}/{each.architecture}": each.state for each in found}
+
+    def index(self, path: str = "main/binary-amd64/Packages") -> list[str]:
+        """The names and versions in an index, checked from InRelease on."""
+        text = Client(self.folder / "dists" / "bookworm").index(path).decode()
+        stanzas = [
+            dict(line.split(": ", 1) for line in each.splitlines() if ": " in line) for each in text.split("\n\n")
+        ]
+        return [f"{each['Package']} {each['Version']}" for each in stanzas if "Package" in each]
+
+    def contents(self, path: str = "main/Contents-amd64") -> str:
+        return Client(self.folder / "dists" / "bookworm").index(path).decode()
+
+
+@pytest.fixture
+def mine(farm: Farm, tmp_path: Path) -> Mine:
+    return Mine(farm, tmp_path / "archives")
+
+
+def test_an_empty_suite(mine: Mine) -> None:
+    """It is published, so that apt update works; and again, nothing changes."""
+    with mine.farm.reading() as connection:
+        assert publications.suites_with_work(connection, mine.now) == [mine.suite]
+    assert mine.publish() == Outcome("debian/mine bookworm", 1, 0, 0)
+    assert mine.index() == []
+    with mine.farm.reading() as connection:
+        assert publications.suites_with_work(connection, mine.now + 1e9) == []
+        (known,) = publications.suites_of(connection, mine.archive_id)
+    assert (known.generation, known.published_at, known.valid_until) == (1, mine.now, None)
+    assert "BEGIN PGP PUBLIC KEY" in (mine.folder / "key.asc").read_text()
+    assert mine.publish().generation == 1
+
+
+def test_a_source_and_what_is_built_of_it(mine: Mine) -> None:
+    """In the pool as links to the store; in Packages, Sources and Contents."""
+    accepted = mine.accept()
+    assert mine.publish() == Outcome("debian/mine bookworm", 1, 1, 0)
+    mine.built(accepted, "hello", "hello-dbgsym")
+    assert mine.publish() == Outcome("debian/mine bookworm", 2, 2, 0)
+    assert set(mine.states(accepted.source_id).values()) == {State.PUBLISHED}
+    assert (mine.index("main/source/Sources"), mine.index()) == (["hello 1.0"], ["hello 1.0"])
+    assert mine.index("main/debug/binary-amd64/Packages") == ["hello-dbgsym 1.0"]
+    assert mine.contents().split() == ["usr/bin/hello", "misc/hello"]
+    pool = mine.folder / "pool" / "main" / "h" / "hello"
+    assert sorted(each.name for each in pool.iterdir()) == [
+        "hello-dbgsym_1.0_amd64.deb", "hello_1.0.dsc", "hello_1.0.tar.xz", "hello_1.0_amd64.deb",
+    ]  # fmt: skip
+
+
+def test_a_newer_version(mine: Mine) -> None:
+    """It takes the place of the older one in the same step, but for what is not built yet."""
+    old = mine.accept()
+    mine.built(old)
+    mine.publish()
+    new = mine.accept("1.1")
+    mine.publish()
+    assert mine.index("main/source/Sources") == ["hello 1.0", "hello 1.1"]
+    mine.built(new)
+    assert (mine.publish().left, mine.index()) == (2, ["hello 1.1"])
+    assert mine.index("main/source/Sources") == ["hello 1.1"]
+    assert mine.contents().split() == ["usr/bin/hello", "misc/hello"]
+    assert mine.states(old.source_id) == {"hello/source": State.GONE, "hello/amd64": State.GONE}
+    with mine.farm.reading() as connection:
+        reasons = {each.reason for each in publications.of_source(connection, old.source_id)}
+    assert reasons == {"hello 1.1 took its place"}
+
+
+def test_older_versions_that_are_kept(mine: Mine) -> None:
+    """They stay beside the newest; a file that two versions have is in Contents as long as one of them is there."""
+    mine.farm.write(repositories.change, mine.archive_id, Settings(keep_versions=1))
+    for version in ("1.0", "1.1", "1.2"):
+        mine.built(mine.accept(version))
+        mine.publish()
+    assert mine.index() == ["hello 1.1", "hello 1.2"]
+    assert mine.contents().split() == ["usr/bin/hello", "misc/hello"]
+
+
+def test_an_older_version_that_comes_later(mine: Mine) -> None:
+    """It is never seen, and says why."""
+    new = mine.accept("2.0")
+    mine.built(new)
+    mine.publish()
+    old = mine.accept("1.0")
+    mine.built(old)
+    mine.publish()
+    assert mine.index() == ["hello 2.0"]
+    assert set(mine.states(old.source_id).values()) == {State.GONE}
+
+
+def test_packages_that_are_not_made_any_more(mine: Mine) -> None:
+    """They leave with the version that does not, but stay as long as another package depends on them."""
+    mine.built(mine.accept(), "libhello1")
+    mine.built(mine.accept(name="user"), fields="Depends: libc6, libhello1 (>= 1)")
+    mine.publish()
+    mine.built(mine.accept("2.0"), "libhello2")
+    mine.publish()
+    assert mine.index() == ["libhello1 1.0", "libhello2 2.0", "user 1.0"]
+    mine.built(mine.accept("2.0", "user"), fields="Depends: libhello2")
+    mine.publish()
+    mine.built(mine.accept("3.0"), "libhello2")
+    mine.publish()
+    assert mine.index() == ["libhello2 3.0", "user 2.0"]
+
+
+def test_for_all_architectures(mine: Mine) -> None:
+    """Such a package is in the index of each; an architecture that comes later has it, too."""
+    mine.built(mine.accept(architectures="all"), architecture="all")
+    mine.publish()
+    make_series(mine.farm, architecture="armhf")
+    mine.publish()
+    assert mine.index("main/binary-armhf/Packages") == mine.index() == ["hello 1.0"]
+    assert mine.contents("main/Contents-all").split() == ["usr/bin/hello", "misc/hello"]
+
+
+def test_deleted(mine: Mine) -> None:
+    """It leaves, with its source."""
+    accepted = mine.accept()
+    mine.built(accepted)
+    mine.publish()
+    with mine.farm.reading() as connection:
+        ids = [each.id for each in publications.of_source(connection, accepted.source_id)]
+    mine.farm.write(publications.leave, ids, "not wanted", mine.now)
+    assert mine.publish().left == 2
+    assert (mine.index(), mine.index("main/source/Sources"), mine.contents()) == ([], [], "")
+
+
+def test_what_cannot_be_listed(mine: Mine) -> None:
+    """It is left out, with the reason, and keeps nobody waiting."""
+    bad, good = mine.accept(name="bad"), mine.accept(name="good")
+    with mine.farm.transaction() as connection:
+        connection.exec_driver_sql(f"UPDATE source SET dsc = 'bad_1.0.tar.xz' WHERE id = {bad.source_id}")
+    outcome = mine.publish()
+    assert (outcome.entered, len(outcome.refused)) == (1, 1)
+    assert mine.index("main/source/Sources") == ["good 1.0"]
+    assert mine.states(bad.source_id) == {"bad/source": State.GONE}
+    assert mine.states(good.source_id) == {"good/source": State.PUBLISHED}
+
+
+def test_a_death_between_disk_and_database(mine: Mine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next publication finds all of it done, and says so; apt saw one change."""
+    mine.built(mine.accept())
+    done = suites.done
+
+    def die(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(suites, "done", die)
+    with pytest.raises(SystemExit):
+        mine.publish()
+    assert mine.index() == ["hello 1.0"]
+    monkeypatch.setattr(suites, "done", done)
+    assert mine.publish().generation == 1
+    mine.built(mine.accept("1.1"))
+    assert mine.publish().generation == 2
+    assert mine.index() == ["hello 1.1"]
+
+
+def test_all_of_it_anew(mine: Mine) -> None:
+    """When the tree was lost, and when somebody wants it."""
+    mine.built(mine.accept())
+    mine.publish()
+    before = mine.index()
+    assert mine.publish(full=True).generation == 2
+    assert mine.index() == before
+    (mine.folder / "dists" / "bookworm").unlink()
+    mine.publish(full=True)
+    assert mine.index() == before
+
+
+def test_signed_anew(mine: Mine) -> None:
+    """When half of the time is over for which it is valid."""
+    mine.farm.write(repositories.change, mine.archive_id, Settings(valid_s=1000.0))
+    mine.publish()
+    with mine.farm.reading() as connection:
+        assert publications.suites_with_work(connection, mine.now + 499) == []
+        assert publications.suites_with_work(connection, mine.now + 502) == [mine.suite]
+    mine.now += 502
+    assert mine.publish().generation == 2

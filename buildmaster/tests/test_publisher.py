@@ -1,0 +1,77 @@
+"""The publisher: when it publishes, and what it does when that fails."""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from buildmaster.publishing import publisher
+from buildmaster.publishing.publisher import Publisher
+from buildmaster.snapshot import Snapshot
+from buildmaster.tests.factories import make_farm
+from buildmaster.tests.test_press import Mine
+
+
+class TestPublisher(TestCase):
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.directory = Path(tempfile.mkdtemp())
+        self.farm = make_farm(self.directory)
+        self.mine = Mine(self.farm, self.directory / "archives")
+        self.farm.start(reactor)  # type: ignore[arg-type]
+        self.snapshot = Snapshot(self.farm, reactor, 0.05)
+        await self.snapshot.start()
+        self.patch(publisher, "_PAUSES_S", (0.05,) * 3)  # type: ignore[no-untyped-call]
+        press: Any = self.mine.press
+        self.publisher = Publisher(self.farm, reactor, self.snapshot, press)  # type: ignore[arg-type]
+        self.told: list[Any] = []
+        self.publisher.log = self  # type: ignore[assignment]
+        self.publisher.start()
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        await self.publisher.stop()
+        self.snapshot.stop()
+        self.farm.close()
+        shutil.rmtree(self.directory)
+
+    def info(self, text: str, **words: object) -> None:
+        self.told.append(("info", text.format(**words)))
+
+    def error(self, text: str, **words: object) -> None:
+        self.told.append(("error", text.format(**words)))
+
+    async def until(self, found: Any) -> float:
+        began = time.monotonic()
+        while not found():
+            assert time.monotonic() - began < 20, self.told
+            await deferLater(reactor, 0.01)
+        return time.monotonic() - began
+
+    def there(self, *names: str) -> bool:
+        return (self.mine.folder / "dists" / "bookworm").exists() and self.mine.index() == list(names)
+
+    async def test_what_comes_is_published(self) -> None:
+        """By a commit of this process or another's, within a second; several at once, too."""
+        await self.until(self.there)
+        for number in range(3):
+            self.mine.built(self.mine.accept(name=f"p{number}"))
+        took = await self.until(lambda: self.there("p0 1.0", "p1 1.0", "p2 1.0"))
+        assert took < 5
+        assert self.told[0] == ("info", "published debian/mine bookworm: generation 1, 0 packages new, 0 gone")
+
+    async def test_what_fails_is_told_once(self) -> None:
+        """And tried again until it works, which is told as well."""
+        await self.until(self.there)
+        secret = next((self.farm.directory / "secrets").iterdir())
+        secret.rename(secret.with_suffix(".away"))
+        self.mine.built(self.mine.accept())
+        await deferLater(reactor, 0.5)
+        secret.with_suffix(".away").rename(secret)
+        await self.until(lambda: self.there("hello 1.0"))
+        await self.until(lambda: ("info", "archive debian/mine can be published again") in self.told)
+        errors = [words for level, words in self.told if level == "error"]
+        assert len(errors) == 1 and "debian/mine cannot be published; trying again: SecretRefused" in errors[0]
