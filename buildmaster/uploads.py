@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from debian.debian_support import Version
-from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy import Connection, Select, delete, func, or_, select
 
 from buildmaster import publications, repositories
 from buildmaster.publications import WANTED
@@ -68,17 +69,25 @@ class Had:
 
 def find_place(connection: Connection, distribution_name: str, archive_name: str) -> Place | None:
     """An archive that somebody may upload to; None: there is none of that name."""
-    tables = archive.join(distribution, distribution.c.id == archive.c.distribution_id)
-    query = select(archive.c.id, archive.c.distribution_id).select_from(tables)
-    row = connection.execute(
-        query.where(distribution.c.name == distribution_name, archive.c.name == archive_name)
-    ).one_or_none()
+    return _place(connection, _PLACES.where(distribution.c.name == distribution_name, archive.c.name == archive_name))
+
+
+def place_of(connection: Connection, archive_id: int) -> Place | None:
+    """The same, by its id."""
+    return _place(connection, _PLACES.where(archive.c.id == archive_id))
+
+
+def _place(connection: Connection, query: Select[Any]) -> Place | None:
+    row = connection.execute(query).one_or_none()
     if row is None:
         return None
     names = connection.execute(select(series.c.name).where(series.c.distribution_id == row.distribution_id)).scalars()
     repository = repositories.find(connection, row.id)
     binaries = repository is not None and repository.binaries
-    return Place(row.id, distribution_name, archive_name, frozenset(names), binaries)
+    return Place(row.id, row.distribution, row.name, frozenset(names), binaries)
+
+
+_PLACES = select(archive, distribution.c.name.label("distribution")).join_from(archive, distribution)
 
 
 def had(connection: Connection, archive_id: int, source_name: str, names: Collection[str]) -> Had:
