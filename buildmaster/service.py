@@ -35,6 +35,8 @@ from buildmaster.resetting import ResetSettings
 from buildmaster.running_log import RunningLogs
 from buildmaster.secrets import Secrets
 from buildmaster.snapshot import Snapshot
+from buildmaster.uploading.http import take_uploads
+from buildmaster.uploading.reception import Reception
 from buildmaster.workshop import WorkSettings, make_work
 
 log = Logger()
@@ -130,6 +132,7 @@ class _Parts:
     examiner: Examiner | None  # None: build-dependencies are not looked at.
     publisher: Publisher
     http: BuilderHttp
+    reception: Reception
     ports: Sequence[Any]  # Each an IListeningPort.
 
 
@@ -162,6 +165,7 @@ class Master:
         if parts.examiner is not None:
             parts.examiner.start()
         parts.publisher.start()
+        await parts.reception.start()
         files, archives = (f"{port.getHost().host}:{port.getHost().port}" for port in parts.ports)
         log.info(
             "the farm in {directory} runs; files at {files}, archives at {archives}",
@@ -190,6 +194,8 @@ class Master:
         secret = Secrets(config.secrets_directory).keep(credentials.SECRET, credentials.new_secret())
         files = self._listen("files", config.host, config.port, file_site(farm.store, reactor))
         site = archive_site(farm, reactor, config.archives_directory, secret, config.url_for_archives)
+        reception = Reception(farm, reactor, config.terms, time.time)
+        take_uploads(site, reception)
         archives = self._listen("archives", config.archives_host, config.archives_port, site)
         access = Access(config.url_for_archives(archives.getHost().port), secret)
         http = BuilderHttp(reactor)
@@ -205,7 +211,8 @@ class Master:
         examiner = Examiner(farm, reactor, snapshot, config.archive_poll_s, proxy=config.archive_proxy, archives=access)
         press = Press(farm, config.archives_directory, Secrets(config.secrets_directory), time.time)
         publisher = Publisher(farm, reactor, snapshot, press)
-        return _Parts(snapshot, fleet, notifier, examiner if config.looks else None, publisher, http, (files, archives))
+        looks = examiner if config.looks else None
+        return _Parts(snapshot, fleet, notifier, looks, publisher, http, reception, (files, archives))
 
     async def stop(self) -> None:
         """End all of it, in reverse. What builders do goes on."""
@@ -217,6 +224,7 @@ class Master:
         parts.snapshot.stop()
         parts.notifier.stop()
         await parts.publisher.stop()
+        parts.reception.stop()
         if parts.examiner is not None:
             await parts.examiner.stop()
         await parts.fleet.stop()

@@ -21,7 +21,7 @@ from buildmaster import uploads
 from buildmaster.tables import publication, source, stored_file
 from buildmaster.tests.factories import make_farm
 from buildmaster.tests.uploading import make_archive
-from buildmaster.uploading.http import UploadRequest, Uploads
+from buildmaster.uploading.http import take_uploads
 from buildmaster.uploading.reception import Reception
 from buildmaster.uploading.terms import Terms
 
@@ -44,11 +44,9 @@ class UploadCase(TestCase):
         return float(self.clock())
 
     def _site(self) -> Site:
-        root = Resource()  # type: ignore[no-untyped-call]
-        root.putChild(b"upload", Uploads(self.reception))
-        site = Site(root, requestFactory=UploadRequest)  # type: ignore[no-untyped-call]
-        site.reception = self.reception  # type: ignore[attr-defined]
+        site = Site(Resource())  # type: ignore[no-untyped-call]
         site.displayTracebacks = False
+        take_uploads(site, self.reception)
         return site
 
     def listen(self, factory: Any) -> int:

@@ -114,6 +114,13 @@ class UploadRequest(Request):
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
 
+def take_uploads(site: Any, reception: Reception) -> None:
+    """Let a site take uploads as well, at /upload. Its root must be able to have children."""
+    site.reception = reception
+    site.requestFactory = UploadRequest
+    site.resource.putChild(PREFIX, Uploads(reception))
+
+
 class Uploads(Resource):
     """/upload/DISTRIBUTION/ARCHIVE/FILE, for a site whose requests are UploadRequest."""
 
