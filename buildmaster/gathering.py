@@ -32,6 +32,7 @@ from buildmaster.pacing import Allowance
 from buildmaster.ports import IMasterReactor
 from buildmaster.recovery import Outcome
 from buildmaster.store import StoredFile
+from buildmaster.wishes import Wishes
 
 _FILES_AT_ONCE = 4  # Of one build. Those that wait for the store are in memory, and in threads that others need, too.
 _AT_ONCE_S = 5.0  # So long is waited for the log of a build that somebody wants to be over.
@@ -44,6 +45,7 @@ class _Source(NamedTuple):
     name: str
     version: str
     architecture: str  # That it was built on.
+    makes: str  # The version that comes of it.
     archive_id: int | None  # Where its packages are to be published; None: nowhere.
 
 
@@ -233,7 +235,7 @@ class Gatherer:
         """Returns what is to be published of them."""
 
         def check() -> Sequence[Deb]:
-            results.check(self._farm.store, files, source.name, source.version)
+            results.check(self._farm.store, files, source.name, source.makes)
             if source.archive_id is None:
                 return []
             said = debs.read(self._farm.store, {name: file for name, file in files.items() if name.endswith(".deb")})
@@ -301,7 +303,8 @@ def _begin(connection: Connection, build_id: int, now: float) -> _Source | None:
         return None
     builds.record(connection, build_id, Event.SUCCEEDED, now)
     archive_id = None if found.reproduces_id is not None else publications.archive_of(connection, found.source_id)
-    return _Source(found.source_id, found.source_name, found.source_version, found.architecture, archive_id)
+    makes = Wishes.from_text(found.wishes).version_of(found.source_version)
+    return _Source(found.source_id, found.source_name, found.source_version, found.architecture, makes, archive_id)
 
 
 def _taken(connection: Connection, ending: _Ending) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, literal, select, union_all
 
-from buildmaster import distributions, pockets
+from buildmaster import distributions, pockets, rows
 from buildmaster.apt_sources import Sources, Suite, joined
 from buildmaster.scoring import Pocket
 from buildmaster.tables import (
@@ -46,32 +46,29 @@ def suites(connection: Connection, archive_id: int) -> list[Suite]:
     return [found for _, found in _suites(connection, [archive_id])]
 
 
-def depend(connection: Connection, archive_id: int, on: int) -> bool:
-    """Let builds of an archive take packages from another one. Returns whether they did not before."""
-    there = connection.execute(_DEPENDS, {"archive": archive_id, "on": on}).first()
-    if there is None:
-        connection.execute(archive_dependency.insert().values(archive_id=archive_id, depends_on_id=on))
-    return there is None
+def depend(connection: Connection, archive_id: int, on: int) -> None:
+    """Let builds of an archive take packages from another one."""
+    rows.add(connection, archive_dependency, {"archive_id": archive_id, "depends_on_id": on})
 
 
-def depend_no_longer(connection: Connection, archive_id: int, on: int) -> bool:
-    """Let them do so no longer. Returns whether they did."""
+def depend_no_longer(connection: Connection, archive_id: int, on: int) -> None:
+    """Let them do so no longer."""
     here = (archive_dependency.c.archive_id == archive_id, archive_dependency.c.depends_on_id == on)
-    return bool(connection.execute(archive_dependency.delete().where(*here)).rowcount)
+    connection.execute(archive_dependency.delete().where(*here))
 
 
 def dependencies(connection: Connection, archive_id: int) -> list[str]:
     """The archives that an archive's builds take packages from beside its own, as DISTRIBUTION/NAME."""
-    rows = connection.execute(_DEPENDED, {"archive": archive_id})
-    return [f"{row.distribution}/{row.name}" for row in rows]
+    found = connection.execute(_DEPENDED, {"archive": archive_id})
+    return [f"{row.distribution}/{row.name}" for row in found]
 
 
 def lenders(connection: Connection, archive_id: int) -> list[Any]:
     """The archives that an archive's builds take packages from, as rows, itself first: those that it depends on, and,
     where it has no lines of its own, the distribution's primary one."""
-    rows = connection.execute(_LENDERS, {"this": archive_id, "primary": distributions.PRIMARY}).all()
-    own_lines = any(row.apt_lines for row in rows if row.rank == _SELF)
-    wanted = sorted((row for row in rows if not own_lines or row.rank != _PRIMARY), key=lambda row: row.rank)
+    found = connection.execute(_LENDERS, {"this": archive_id, "primary": distributions.PRIMARY}).all()
+    own_lines = any(row.apt_lines for row in found if row.rank == _SELF)
+    wanted = sorted((row for row in found if not own_lines or row.rank != _PRIMARY), key=lambda row: row.rank)
     return list({row.id: row for row in reversed(wanted)}.values())[::-1]
 
 
@@ -118,9 +115,6 @@ def _keys(connection: Connection, archive_ids: Sequence[int]) -> dict[int, list[
 _IN_DISTRIBUTION = archive.join(distribution, distribution.c.id == archive.c.distribution_id)
 _EVERY = select(archive.c.id, archive.c.name, archive.c.private, distribution.c.name.label("distribution")).select_from(
     repository.join(_IN_DISTRIBUTION, archive.c.id == repository.c.archive_id)
-)
-_DEPENDS = select(archive_dependency.c.id).where(
-    archive_dependency.c.archive_id == bindparam("archive"), archive_dependency.c.depends_on_id == bindparam("on")
 )
 _DEPENDED = (
     select(archive.c.name, distribution.c.name.label("distribution"))

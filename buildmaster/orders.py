@@ -121,6 +121,7 @@ def _arguments(row: builds.AnyRow, wishes: Wishes, keys: tuple[str, ...]) -> Bin
         package_builder=PackageBuilderName(wishes.package_builder) if wishes.package_builder else None,
         build_profiles=wishes.profiles,
         build_options=wishes.options,
+        binnmu=wishes.binnmu,
         source_date_epoch=wishes.source_date_epoch,
         build_debug_symbols=True,  # As sbuild alone does it.
     )

@@ -6,9 +6,9 @@ Our own daemon goes by all of it; a stock one ignores what it does not know (doc
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
-from buildd.protocol import ProtocolError, parse_binarypackage_arguments
+from buildd.protocol import BinNmu, ProtocolError, parse_binarypackage_arguments
 from buildd.settings import parse_count, parse_duration, parse_limit
 
 
@@ -42,6 +42,22 @@ class Wishes:
     limits: Mapping[str, int] = field(default_factory=dict)  # By LIMITS; bytes, seconds.
     source_date_epoch: int | None = None  # For builds that repeat others; None: what the changelog says.
 
+    # A binary rebuild: packages of the same source, under versions that end in +bNUMBER. 0: it is none.
+    rebuild: int = 0
+    rebuild_reason: str = ""  # What the changelog says of it, and
+    rebuild_maintainer: str = ""  # who says so: NAME <ADDRESS>.
+
+    @property
+    def binnmu(self) -> BinNmu | None:
+        """What a builder is told of a binary rebuild."""
+        if not self.rebuild:
+            return None
+        return BinNmu(self.rebuild, self.rebuild_reason, self.rebuild_maintainer)
+
+    def version_of(self, source_version: str) -> str:
+        """What a build of a source makes: another version than the source's, when it is a binary rebuild."""
+        return f"{source_version}+b{self.rebuild}" if self.rebuild else source_version
+
     def to_text(self) -> str:
         """As it is kept; "" when nothing was said."""
         said = {name: value for name, value in vars(self).items() if value}
@@ -59,6 +75,7 @@ class Wishes:
         limits = ", ".join(f"{name} {value}" for name, value in self.limits.items())
         facts = [("Built by", self.package_builder), ("Profiles", " ".join(self.profiles))]
         facts += [("Options", " ".join(self.options)), ("Limits", limits)]
+        facts += [("Rebuild", f"+b{self.rebuild}: {self.rebuild_reason}" if self.rebuild else "")]
         return [(name, value) for name, value in facts if value]
 
 
@@ -80,6 +97,21 @@ def parse(
     except ProtocolError as error:
         raise WishesRefused(str(error)) from error
     return Wishes(package_builder, known.build_profiles, known.build_options, dict(map(_limit, limits)))
+
+
+def rebuilt(wishes: Wishes, number: int, reason: str, maintainer: str) -> Wishes:
+    """The same, as a binary rebuild.
+
+    :param maintainer: NAME <ADDRESS>.
+    :raises WishesRefused: a daemon does not take it so.
+    """
+    reason = " ".join(reason.split())
+    wire = {"series": "x", "suite": "x"} | {"binnmu": asdict(BinNmu(number, reason, maintainer))}
+    try:
+        parse_binarypackage_arguments(wire, "any")
+    except ProtocolError as error:
+        raise WishesRefused(str(error).removeprefix("binnmu: ")) from error
+    return replace(wishes, rebuild=number, rebuild_reason=reason, rebuild_maintainer=maintainer)
 
 
 def _limit(text: str) -> tuple[str, int]:

@@ -43,6 +43,7 @@ COMMANDS = {
     "fetch": ("buildmaster.cli.fetch", "Copy what a build made."),
     "verify": ("buildmaster.cli.verify", "What a package was built from, as it is signed."),
     "provenance": ("buildmaster.cli.provenance", "Signed statements of what was built from what."),
+    "rebuild": ("buildmaster.cli.rebuild", "Build sources again that have not changed."),
     "retry": ("buildmaster.cli.change", "Build again what did not end well."),
     "cancel": ("buildmaster.cli.change", "Stop builds, or take them off the queue."),
     "score": ("buildmaster.cli.change", "Give a build a score by hand."),

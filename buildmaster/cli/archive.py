@@ -24,6 +24,8 @@ COMMANDS = {
     "create": (_HERE, "Publish an archive; make it if need be."),
     "show": (_HERE, "How to upload to it, and what apt needs."),
     "change": (_HERE, "How it is published."),
+    "depends": ("buildmaster.cli.archive_readers", "What other archives its builds use."),
+    "access": ("buildmaster.cli.archive_readers", "Who may read it, when it is private."),
     "uploader": ("buildmaster.cli.uploaders", "Who may upload to it."),
     "list": (_HERE, "The archives that the farm publishes."),
 }

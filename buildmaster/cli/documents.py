@@ -1,5 +1,6 @@
 """The JSON that commands print. Its keys are promised in docs/cli.md: add some, but rename or remove none."""
 
+from buildd.protocol import BinNmu
 from buildmaster.chroots import Set
 from buildmaster.cli.text import stamp
 from buildmaster.listings import Build, Builder, File, Place
@@ -33,12 +34,17 @@ def build_document(build: Build) -> dict[str, object]:
         "profiles": build.wishes.profiles,
         "build_options": build.wishes.options,
         "limits": dict(build.wishes.limits),
+        "rebuild": None if build.wishes.binnmu is None else _rebuild(build.wishes.binnmu),
         "created": stamp(build.created_at),
         "queued": stamp(build.queued_at),
         "started": stamp(build.started_at),
         "finished": stamp(build.finished_at),
         "log": {"name": build.log_name, "sha256": build.log_sha256} if build.log_sha256 else None,
     }
+
+
+def _rebuild(binnmu: BinNmu) -> dict[str, object]:
+    return {"number": binnmu.number, "reason": binnmu.changelog, "maintainer": binnmu.maintainer}
 
 
 def waiting_document(waiting: Waiting) -> dict[str, object]:

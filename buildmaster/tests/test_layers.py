@@ -28,7 +28,7 @@ LAYERS = {
         "dump", "backup", "backup_places",
         "depwaits",
         "attesting", "attested",
-        "offered", "credentials",
+        "offered", "credentials", "rebuilding",
         "binaries", "publications", "repositories", "goods", "suites",
     },
     "work": {
