@@ -53,6 +53,15 @@ class Log:
     name: str
 
 
+@dataclass(frozen=True)
+class Repetition:
+    """What a build repeats, and how."""
+
+    build_id: int
+    chroot: str  # The SHA-256 of the chroot to do it in, as long as the store has it; "": that of today.
+    score: int
+
+
 def described(tables: FromClause, *, outer: bool = False) -> FromClause:
     """These, of which one is that of builds, with what is said of a build. (That of the queue is joined from its own
     side: an ended build has no row there.)
@@ -128,11 +137,13 @@ def add(
     arch_indep: bool = False,
     needs: str = "",
     wishes: Wishes = NONE,
+    repeats: "Repetition | None" = None,
 ) -> int:
     """Add a build of a source and put it into the queue; where there is no chroot it is CHROOT_WAIT. Returns its id.
 
     :param needs: the resource tags that it needs of a builder, beside those that its archive's builds do.
     :param wishes: how it is to be done.
+    :param repeats: it is to repeat another build, and to leave no other trace.
     :raises TagsRefused: they are too many together.
     """
     values: dict[str, object] = {"source_id": source_id, "series_architecture_id": series_architecture_id}
@@ -143,6 +154,8 @@ def add(
         "state": BuildState.NEEDS_BUILD,
         "created_at": now,
     }
+    if repeats is not None:
+        values |= {"reproduces_id": repeats.build_id, "chroot_sha256": repeats.chroot, "manual_score": repeats.score}
     build_id = int(connection.execute(_ADD, values).scalar_one())
     entries.add(connection, build_id, now)
     wait_for_chroot(connection, build_id, now)

@@ -75,6 +75,8 @@ class Build:
     log_name: str  # "" until a log is in the store.
     log_sha256: str | None  # Of the log in the store, which is gzipped.
     source_id: int
+    reproduces: int | None  # The build that this one repeats, for comparison only; None: none.
+    chroot_sha256: str  # That its last builder was given; "": none was, or nobody recorded it.
 
     @property
     def why(self) -> str:
@@ -260,6 +262,8 @@ def build_of(row: Row[Any]) -> Build:
         log_name=row.log_name,
         log_sha256=row.log_sha256,
         source_id=row.source_id,
+        reproduces=row.reproduces_id,
+        chroot_sha256=row.chroot_sha256,
     )
 
 

@@ -251,7 +251,9 @@ def _ready(facts: Facts, ready: Sequence[Machine], kind: str) -> Iterator[Reason
             "It goes on by itself then.",
         )
     if loser and others:
-        yield Reason(Code.LEFT_TO_OTHERS, f"lost by {loser}; left to other builders", f"Idle is {_names(others)}.")
+        yield Reason(
+            Code.LEFT_TO_OTHERS, f"{loser} had it already; left to other builders", f"Idle is {_names(others)}."
+        )
     elif idle:
         if facts.looked_at:
             yield Reason(Code.NEXT, "starts at the master's next look")

@@ -42,6 +42,7 @@ COMMANDS = {
     "log": ("buildmaster.cli.log", "A build's log, as it grows."),
     "fetch": ("buildmaster.cli.fetch", "Copy what a build made."),
     "verify": ("buildmaster.cli.verify", "What a package was built from, as it is signed."),
+    "reproduce": ("buildmaster.cli.reproduce", "Build again what was built, and compare."),
     "provenance": ("buildmaster.cli.provenance", "Signed statements of what was built from what."),
     "rebuild": ("buildmaster.cli.rebuild", "Build sources again that have not changed."),
     "retry": ("buildmaster.cli.change", "Build again what did not end well."),

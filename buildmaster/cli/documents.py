@@ -39,6 +39,8 @@ def build_document(build: Build) -> dict[str, object]:
         "queued": stamp(build.queued_at),
         "started": stamp(build.started_at),
         "finished": stamp(build.finished_at),
+        "reproduces": build.reproduces,
+        "chroot_sha256": build.chroot_sha256,
         "log": {"name": build.log_name, "sha256": build.log_sha256} if build.log_sha256 else None,
     }
 

@@ -12,13 +12,15 @@ import buildmaster
 
 LAYERS = {
     "core": {
+        "provenance", "envelopes", "repeating",
         "ahead", "sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets",
         "dependencies", "leasing", "wishes", "letters", "reasons", "forecast",
-        "available", "domination", "provenance", "envelopes",
+        "available", "domination",
         "apt_sources", "conditions",
         "indices",
     },
     "state": {
+        "attesting", "attested", "reproductions",
         "tables", "migrations", "database", "engines", "commits", "files", "builds", "entries", "shares", "queue",
         "builders", "orders", "packages", "superseding", "archives", "giving", "notifications", "needs",
         "distributions", "chroots", "distro_series", "farm", "store", "listings", "secrets", "masters",
@@ -27,11 +29,11 @@ LAYERS = {
         "inventory",
         "dump", "backup", "backup_places",
         "depwaits",
-        "attesting", "attested",
         "offered", "credentials", "rebuilding",
         "binaries", "publications", "repositories", "goods", "suites",
     },
     "work": {
+        "diffoscope",
         "ports", "builder_http", "builder_client", "fetching", "snapshot", "dispatch", "results", "gathering",
         "recovery", "external", "resetting", "running_log", "scanner", "fleet", "workshop", "file_server", "master",
         "builder_answers", "acts", "at_once", "sending_ahead", "leases", "notifying",

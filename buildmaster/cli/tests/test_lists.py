@@ -70,7 +70,7 @@ def test_left_to_others(ready: Cli, farm: Farm, dsc: Path) -> None:
         builds.record(connection, 1, Event.REQUEUED, 0.0)
         for name in ("one", "two"):
             builders.set_cleanliness(connection, builders.find(connection, name).id, builders.Cleanliness.CLEAN)
-    assert why(ready) == "lost by one; left to other builders"
+    assert why(ready) == "one had it already; left to other builders"
     with farm.transaction() as connection:
         builders.count_failure(connection, builders.find(connection, "two").id)
     assert why(ready) == "starts at the master's next look"

@@ -1,0 +1,114 @@
+"""Builds that repeat others, as queries: put into the queue, and compared with what they repeat.
+
+Such a build is a row like any other, so that it is dispatched, followed and recovered as all are. It comes last, is
+superseded by nothing, nobody is told when it fails, and its results are published nowhere.
+"""
+
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, select, update
+
+from buildmaster import attesting, builds, giving, listings, repeating
+from buildmaster.farm import Farm
+from buildmaster.lifecycle import BuildState
+from buildmaster.repeating import Circumstances, Differs
+from buildmaster.tables import build, build_queue, builder
+from buildmaster.wishes import Wishes
+
+SCORE = -1_000_000  # Whatever else waits comes first.
+
+
+class CannotRepeat(ValueError):
+    """A build cannot be repeated; the message says why."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of repeating a build."""
+
+    original: int
+    reproduction: int
+    same: list[str]  # Names of files.
+    differing: list[Differs]
+    otherwise: list[str]  # As repeating.otherwise() has it.
+
+    @property
+    def is_reproduced(self) -> bool:
+        """Whether all that was built is the same, and there is something."""
+        return bool(self.same) and not self.differing
+
+
+def order(farm: Farm, build_id: int, now: float, builder: str | None = None) -> int:
+    """Put a build into the queue that repeats another one: the same source, as it was to be done then, in the same
+    chroot if the store still has it, and preferably on another builder. Blocks. Returns its id.
+
+    :param builder: whose next build it is to be; None: anybody's.
+    :raises NoSuchBuild: there is none.
+    :raises CannotRepeat: it has not ended well, or repeats another one itself.
+    :raises NoSuchBuilder: there is none of this name.
+    :raises GiveRefused: that builder cannot have it.
+    """
+    buildinfo = attesting.buildinfo_of(farm, build_id)
+    epoch = buildinfo.source_date_epoch if buildinfo else None
+    return farm.write(_order, build_id, epoch, now, builder)
+
+
+def of(connection: Connection, build_id: int) -> list[int]:
+    """The builds that repeat a build."""
+    query = select(build.c.id).where(build.c.reproduces_id == build_id).order_by(build.c.id)
+    return list(connection.execute(query).scalars())
+
+
+def others(connection: Connection, build_id: int) -> list[str]:
+    """The builders in service that could have a build, as far as their kind goes, but for the one that had it."""
+    original = listings.one_build(connection, build_id)
+    assert original is not None
+    query = select(builder.c.name).where(
+        builder.c.enabled, builder.c.architecture == original.architecture, builder.c.name != (original.builder or "")
+    )
+    return list(connection.execute(query.order_by(builder.c.name)).scalars())
+
+
+def outcome(farm: Farm, reproduction_id: int) -> Outcome:
+    """What came of a build that repeats another, and has ended well. Blocks."""
+    with farm.reading() as connection:
+        reproduction = listings.one_build(connection, reproduction_id)
+        assert reproduction is not None
+        assert reproduction.reproduces is not None
+        original = listings.one_build(connection, reproduction.reproduces)
+        assert original is not None
+        was, now = (
+            {file.name: file.sha256 for file in listings.results(connection, each.id)}
+            for each in (original, reproduction)
+        )
+    same, differing = repeating.compare(was, now)
+    before, after = (
+        Circumstances(each.builder or "", each.chroot_sha256, attesting.buildinfo_of(farm, each.id))
+        for each in (original, reproduction)
+    )
+    return Outcome(original.id, reproduction.id, same, differing, list(repeating.otherwise(before, after)))
+
+
+def _order(connection: Connection, build_id: int, epoch: int | None, now: float, name: str | None) -> int:
+    row = builds.find(connection, build_id)
+    if row.reproduces_id is not None:
+        raise CannotRepeat(f"build {build_id} repeats build {row.reproduces_id}: repeat that one")
+    if row.state != BuildState.BUILT:
+        raise CannotRepeat(f"build {build_id} is {row.state}: what is built can be repeated")
+    wishes = replace(Wishes.from_text(row.wishes), source_date_epoch=epoch)
+    ordered = builds.add(
+        connection,
+        row.source_id,
+        row.series_architecture_id,
+        now,
+        arch_indep=row.arch_indep,
+        needs=row.tags,
+        wishes=wishes,
+        repeats=builds.Repetition(build_id, row.chroot_sha256, SCORE),
+    )
+    # As if it had lost it: so the build is left to others while there is one that could have it at once.
+    entry = update(build_queue).where(build_queue.c.build_id == ordered)
+    connection.execute(entry.values(lost_by_id=row.builder_id))
+    if name is not None:
+        giving.give(connection, ordered, name)
+    return ordered
