@@ -98,8 +98,13 @@ def _door(node: ast.expr) -> tuple[str, str] | None:
 
 def work_points(modules: set[str]) -> dict[str, Point]:
     """All points of these modules, by name."""
-    folder = Path(buildmaster.__file__).parent
-    return {each.name: each for name in sorted(modules) for each in points_of(folder / f"{name}.py")}
+    return {each.name: each for path in files_of(modules) for each in points_of(path)}
+
+
+def files_of(modules: set[str]) -> list[Path]:
+    """Where these modules are. Packages are left out: deaths at each of their steps are for tests of their own."""
+    paths = (Path(buildmaster.__file__).parent / f"{name}.py" for name in sorted(modules))
+    return [path for path in paths if not path.with_suffix("").is_dir()]
 
 
 # In the process of the master
