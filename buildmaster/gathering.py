@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from buildd.protocol import BuildStatus, Cause, FileName, Sha1
-from buildmaster import builders, builds, debs, publications, queue, recovery, results
+from buildmaster import builders, builds, debs, holding, publications, queue, recovery, results
 from buildmaster.at_once import together
 from buildmaster.binaries import Deb
 from buildmaster.builder_answers import BadAnswer, Status
@@ -289,8 +289,9 @@ class Gatherer:
         # What was refused is kept as well, for a person to look at; a retry forgets it.
         if ending.results is not None and state in (BuildState.BUILT, BuildState.FAILED_UPLOAD):
             builds.keep_results(connection, build_id, ending.results, now)
-        if state is BuildState.BUILT and ending.source is not None:
+        if state is BuildState.BUILT and ending.source is not None and ending.source.archive_id is not None:
             publications.add_binaries(connection, ending.source.id, build_id, ending.debs, now)
+            holding.look(connection, ending.source.id, now)
         if event in _PROPER:
             builders.did_well(connection, ending.vitals.id)
         return state

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, literal, select, union_all
 
 from buildmaster import distributions, pockets, rows
 from buildmaster.apt_sources import Sources, Suite, joined
+from buildmaster.pockets import suite_name
 from buildmaster.scoring import Pocket
 from buildmaster.tables import (
     archive,
@@ -34,11 +35,6 @@ class Published:
 def every(connection: Connection) -> dict[tuple[str, str], Published]:
     """The archives that the farm publishes, by names of distribution and archive."""
     return {(row.distribution, row.name): Published(row.id, row.private) for row in connection.execute(_EVERY)}
-
-
-def suite_name(series_name: str, pocket: Pocket) -> str:
-    """What apt calls a pocket of a series."""
-    return series_name if pocket is Pocket.RELEASE else f"{series_name}-{pocket.lower()}"
 
 
 def suites(connection: Connection, archive_id: int) -> list[Suite]:

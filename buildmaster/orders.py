@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, select
 from buildd.protocol import BinaryPackageArguments, BuildId, FileName, PackageBuilderName, Sha1
 from buildmaster import builds, chroots, depwaits, files, needs, offered
 from buildmaster.apt_sources import Login, Sources
+from buildmaster.pockets import suite_name
 from buildmaster.scoring import Pocket
 from buildmaster.store import Sha256, StoredFile
 from buildmaster.tables import archive, build, source, source_file, stored_file
@@ -112,7 +113,7 @@ def _arguments(row: builds.AnyRow, wishes: Wishes, keys: tuple[str, ...]) -> Bin
         arch_tag=row.architecture,
         arch_indep=row.arch_indep,
         series=row.series_name,
-        suite=offered.suite_name(row.series_name, Pocket(row.pocket)),
+        suite=suite_name(row.series_name, Pocket(row.pocket)),
         trusted_keys=keys,
         archive_private=row.private,
         archive_purpose=row.purpose,

@@ -29,3 +29,8 @@ def nearest(pocket: Pocket, having: Collection[Pocket]) -> Pocket | None:
 def served_by(pocket: Pocket, having: Collection[Pocket]) -> list[Pocket]:
     """The pockets whose nearest one that has something is this one."""
     return [each for each in Pocket if nearest(each, having) is pocket]
+
+
+def suite_name(series_name: str, pocket: Pocket) -> str:
+    """What apt calls a pocket of a series: bookworm, bookworm-updates."""
+    return series_name if pocket is Pocket.RELEASE else f"{series_name}-{pocket.lower()}"

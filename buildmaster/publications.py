@@ -14,6 +14,7 @@ from sqlalchemy import Connection, and_, bindparam, select, update
 
 from buildmaster import binaries, repositories, rows
 from buildmaster.binaries import Deb
+from buildmaster.pockets import suite_name
 from buildmaster.scoring import Pocket
 from buildmaster.tables import binary, publication, repository, series, source, source_file, stored_file, suite
 
@@ -56,11 +57,6 @@ class Suite:
     pocket: Pocket
 
 
-def suite_name(series_name: str, pocket: Pocket) -> str:
-    """What apt calls a suite: bookworm, bookworm-updates."""
-    return series_name if pocket is Pocket.RELEASE else f"{series_name}-{pocket.lower()}"
-
-
 @dataclass(frozen=True)
 class Known:
     """A suite as it was last published."""
@@ -96,6 +92,7 @@ class Publication:
     created_at: float
     published_at: float | None
     gone_at: float | None
+    waived: tuple[str, ...]  # Architectures that it is not held for.
 
 
 def add_source(connection: Connection, source_id: int, now: float) -> None:
@@ -311,6 +308,7 @@ def _publication(row: Any) -> Publication:
         created_at=row.created_at,
         published_at=row.published_at,
         gone_at=row.gone_at,
+        waived=tuple(row.waived.split()),
     )
 
 

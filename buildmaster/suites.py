@@ -10,12 +10,14 @@ from sqlalchemy import Connection, bindparam, func, or_, select, update
 from buildmaster import depwaits, distributions, domination, goods, publications, repositories
 from buildmaster.domination import Package
 from buildmaster.goods import Goods
-from buildmaster.publications import LISTED, Publication, State, Suite, suite_name
+from buildmaster.pockets import suite_name
+from buildmaster.publications import LISTED, Publication, State, Suite
 from buildmaster.repositories import ArchiveKey, Repository
 from buildmaster.tables import archive_dependency, binary, publication, series, source, suite
 
 T = TypeVar("T")
 
+ALWAYS = ("main", "main/debug")  # Components that every suite has.
 CHANGES_MAX = 2000  # So many are published at once; what is more follows.
 _RELATIONS = ("Depends", "Pre-Depends")
 
@@ -33,6 +35,7 @@ class Plan:
     repository: Repository
     keys: tuple[ArchiveKey, ...]  # Of the archive, all of them.
     architectures: tuple[str, ...]
+    components: tuple[str, ...]  # That it has, and is to have.
     generation: int  # When this was read.
     enters: tuple[Goods, ...]
     leaves: tuple[Goods, ...]
@@ -47,6 +50,7 @@ class Shown:
     generation: int
     published_at: float
     valid_until: float | None
+    components: tuple[str, ...]
 
 
 def plan(connection: Connection, where: Suite) -> Plan:
@@ -76,12 +80,18 @@ def plan(connection: Connection, where: Suite) -> Plan:
         repository=repository,
         keys=tuple(repositories.keys(connection, where.archive_id)),
         architectures=tuple(architectures),
+        components=_components(found.components, enters),
         generation=found.generation,
         enters=tuple(goods.of(connection, enters)),
         leaves=tuple(goods.of(connection, leaving.values())),
         stays=tuple(goods.of(connection, stays)),
         why=why,
     )
+
+
+def _components(before: str, enters: Iterable[Publication]) -> tuple[str, ...]:
+    """The components of a suite. One that has become empty stays, for who asks for it."""
+    return tuple(sorted({*ALWAYS, *before.split(), *(each.component for each in enters)}))
 
 
 def everything(connection: Connection, planned: Plan) -> Iterator[Goods]:
@@ -99,8 +109,7 @@ def done(connection: Connection, planned: Plan, shown: Shown, now: float) -> Non
     """
     where = planned.suite
     refresh_at = _refresh_at(planned, shown, now)
-    values = {"generation": shown.generation, "published_at": shown.published_at, "valid_until": shown.valid_until}
-    values["refresh_at"] = refresh_at
+    values = {**vars(shown), "components": " ".join(shown.components), "refresh_at": refresh_at}
     if connection.execute(_SHOWN, {**_these(where), "before": planned.generation, **values}).rowcount != 1:
         raise PublishedMeanwhile(planned.name)
     for part in _parts([each.publication.id for each in planned.enters]):
@@ -185,7 +194,7 @@ def _these(where: Suite) -> dict[str, object]:
 # Made once: to make a statement takes longer than to execute it.
 _WORDS = ("archive_id", "series_id", "pocket")
 _SUITE = (
-    select(suite.c.generation, series.c.name.label("series"))
+    select(suite.c.generation, suite.c.components, series.c.name.label("series"))
     .join_from(suite, series)
     .where(*(suite.c[name] == bindparam(name) for name in _WORDS))
 )

@@ -504,6 +504,7 @@ publication = Table(
     Column("published_at", Double),  # When an index first named it.
     Column("leaves_at", Double),  # When it was decided that it is to leave.
     Column("gone_at", Double),  # When no current index named it any more.
+    Column("waived", String(255), nullable=False, server_default=""),  # Architectures that a HELD one is not held for.
     Column("held_until", Double),  # A HELD one becomes PENDING then, whatever has become of the others. None: never.
     # The state first: so that who has to do with few states of all archives, and who has to do with all states of a few
     # packages, are not led astray by it.

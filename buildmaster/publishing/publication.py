@@ -8,7 +8,7 @@ number changed.
 
 import errno
 import fcntl
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +33,6 @@ from buildmaster.suites import Plan, Shown
 
 KEY_FILE = "key.asc"
 _LOCK = ".publisher"
-_ALWAYS = ("main", "main/debug")  # Components that every suite has.
 
 
 class Busy(Exception):
@@ -99,27 +98,25 @@ class Press:
         """Bring the disk in step with a plan."""
         now = self.now()
         signer = archive_keys.signer(self.secrets, plan.keys, now)
-        tree, before = SuiteTree(folder, plan.name), _release(folder, plan.name)
-        facts = _facts(plan, before)
+        tree, facts = SuiteTree(folder, plan.name), _facts(plan)
         edits = edits_of(plan, self.farm.store)
         Pool(folder).place(self._pool_files(plan.enters))
         self._show_keys(plan, folder)
         try:
-            if full or set(before.get("Architectures", "").split()) - {"all"} != set(plan.architectures):
-                return _shown(self._rebuild(plan, folder, tree, signer))
-            return _shown(tree.publish(edits, facts, signer, now))
+            if not full and _architectures(folder, plan.name) in (plan.architectures, None):
+                return _shown(tree.publish(edits, facts, signer, now), facts)
         except TreeDamaged:
-            return _shown(self._rebuild(plan, folder, tree, signer))
+            pass
+        return self._rebuild(plan, folder, tree, signer)
 
-    def _rebuild(self, plan: Plan, folder: Path, tree: SuiteTree, signer: Keys) -> Published:
+    def _rebuild(self, plan: Plan, folder: Path, tree: SuiteTree, signer: Keys) -> Shown:
         """Make a suite anew, of all that it has."""
         with self.farm.reading() as connection:
             every = list(suites.everything(connection, plan))
         Pool(folder).place(self._pool_files(every))
-        components = {each.publication.component for each in every}
-        facts = _facts(plan, {"Components": " ".join(sorted(components))})
+        facts = _facts(plan, every)
         records = (record for each in every for record in records_of(each, plan.architectures, self.farm.store))
-        return tree.rebuild(records, facts, signer, self.now())
+        return _shown(tree.rebuild(records, facts, signer, self.now()), facts)
 
     def _pool_files(self, goods: Iterable[Goods]) -> Iterator[PoolFile]:
         store = self.farm.store
@@ -140,30 +137,33 @@ class Press:
         path.chmod(0o644)
 
 
-def _shown(published: Published) -> Shown:
-    return Shown(published.generation, published.published_at, published.valid_until)
+def _shown(published: Published, facts: Facts) -> Shown:
+    return Shown(published.generation, published.published_at, published.valid_until, facts.components)
 
 
-def _facts(plan: Plan, before: Mapping[str, str]) -> Facts:
-    components = {*_ALWAYS, *before.get("Components", "").split()}
-    components |= {each.publication.component for each in plan.enters}
+def _facts(plan: Plan, goods: Iterable[Goods] = ()) -> Facts:
+    """What a suite's Release file says.
+
+    :param goods: what is there, where that is not what was there before.
+    """
     return Facts(
         origin=plan.repository.words.replace("/", " "),
         label=plan.repository.name,
         suite=plan.name,
         codename=plan.name,
-        components=tuple(sorted(components)),
+        components=tuple(sorted({*plan.components, *(each.publication.component for each in goods)})),
         architectures=plan.architectures,
         valid_s=plan.repository.valid_s,
     )
 
 
-def _release(folder: Path, name: str) -> Deb822:
-    """What a suite's Release file says now; nothing, if there is none."""
+def _architectures(folder: Path, name: str) -> tuple[str, ...] | None:
+    """Those that a suite has now; None: there is no suite."""
     try:
-        return Deb822((folder / "dists" / name / "Release").read_bytes())
+        release = Deb822((folder / "dists" / name / "Release").read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        return Deb822()
+        return None
+    return tuple(sorted(set(release.get("Architectures", "").split()) - {"all"}))
 
 
 @contextmanager

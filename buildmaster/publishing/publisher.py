@@ -15,7 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from buildmaster import publications, repositories
+from buildmaster import holding, publications, repositories
 from buildmaster.database import DatabaseLost
 from buildmaster.farm import Farm
 from buildmaster.ports import IMasterReactor
@@ -96,6 +96,8 @@ class Publisher:
         now, seen = self._reactor.seconds(), self._snapshot.generation
         if seen != self._seen or now - self._looked >= _LOOK_S:
             self._seen, self._looked = seen, now
+            if await self._farm.read(holding.is_over, self._press.now()):
+                await self._farm.transact(holding.let_go_by_time, self._press.now())
             self._wanted = _by_archive(await self._farm.read(publications.suites_with_work, self._press.now()))
         for archive_id in self._wanted.keys() - self._busy.keys():
             failing = self._failing.get(archive_id)

@@ -31,6 +31,7 @@ LAYERS = {
         "depwaits",
         "offered", "credentials", "rebuilding",
         "binaries", "publications", "repositories", "goods", "suites",
+        "holding",
     },
     "work": {
         "diffoscope",
