@@ -11,7 +11,6 @@ from buildmaster.indices.joining import Block, gzip_file, xz_stream
 from buildmaster.indices.manifest import Index
 from buildmaster.indices.records import IndexKind, IndexName
 from buildmaster.indices.release import Sum
-from buildmaster.publishing import files
 from buildmaster.publishing.pieces import Pieces
 from buildmaster.publishing.signing import Signed
 
@@ -30,6 +29,7 @@ class Generation:
         self._dists = dists
         self._by_hash = by_hash
         self._new: list[Path] = []
+        self._sums: list[tuple[Path, Sum]] = []
         dists.mkdir(parents=True)
 
     def keep(self, name: IndexName, index: Index, before: Path) -> None:
@@ -65,8 +65,10 @@ class Generation:
                 sha256.update(each)
                 stream.write(each)
             size = stream.tell()
+        found = Sum(size, sha256.hexdigest())
         self._new.append(path)
-        return Sum(size, sha256.hexdigest())
+        self._sums.append((path, found))
+        return found
 
     def sign(self, release: bytes, signed: Signed, modified_at: int) -> None:
         """Write Release and its signatures.
@@ -79,21 +81,21 @@ class Generation:
             os.utime(path, (modified_at, modified_at))
             self._new.append(path)
 
-    def finish(self) -> None:
-        """Make all of it durable, and what is new to be had by its SHA-256."""
-        files.sync(self._new)
-        folders = {path.parent for path in self._dists.rglob("*")}
-        files.sync([*folders, self._dists, self._dists.parent, self._dists.parent.parent])
+    def link_by_hash(self) -> None:
+        """Let the files that are new be had by their SHA-256.
 
-    def link_by_hash(self, indices: Iterable[tuple[IndexName, Index]]) -> None:
-        """Let files be had by their SHA-256, once they are durable."""
-        have = files.names(self._by_hash)
-        for name, index in indices:
-            for suffix, each in index.files.items():
-                if each.sha256 not in have:
-                    os.link(self._dists / (name.path + suffix), self._by_hash / each.sha256)
-                    have.add(each.sha256)
-        files.sync([self._by_hash])
+        A file of that name that is there is replaced: it may be a dead one's, and not have come to the disk.
+        """
+        for path, each in self._sums:
+            beside = self._by_hash / f".{each.sha256}"
+            beside.unlink(missing_ok=True)
+            os.link(path, beside)
+            beside.replace(self._by_hash / each.sha256)
+
+    def paths(self) -> list[Path]:
+        """What has to be synced so that it outlasts a power cut."""
+        folders = {path.parent for path in self._dists.rglob("*")}
+        return [*self._new, *folders, self._dists, self._by_hash]
 
     def _folder(self, name: IndexName) -> Path:
         """The folder of an index, in which all of its files can be had by their SHA-256."""

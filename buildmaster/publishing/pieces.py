@@ -38,22 +38,22 @@ class Pieces:
         return bytes(self.read(piece)[: piece.plain])
 
     def complete(self, kind: IndexKind, parts: Iterable[Piece | Text]) -> tuple[Piece, ...]:
-        """Make, and write, those of an index's pieces that are not there. They are durable after sync()."""
+        """Make, and write, those of an index's pieces that are not there."""
+        parts = list(parts)
         with ThreadPoolExecutor(_AT_ONCE) as threads:
-            return tuple(threads.map(partial(self._completed, kind), parts))
+            made = threads.map(partial(self._made, kind), [part for part in parts if isinstance(part, Text)])
+            return tuple(part if isinstance(part, Piece) else next(made) for part in parts)
 
-    def _completed(self, kind: IndexKind, part: Piece | Text) -> Piece:
-        if isinstance(part, Piece):
-            return part
-        piece, kept = make(kind, part)
+    def _made(self, kind: IndexKind, text: Text) -> Piece:
+        piece, kept = make(kind, text)
         beside = self._folder / f".{piece.name}"
         beside.write_bytes(kept)
         beside.replace(self._folder / piece.name)
         return piece
 
-    def sync(self, names: Iterable[str]) -> None:
-        """Make pieces outlast a power cut."""
-        files.sync([*(self._folder / name for name in names), self._folder])
+    def paths(self, names: Iterable[str]) -> list[Path]:
+        """What has to be synced so that pieces outlast a power cut."""
+        return [*(self._folder / name for name in names), self._folder]
 
     def sweep(self, wanted: Collection[str]) -> None:
         """Remove all others."""

@@ -56,9 +56,17 @@ class Published:
     valid_until: float | None  # None: it does not expire.
 
 
-_Parts = Mapping[
-    IndexName, list[Piece | Text]
-]  # Of each index, the pieces that are there, and texts of those to be made.
+# Of each index, the pieces that are there, and the texts of those to be made.
+_Parts = Mapping[IndexName, list[Piece | Text]]
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What Release will say, who signs it, and when."""
+
+    facts: Facts
+    signer: Signer
+    now: float
 
 
 class SuiteTree:
@@ -100,14 +108,15 @@ class SuiteTree:
         """
         wanted = indices_of(facts)
         by_index = _by_index(edits, wanted)
+        terms = _Terms(facts, signer, now)
         with self._turn():
             before = self.manifest()
             try:
                 parts = {name: self._changed(name, before, by_index.get(name, {})) for name in wanted}
-                if before is not None and self._is_current(before, parts, facts, signer, now):
+                if before is not None and self._is_current(before, parts, terms):
                     self._sweep(before, now)
                     return _published(before)
-                return self._next(before, parts, facts, signer, now)
+                return self._next(before, parts, terms)
             except PieceDamaged as exc:
                 raise TreeDamaged(str(exc)) from exc
 
@@ -127,7 +136,7 @@ class SuiteTree:
                 before = self.manifest()
             except TreeDamaged:
                 before = None
-            return self._next(before, parts, facts, signer, now, anew=True)
+            return self._next(before, parts, _Terms(facts, signer, now), anew=True)
 
     def records(self, index: IndexName) -> Iterator[Record]:
         """What an index says now, sorted; of an index that is not there, nothing. Nobody publishes until all was taken.
@@ -170,15 +179,13 @@ class SuiteTree:
         old = before.indices.get(name) if before is not None else None
         return change(name.kind, old.pieces if old is not None else (), edits, self._pieces.text)
 
-    def _is_current(self, before: Manifest, parts: _Parts, facts: Facts, signer: Signer, now: float) -> bool:
+    def _is_current(self, before: Manifest, parts: _Parts, terms: _Terms) -> bool:
         """Whether there is nothing to publish."""
-        same = (before.facts, before.fingerprints) == (facts, signer.fingerprints)
-        stale = facts.valid_s and now > before.published_at + facts.valid_s / 2
+        same = (before.facts, before.fingerprints) == (terms.facts, terms.signer.fingerprints)
+        stale = terms.facts.valid_s and terms.now > before.published_at + terms.facts.valid_s / 2
         return same and not stale and all(tuple(each) == _pieces(before, name) for name, each in parts.items())
 
-    def _next(
-        self, before: Manifest | None, parts: _Parts, facts: Facts, signer: Signer, now: float, anew: bool = False
-    ) -> Published:
+    def _next(self, before: Manifest | None, parts: _Parts, terms: _Terms, anew: bool = False) -> Published:
         """Write the next generation and let apt see it.
 
         :param anew: take nothing over.
@@ -192,18 +199,18 @@ class SuiteTree:
             files.remake(each)
         generation = Generation(folder / "dists", self._by_hash)
         indices = {name: self._index(generation, None if anew else before, name, each) for name, each in parts.items()}
-        modified_at = int(now) if before is None else max(int(now), before.modified_at + 1)
-        manifest = Manifest(number, now, modified_at, facts, signer.fingerprints, indices, {})
+        modified_at = int(terms.now) if before is None else max(int(terms.now), before.modified_at + 1)
+        signers = terms.signer.fingerprints
+        manifest = Manifest(number, terms.now, modified_at, terms.facts, signers, indices, {})
         manifest = replace(manifest, left=self._left(before, manifest))
-        release = release_text(facts, manifest.sums(), now)
-        generation.sign(release, signer.sign(release), modified_at)
+        release = release_text(terms.facts, manifest.sums(), terms.now)
+        generation.sign(release, terms.signer.sign(release), modified_at)
         (folder / _MANIFEST).write_bytes(manifests.written(manifest))
-        self._make_durable(before, manifest)
-        files.sync([folder / _MANIFEST])
-        generation.finish()
-        generation.link_by_hash(indices.items())
+        generation.link_by_hash()
+        new = _piece_names(manifest) - (set() if before is None or anew else _piece_names(before))
+        files.sync([*self._pieces.paths(new), *generation.paths(), folder / _MANIFEST, folder, self._state])
         self._show(folder / "dists")
-        self._sweep(manifest, now)
+        self._sweep(manifest, terms.now)
         return _published(manifest)
 
     def _index(
@@ -217,9 +224,6 @@ class SuiteTree:
                 raise TreeDamaged(f"{exc.filename} is not there") from exc
             return old
         return generation.write(name, self._pieces.complete(name.kind, parts), self._pieces)
-
-    def _make_durable(self, before: Manifest | None, manifest: Manifest) -> None:
-        self._pieces.sync(_piece_names(manifest) - (_piece_names(before) if before is not None else set()))
 
     def _left(self, before: Manifest | None, after: Manifest) -> dict[str, Left]:
         """What was in the suite, and leaves now or has left. Where nobody knows, all that is there leaves now."""

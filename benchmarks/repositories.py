@@ -1,0 +1,128 @@
+"""Archives that one package is published into: by the farm, by reprepro, by aptly; each in the way it is fastest."""
+
+import hashlib
+import json
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.debs import control_of, field
+from buildmaster.indices.records import IndexKind, IndexName, Record, put
+from buildmaster.indices.release import Facts
+from buildmaster.indices.stanzas import File, packages_record
+from buildmaster.publishing.pool import Pool, PoolFile
+from buildmaster.publishing.signing import Keys, make_key
+from buildmaster.publishing.tree import SuiteTree
+
+SUITE = "bookworm"
+ARCHITECTURE = "amd64"
+_AT_ONCE = 2000  # Packages that a command is given, so that it fits on a command line.
+
+
+class Repository(Protocol):
+    """An archive, in a folder."""
+
+    def fill(self, debs: Sequence[Path]) -> None:
+        """Put so many packages in, and publish them."""
+
+    def publish(self, deb: Path) -> None:
+        """Put one package in, and publish it: what is measured."""
+
+    @property
+    def packages(self) -> Path:
+        """The compressed list of packages that clients read."""
+
+
+class Ours:
+    """The farm's: Packages by xz and gzip, Sources, Contents; signed, by hash; synced to the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._tree = SuiteTree(folder, SUITE)
+        self._pool = Pool(folder)
+        self._facts = Facts("debian", "debian", SUITE, SUITE, ("main",), (ARCHITECTURE,))
+        self._signer = Keys([make_key("A benchmark").secret])
+        self._index = IndexName("main", IndexKind.PACKAGES, ARCHITECTURE)
+
+    @property
+    def packages(self) -> Path:
+        return self._folder / "dists" / SUITE / "main" / f"binary-{ARCHITECTURE}" / "Packages.xz"
+
+    def fill(self, debs: Sequence[Path]) -> None:
+        self._publish([(deb, control_of(deb)) for deb in debs])
+
+    def publish(self, deb: Path) -> None:
+        control = subprocess.run(["dpkg-deb", "--field", deb], capture_output=True, text=True, check=True).stdout
+        self._publish([(deb, control)])
+
+    def _publish(self, debs: Iterable[tuple[Path, str]]) -> None:
+        read = [_described(deb, control) for deb, control in debs]
+        self._pool.place(file for file, _ in read)
+        self._tree.publish(put(self._index, (record for _, record in read)), self._facts, self._signer, time.time())
+
+
+def _described(deb: Path, control: str) -> tuple[PoolFile, Record]:
+    content = deb.read_bytes()
+    name = (field(control, "Source") or field(control, "Package")).partition(" ")[0]
+    prefix = name[:4] if name.startswith("lib") else name[:1]
+    sha256 = hashlib.sha256(content).hexdigest()
+    file = PoolFile(f"pool/main/{prefix}/{name}/{deb.name}", len(content), sha256, deb)
+    return file, packages_record(control, File(file.path, file.size, sha256))
+
+
+class Reprepro:
+    """reprepro, with gzip alone, unsigned, no contents."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "conf").mkdir(parents=True)
+        (folder / "conf/distributions").write_text(
+            f"Codename: {SUITE}\nComponents: main\nArchitectures: {ARCHITECTURE}\nDebIndices: Packages .gz\n"
+        )
+
+    @property
+    def packages(self) -> Path:
+        return self._folder / "dists" / SUITE / "main" / f"binary-{ARCHITECTURE}" / "Packages.gz"
+
+    def fill(self, debs: Sequence[Path]) -> None:
+        for at in range(0, len(debs), _AT_ONCE):
+            self._run("--export=never", "includedeb", SUITE, *debs[at : at + _AT_ONCE])
+        self._run("export", SUITE)
+
+    def publish(self, deb: Path) -> None:
+        self._run("includedeb", SUITE, deb)
+
+    def _run(self, *words: str | Path) -> None:
+        command = ["reprepro", "--silent", "--silent", "-b", self._folder, *words]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+class Aptly:
+    """aptly, unsigned, no contents, no bzip2."""
+
+    _PUBLISHING = ("-skip-signing", "-skip-contents", "-skip-bz2")
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self._folder = folder
+        (folder / "conf").write_text(json.dumps({"rootDir": str(folder), "architectures": [ARCHITECTURE]}))
+        self._run("repo", "create", f"-distribution={SUITE}", "-component=main", "mine")
+
+    @property
+    def packages(self) -> Path:
+        return self._folder / "public/dists" / SUITE / "main" / f"binary-{ARCHITECTURE}" / "Packages.gz"
+
+    def fill(self, debs: Sequence[Path]) -> None:
+        (folder,) = {deb.parent for deb in debs}
+        self._run("repo", "add", "mine", folder)
+        self._run("publish", "repo", *self._PUBLISHING, "mine")
+
+    def publish(self, deb: Path) -> None:
+        self._run("repo", "add", "mine", deb)
+        self._run("publish", "update", *self._PUBLISHING, SUITE)
+
+    def _run(self, *words: str | Path) -> None:
+        command = ["aptly", f"-config={self._folder}/conf", *words]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
