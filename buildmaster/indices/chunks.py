@@ -59,14 +59,41 @@ def make(kind: IndexKind, text: Text) -> tuple[Piece, bytes]:
     return Piece(name, text.first, zlib.crc32(kept), *sizes), kept
 
 
-def verified(piece: Piece, kept: bytes) -> memoryview:
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """What a piece is, compressed."""
+
+    block: Block
+    member: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A piece that was kept."""
+
+    piece: Piece
+    kept: memoryview
+
+    @property
+    def plain(self) -> memoryview:
+        """Its text."""
+        return self.kept[: self.piece.plain]
+
+    def compressed(self) -> Compressed:
+        """The rest; a copy, so that the text need not stay in memory."""
+        at = self.piece.plain + self.piece.xz
+        block = Block(bytes(self.kept[self.piece.plain : at]), self.piece.unpadded, self.piece.plain)
+        return Compressed(block, bytes(self.kept[at:]))
+
+
+def opened(piece: Piece, kept: bytes) -> Content:
     """What was kept of a piece, looked at.
 
     :raises PieceDamaged: it is not what it was.
     """
     if len(kept) != piece.plain + piece.xz + piece.gz or zlib.crc32(kept) != piece.crc:
         raise PieceDamaged(f"the piece {piece.name} is damaged")
-    return memoryview(kept)
+    return Content(piece, memoryview(kept))
 
 
 def cut(kind: IndexKind, records: Iterable[Record]) -> Iterator[Text]:

@@ -2,20 +2,25 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from buildmaster.indices.chunks import Piece
-from buildmaster.indices.joining import Block, gzip_file, xz_stream
+from buildmaster.indices.chunks import Compressed, Piece, Text
+from buildmaster.indices.joining import gzip_file, xz_stream
 from buildmaster.indices.manifest import Index
 from buildmaster.indices.records import IndexKind, IndexName
 from buildmaster.indices.release import Sum
 from buildmaster.publishing.pieces import Pieces
 from buildmaster.publishing.signing import Signed
 
+_AT_ONCE: Final = 4  # Threads: compressing, digesting and writing leave the interpreter to others.
 BY_HASH: Final = "by-hash"
 RELEASES: Final = ("Release", "Release.gpg", "InRelease")
+
+
+_Made = tuple[Piece, Compressed] | Future[tuple[Piece, Compressed]]
 
 
 class Generation:
@@ -28,8 +33,7 @@ class Generation:
         """
         self._dists = dists
         self._by_hash = by_hash
-        self._new: list[Path] = []
-        self._sums: list[tuple[Path, Sum]] = []
+        self._new: list[tuple[Path, str]] = []  # Files of indices, with their SHA-256.
         dists.mkdir(parents=True)
 
     def keep(self, name: IndexName, index: Index, before: Path) -> None:
@@ -39,36 +43,36 @@ class Generation:
             file = Path(name.path + suffix).name
             os.link(before / (name.path + suffix), folder / file)
 
-    def write(self, name: IndexName, pieces: tuple[Piece, ...], kept: Pieces) -> Index:
-        """Write an index put together from its pieces.
+    def write(self, name: IndexName, parts: Sequence[Piece | Text], kept: Pieces) -> Index:
+        """Write an index put together from its pieces, and make those that are not there.
 
-        :raises PieceDamaged: one of them is not what it was.
+        :raises PieceDamaged: one of those that are there is not what it was.
         """
         plain, size = hashlib.sha256(), 0
-        blocks, members = [], []
-        for piece in pieces:
-            content = kept.read(piece)
-            plain.update(content[: piece.plain])
-            size += piece.plain
-            blocks.append(Block(bytes(content[piece.plain : piece.plain + piece.xz]), piece.unpadded, piece.plain))
-            members.append(bytes(content[piece.plain + piece.xz :]))
-        found = {".gz": self._written(name, ".gz", gzip_file(members))}
-        if name.kind is not IndexKind.CONTENTS:
-            found[".xz"] = self._written(name, ".xz", xz_stream(blocks))
-        return Index(pieces, Sum(size, plain.hexdigest()), found)
-
-    def _written(self, name: IndexName, suffix: str, parts: Iterable[bytes]) -> Sum:
-        sha256 = hashlib.sha256()
-        path = self._folder(name) / Path(name.path + suffix).name
-        with path.open("wb") as stream:
-            for each in parts:
-                sha256.update(each)
-                stream.write(each)
-            size = stream.tell()
-        found = Sum(size, sha256.hexdigest())
-        self._new.append(path)
-        self._sums.append((path, found))
-        return found
+        path = self._folder(name) / Path(name.path).name
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            making = [threads.submit(kept.make, name.kind, part) for part in parts if isinstance(part, Text)]
+            made = iter(making)
+            found: list[_Made] = []
+            for part in parts:  # Meanwhile the others are made.
+                if isinstance(part, Text):
+                    text: bytes | memoryview = part.plain
+                    found.append(next(made))
+                else:
+                    content = kept.read(part)
+                    text = content.plain
+                    found.append((part, content.compressed()))
+                plain.update(text)
+                size += len(text)
+            ready = [each.result() if isinstance(each, Future) else each for each in found]
+            streams = {".gz": gzip_file(each.member for _, each in ready)}
+            if name.kind is not IndexKind.CONTENTS:
+                streams[".xz"] = xz_stream(each.block for _, each in ready)
+            sums = threads.map(lambda suffix: _written(path.with_name(path.name + suffix), streams[suffix]), streams)
+            files = dict(zip(streams, sums, strict=True))
+        for suffix, each in files.items():
+            self._new.append((path.with_name(path.name + suffix), each.sha256))
+        return Index(tuple(piece for piece, _ in ready), Sum(size, plain.hexdigest()), files)
 
     def sign(self, release: bytes, signed: Signed, modified_at: int) -> None:
         """Write Release and its signatures.
@@ -79,29 +83,39 @@ class Generation:
             path = self._dists / file
             path.write_bytes(content)
             os.utime(path, (modified_at, modified_at))
-            self._new.append(path)
 
     def link_by_hash(self) -> None:
         """Let the files that are new be had by their SHA-256.
 
         A file of that name that is there is replaced: it may be a dead one's, and not have come to the disk.
         """
-        for path, each in self._sums:
-            beside = self._by_hash / f".{each.sha256}"
+        for path, sha256 in self._new:
+            beside = self._by_hash / f".{sha256}"
             beside.unlink(missing_ok=True)
             os.link(path, beside)
-            beside.replace(self._by_hash / each.sha256)
+            beside.replace(self._by_hash / sha256)
 
     def paths(self) -> list[Path]:
         """What has to be synced so that it outlasts a power cut."""
         folders = {path.parent for path in self._dists.rglob("*")}
-        return [*self._new, *folders, self._dists, self._by_hash]
+        releases = [self._dists / name for name in RELEASES]
+        return [*(path for path, _ in self._new), *releases, *folders, self._dists, self._by_hash]
 
     def _folder(self, name: IndexName) -> Path:
         """The folder of an index, in which all of its files can be had by their SHA-256."""
         folder = (self._dists / name.path).parent
         by_hash = folder / BY_HASH
         if not by_hash.exists():
-            by_hash.mkdir(parents=True)
+            by_hash.mkdir(parents=True, exist_ok=True)
             (by_hash / "SHA256").symlink_to(os.path.relpath(self._by_hash, by_hash))
         return folder
+
+
+def _written(path: Path, parts: Iterable[bytes]) -> Sum:
+    """Write a file."""
+    sha256 = hashlib.sha256()
+    with path.open("wb") as stream:
+        for each in parts:
+            sha256.update(each)
+            stream.write(each)
+        return Sum(stream.tell(), sha256.hexdigest())

@@ -223,7 +223,7 @@ class SuiteTree:
             except FileNotFoundError as exc:
                 raise TreeDamaged(f"{exc.filename} is not there") from exc
             return old
-        return generation.write(name, self._pieces.complete(name.kind, parts), self._pieces)
+        return generation.write(name, parts, self._pieces)
 
     def _left(self, before: Manifest | None, after: Manifest) -> dict[str, Left]:
         """What was in the suite, and leaves now or has left. Where nobody knows, all that is there leaves now."""
