@@ -168,6 +168,19 @@ def named(connection: Connection, archive_id: int, source_name: str) -> list[Pub
     return [_publication(row) for row in connection.execute(_NAMED, {"archive_id": archive_id, "name": source_name})]
 
 
+def in_archive(connection: Connection, archive_id: int, sources: Sequence[str], *, gone: bool) -> list[Publication]:
+    """All that is in an archive, by name; of sources of these names, if there are any.
+
+    :param gone: with what is not there any more.
+    """
+    states = sorted(State) if gone else sorted({*WANTED, State.LEAVING})
+    query = _EVERY.where(publication.c.state.in_(states), publication.c.archive_id == archive_id)
+    if sources:
+        query = query.where(source.c.name.in_(sources))
+    found = [_publication(row) for row in connection.execute(query)]
+    return sorted(found, key=lambda each: (each.source, each.source_version, each.id))
+
+
 def conflicts(connection: Connection, archive_id: int, files: Mapping[str, str]) -> list[str]:
     """Which of these names files in an archive's pool have that have other content.
 

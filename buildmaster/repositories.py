@@ -108,12 +108,13 @@ def change(connection: Connection, archive_id: int, settings: Settings) -> None:
         connection.execute(update(repository).where(repository.c.archive_id == archive_id).values(**values))
 
 
-def add_key(connection: Connection, archive_id: int, key: ArchiveKey) -> None:
-    """Let an archive have another key; those that it had sign no longer than until that one does."""
+def add_key(connection: Connection, archive_id: int, key: ArchiveKey, overlap_s: float = 0.0) -> None:
+    """Let an archive have another key; those that it had sign as well for so long, and no longer."""
+    until = key.signs_from + overlap_s
     older = (archive_key.c.archive_id == archive_id) & (
-        archive_key.c.signs_until.is_(None) | (archive_key.c.signs_until > key.signs_from)
+        archive_key.c.signs_until.is_(None) | (archive_key.c.signs_until > until)
     )
-    connection.execute(update(archive_key).where(older).values(signs_until=key.signs_from))
+    connection.execute(update(archive_key).where(older).values(signs_until=until))
     connection.execute(archive_key.insert(), {"archive_id": archive_id, **vars(key)})
 
 

@@ -20,6 +20,8 @@ from buildmaster.scoring import ArchivePurpose, Pocket
 from buildmaster.secrets import Secrets
 
 _HERE = "buildmaster.cli.archive"
+_PACKAGES = "buildmaster.cli.archive_packages"
+_PUBLISHING = "buildmaster.cli.archive_publishing"
 COMMANDS = {
     "create": (_HERE, "Publish an archive; make it if need be."),
     "show": (_HERE, "How to upload to it, and what apt needs."),
@@ -28,6 +30,15 @@ COMMANDS = {
     "access": ("buildmaster.cli.archive_readers", "Who may read it, when it is private."),
     "uploader": ("buildmaster.cli.uploaders", "Who may upload to it."),
     "list": (_HERE, "The archives that the farm publishes."),
+    "packages": (_PACKAGES, "What is in an archive, and how far."),
+    "copy": (_PACKAGES, "Let packages be in another suite or archive as well."),
+    "promote": (_PACKAGES, "Let packages be in another suite or archive instead."),
+    "delete": (_PACKAGES, "Have packages leave a suite."),
+    "hold": (_PACKAGES, "Which sources are held until all architectures have them."),
+    "release": (_PACKAGES, "Publish what is held."),
+    "publish": (_PUBLISHING, "Publish what there is, here and now."),
+    "snapshot": (_PUBLISHING, "An archive as it is now, kept."),
+    "key": (_PUBLISHING, "What signs an archive."),
 }
 
 

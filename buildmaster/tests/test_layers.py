@@ -30,7 +30,7 @@ LAYERS = {
         "dump", "backup", "backup_places",
         "depwaits",
         "offered", "credentials", "rebuilding",
-        "binaries", "publications", "repositories", "goods", "suites",
+        "binaries", "publications", "repositories", "goods", "suites", "snapshots", "copying",
         "holding",
     },
     "work": {

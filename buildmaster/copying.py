@@ -1,0 +1,129 @@
+"""Packages that go from suite to suite as they are, and out of suites: copied, promoted, deleted, as queries.
+
+What is meant is always a version: its source, and all that was built of it.
+"""
+
+from dataclasses import dataclass
+
+from debian.debian_support import Version
+from sqlalchemy import Connection, bindparam, select
+
+from buildmaster import builds, distributions, publications
+from buildmaster.lifecycle import PENDING, BuildState, Event
+from buildmaster.pockets import suite_name
+from buildmaster.publications import LISTED, WANTED, Publication, Suite
+from buildmaster.scoring import Pocket
+from buildmaster.tables import archive, build, series
+
+
+class NotThere(LookupError):
+    """There is no such package or suite; the message says what there is."""
+
+
+class CannotCopy(ValueError):
+    """Packages cannot be in that suite; the message says why."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A version that was copied, promoted or deleted."""
+
+    source: str
+    version: str
+    packages: int  # That were not there before, or were: with the source.
+
+
+def find_suite(connection: Connection, archive_id: int, name: str) -> Suite:
+    """The suite of an archive that apt calls so, whether there is anything in it or not.
+
+    :raises NotThere: there can be none.
+    """
+    known = {
+        suite_name(row.name, pocket): Suite(archive_id, row.id, pocket)
+        for row in connection.execute(_SERIES, {"this": archive_id})
+        for pocket in Pocket
+    }
+    if name not in known:
+        raise NotThere(f"there is no suite {name!r}; there are: {', '.join(sorted(known))}")
+    return known[name]
+
+
+def find(
+    connection: Connection, archive_id: int, name: str, where: Suite | None = None, version: str | None = None
+) -> list[Publication]:
+    """The newest version of a source in an archive, with all that was built of it, and is wanted there.
+
+    :param where: the suite that it is in; None: whichever, but one.
+    :param version: another version than the newest.
+    :raises NotThere: it is not there, or in several suites.
+    """
+    there = [
+        each
+        for each in publications.named(connection, archive_id, name)
+        if each.state in WANTED and where in (None, each.suite) and version in (None, each.source_version)
+    ]
+    if not there:
+        what = name if version is None else f"{name} {version}"
+        raise NotThere(f"{what} is not published there: `buildmaster archive packages` lists what is")
+    if len({each.suite for each in there}) > 1:
+        known = {each.suite: each.name for each in publications.suites_of(connection, archive_id)}
+        suites = ", ".join(sorted({known.get(each.suite, "?") for each in there}))
+        raise NotThere(f"{name} is in several suites, say which one: {suites}")
+    newest = max((each.source_version for each in there), key=Version)
+    return [each for each in there if each.source_version == newest]
+
+
+def copy(connection: Connection, what: list[Publication], where: Suite, now: float) -> Moved:
+    """Let a version be in another suite as well.
+
+    :param what: as find() finds it.
+    :raises CannotCopy: it is held; its architectures are not there.
+    :raises PoolConflict: files of it have names that others have in that archive.
+    """
+    if not all(each.state in LISTED for each in what):
+        raise CannotCopy(f"{what[0].source} is held until all architectures are there: `buildmaster archive release`")
+    known = {*distributions.architectures_of(connection, where.series_id), "all", "source"}
+    if lacks := sorted({each.architecture for each in what} - known):
+        raise CannotCopy(f"that series has no architecture {', '.join(lacks)}: nothing of {what[0].source} is copied")
+    new = publications.copy_to(connection, what, where, now)
+    return Moved(what[0].source, what[0].source_version, new)
+
+
+def promote(connection: Connection, what: list[Publication], where: Suite, now: float) -> Moved:
+    """Let a version be in another suite instead of where it is.
+
+    :raises CannotCopy: as copy() does.
+    :raises PoolConflict: likewise.
+    """
+    moved = copy(connection, what, where, now)
+    publications.leave(connection, [each.id for each in what if each.suite != where], "promoted", now)
+    return moved
+
+
+def delete(connection: Connection, what: list[Publication], reason: str, now: float) -> Moved:
+    """Have a version leave a suite. What is queued of it is not built, where it is in no other suite of its archive."""
+    left = publications.leave(connection, [each.id for each in what], reason, now)
+    for source_id in sorted({each.source_id for each in what}):
+        if not publications.home(connection, source_id):
+            _give_up_builds(connection, source_id, reason, now)
+    return Moved(what[0].source, what[0].source_version, left)
+
+
+def _give_up_builds(connection: Connection, source_id: int, reason: str, now: float) -> None:
+    for row in connection.execute(_BUILDS, {"this": source_id}).all():
+        if BuildState(row.state) in PENDING:
+            builds.record(connection, row.id, Event.SUPERSEDE, now, reason=f"its source was deleted: {reason}")
+
+
+# Made once: to make a statement takes longer than to execute it.
+_SERIES = (
+    select(series.c.id, series.c.name)
+    .join_from(series, archive, archive.c.distribution_id == series.c.distribution_id)
+    .where(archive.c.id == bindparam("this"))
+)
+_BUILDS = (
+    select(build.c.id, build.c.state)
+    .where(build.c.source_id == bindparam("this"))
+    .order_by(build.c.id)
+    .with_for_update()
+)
