@@ -166,7 +166,7 @@ class Master:
             parts.examiner.start()
         parts.publisher.start()
         await parts.reception.start()
-        files, archives = (f"{port.getHost().host}:{port.getHost().port}" for port in parts.ports)
+        files, archives, *_ = (f"{port.getHost().host}:{port.getHost().port}" for port in parts.ports)
         log.info(
             "the farm in {directory} runs; files at {files}, archives at {archives}",
             directory=self._farm.directory,
@@ -175,18 +175,18 @@ class Master:
         )
         self._systemd.ready()
 
-    def _listen(self, section: str, host: str, port: int, site: Any) -> Any:
+    def _listen(self, section: str, host: str, port: int, site: Any, key: str = "port") -> Any:
         """The port that was got, an IListeningPort.
 
-        :param section: of buildmaster.conf.
+        :param section: of buildmaster.conf, where the key is.
         """
         try:
             return self._reactor.listenTCP(port, site, interface=host)
         except CannotListenError as error:
             why = error.socketError.strerror or error.socketError
             raise CannotListen(
-                f"cannot listen at {host}:{port}: {why}. [{section}] port in buildmaster.conf names another; 0 takes a "
-                "free one"
+                f"cannot listen at {host}:{port}: {why}. [{section}] {key} in buildmaster.conf names another; 0 takes "
+                "a free one"
             ) from error
 
     def _put_together(self) -> _Parts:
@@ -212,7 +212,23 @@ class Master:
         press = Press(farm, config.archives_directory, Secrets(config.secrets_directory), time.time)
         publisher = Publisher(farm, reactor, snapshot, press)
         looks = examiner if config.looks else None
-        return _Parts(snapshot, fleet, notifier, looks, publisher, http, reception, (files, archives))
+        more = self._listen_for_uploads(reception)
+        return _Parts(snapshot, fleet, notifier, looks, publisher, http, reception, (files, archives, *more))
+
+    def _listen_for_uploads(self, reception: Reception) -> list[Any]:
+        """The ports that files of uploads come to, beside that of the archives; each an IListeningPort."""
+        config, found = self._config, []
+        if config.ftp_port is not None:
+            from buildmaster.uploading.ftp import ftp_factory  # noqa: PLC0415 - it imports the global reactor.
+
+            ftp = ftp_factory(reception, self._reactor, config.ftp_passive_ports, config.ftp_address)
+            found.append(self._listen("uploads", config.uploads_host, config.ftp_port, ftp, "ftp_port"))
+        if config.sftp_port is not None:
+            from buildmaster.uploading.sftp import sftp_factory  # noqa: PLC0415 - so does this.
+
+            sftp = sftp_factory(reception, Secrets(config.secrets_directory))
+            found.append(self._listen("uploads", config.uploads_host, config.sftp_port, sftp, "sftp_port"))
+        return found
 
     async def stop(self) -> None:
         """End all of it, in reverse. What builders do goes on."""

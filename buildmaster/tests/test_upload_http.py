@@ -2,7 +2,6 @@
 
 import http.client
 import socket
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -83,16 +82,6 @@ class TestUploadHttp(UploadCase):
         await deferToThread(cut_off)
         await self.until(lambda: self.spooled() == [])
         assert (await self.send(changes))[0] == 201
-
-    async def until(self, happened: Callable[[], bool]) -> None:
-        from twisted.internet import reactor  # noqa: PLC0415
-        from twisted.internet.task import deferLater  # noqa: PLC0415
-
-        for _ in range(200):
-            if happened():
-                return
-            await deferLater(reactor, 0.02)
-        raise AssertionError(self.spooled())
 
     async def test_another_file_of_that_name(self) -> None:
         """One who sends a file of the same name from elsewhere spoils nobody's upload; one's own is replaced."""

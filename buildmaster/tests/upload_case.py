@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 from twisted.internet import reactor
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from buildmaster import uploads
+from buildmaster.secrets import Secrets
 from buildmaster.tables import publication, source, stored_file
 from buildmaster.tests.factories import make_farm
 from buildmaster.tests.uploading import make_archive
@@ -53,6 +56,26 @@ class UploadCase(TestCase):
         port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.ports.append(port)
         return int(port.getHost().port)
+
+    def ftp(self, passive_ports: range = range(0), address: str = "") -> int:
+        """Takes uploads by FTP, at this port."""
+        from buildmaster.uploading.ftp import ftp_factory  # noqa: PLC0415
+
+        return self.listen(ftp_factory(self.reception, reactor, passive_ports, address))  # type: ignore[arg-type]
+
+    def sftp(self) -> int:
+        """Takes uploads by SFTP, at this port."""
+        from buildmaster.uploading.sftp import sftp_factory  # noqa: PLC0415
+
+        secrets = Secrets(self.directory / "secrets")
+        return self.listen(sftp_factory(self.reception, secrets))
+
+    async def until(self, happened: Callable[[], bool]) -> None:
+        for _ in range(200):
+            if happened():
+                return
+            await deferLater(reactor, 0.02)
+        raise AssertionError(self.spooled())
 
     async def tearDown(self) -> None:  # type: ignore[override]
         self.reception.stop()

@@ -1,0 +1,196 @@
+"""Uploads by FTP: anonymous, passive, one way. Nothing can be read, listed, renamed or removed.
+
+To be imported when there is a reactor: Twisted's FTP takes the global one.
+"""
+
+from typing import Any
+
+from twisted.cred.checkers import AllowAnonymousAccess
+from twisted.cred.portal import IRealm, Portal
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IConsumer
+from twisted.protocols import ftp
+from zope.interface import implementer
+
+from buildmaster.ports import IMasterReactor
+from buildmaster.uploading.reception import Reception
+from buildmaster.uploading.sessions import Refused, Session, Transfer
+
+_CLIENTS_MAX = 100
+_REFUSED = 450  # dput-ng takes any 550 for missing permissions, and shows nothing of the text.
+_IDLE_S = 120.0
+_SILENCE_S = 60.0  # In the middle of a file.
+
+
+def ftp_factory(reception: Reception, reactor: IMasterReactor, passive_ports: range, address: str) -> ftp.FTPFactory:
+    """What listens for clients.
+
+    :param passive_ports: where files are sent to; none: any free ones.
+    :param address: what clients are told to send them to; "": where they came to themselves.
+    """
+    factory: Any = ftp.FTPFactory(Portal(_Realm(), [AllowAnonymousAccess()]))  # type: ignore[no-untyped-call]
+    factory.protocol = _Protocol
+    factory.welcomeMessage = "debfarm: packages are uploaded here, by anonymous"
+    factory.timeOut = _IDLE_S
+    factory.connectionLimit = _CLIENTS_MAX
+    factory.passivePortRange = passive_ports or range(1)
+    factory.reception, factory.reactor, factory.address = reception, reactor, address
+    return factory  # type: ignore[no-any-return]
+
+
+class _Said(ftp.FTPCmdError):
+    """A reply of ours, of one line or more."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        *lines, last = ["".join(c if " " <= c <= "~" else "?" for c in line) for line in text.splitlines()] or [""]
+        self._response = "\r\n".join([*(f"{code}-{line}" for line in lines), f"{code} {last}"])
+
+    def response(self) -> str:
+        return self._response
+
+
+class _Protocol(ftp.FTP):
+    """One client."""
+
+    factory: Any
+    transport: Any
+    shell: Any
+
+    def ftp_PASS(self, password: str) -> Any:
+        def told(result: object) -> object:
+            self.shell.open(self.factory, self.transport.getPeer().host)
+            return result
+
+        return super().ftp_PASS(password).addCallback(told)  # type: ignore[no-untyped-call]
+
+    def ftp_PORT(self, address: str) -> Any:
+        """Whoever is to be connected to could be anybody: files come to us."""
+        return fail(ftp.CmdNotImplementedError("PORT"))  # type: ignore[no-untyped-call]
+
+    ftp_EPRT = ftp_PORT
+
+    def ftp_STOR(self, path: str) -> Any:
+        return super().ftp_STOR(path).addCallback(self._verdict)  # type: ignore[no-untyped-call]
+
+    def _verdict(self, result: object) -> object:
+        """What became of the file takes the place of the reply that it came."""
+        told = self.shell.told()
+        if told is not None:
+            raise told
+        return result
+
+    def reply(self, key: str, *args: str) -> None:
+        if key == ftp.ENTERING_PASV_MODE and self.factory.address:
+            port = args[0].split(",")[4:]
+            args = (",".join([*self.factory.address.split("."), *port]),)
+        super().reply(key, *args)  # type: ignore[no-untyped-call]
+
+
+@implementer(IRealm)
+class _Realm:
+    """Everybody is anonymous: the signature is what counts."""
+
+    def requestAvatar(self, avatarId: object, mind: object, *interfaces: Any) -> Any:
+        shell = _Shell()
+        return ftp.IFTPShell, shell, shell.logout
+
+
+@implementer(ftp.IFTPShell)
+class _Shell:
+    """What a client can do."""
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+        self._reactor: Any = None
+        self._told: _Said | None = None
+
+    def open(self, factory: Any, peer: str) -> None:
+        """Begin the session."""
+        self._session, self._reactor = Session(factory.reception, peer), factory.reactor
+
+    def logout(self) -> None:
+        if self._session is not None:
+            self._session.end()
+
+    def told(self) -> _Said | None:
+        """What is to be said of the file that came."""
+        told, self._told = self._told, None
+        return told
+
+    def access(self, path: Any) -> "Deferred[None]":
+        assert self._session is not None
+
+        def refuse(failure: Any) -> None:
+            failure.trap(Refused)
+            raise _Said(550, str(failure.value))
+
+        return Deferred.fromCoroutine(self._session.enter(path)).addErrback(refuse)
+
+    def openForWriting(self, path: Any) -> "Deferred[_File]":
+        assert self._session is not None
+        try:
+            return succeed(_File(self, self._session.begin(path), self._reactor))
+        except Refused as error:
+            return succeed(_File(self, error, self._reactor))
+
+    def say(self, code: int, text: str) -> None:
+        """Have this said of the file that came."""
+        self._told = _Said(code, text)
+
+    def _no(self, *_: object) -> "Deferred[Any]":
+        return fail(ftp.PermissionDeniedError("this is for uploads only"))  # type: ignore[no-untyped-call]
+
+    makeDirectory = removeDirectory = removeFile = rename = stat = list = openForReading = _no
+
+
+@implementer(ftp.IWriteFile, IConsumer)
+class _File:
+    """A file that a client sends."""
+
+    def __init__(self, shell: _Shell, transfer: Transfer | Refused, reactor: Any) -> None:
+        self._shell = shell
+        self._transfer = transfer
+        self._reactor = reactor
+        self._producer: Any = None
+        self._silence: Any = None
+        self._silent = False
+
+    def receive(self) -> "Deferred[_File]":
+        return succeed(self)
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self._producer = producer
+        self._silence = self._reactor.callLater(_SILENCE_S, self._give_up)
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+        if self._silence is not None and self._silence.active():
+            self._silence.cancel()
+
+    def write(self, data: bytes) -> None:
+        if self._silence is not None and self._silence.active():
+            self._silence.reset(_SILENCE_S)
+        if isinstance(self._transfer, Transfer):
+            self._transfer.write(data)
+
+    def _give_up(self) -> None:
+        self._silent = True
+        if self._producer is not None:
+            self._producer.stopProducing()
+
+    def close(self) -> "Deferred[None]":
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        if isinstance(self._transfer, Refused):
+            self._shell.say(_REFUSED, str(self._transfer))
+        elif self._silent:
+            self._transfer.discard()
+            self._shell.say(426, f"nothing came for {_SILENCE_S:g} s: send it again")
+        else:
+            try:
+                outcome = await self._transfer.session.finish(self._transfer)
+                self._shell.say(226, outcome.text)
+            except Refused as error:
+                self._shell.say(_REFUSED, str(error))

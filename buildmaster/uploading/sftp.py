@@ -1,0 +1,257 @@
+"""Uploads by SFTP: for any user name, with any key or none. Nothing can be read, listed, renamed or removed.
+
+It keeps what is uploaded from others' eyes on its way, and nothing more: who may upload is a matter of signatures.
+To be imported when there is a reactor: Twisted's conch takes the global one.
+"""
+
+import base64
+import posixpath
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from twisted.conch.avatar import ConchUser
+from twisted.conch.interfaces import ISFTPFile, ISFTPServer
+from twisted.conch.ssh.connection import SSHConnection
+from twisted.conch.ssh.factory import SSHFactory
+from twisted.conch.ssh.filetransfer import (
+    FX_FAILURE,
+    FX_NO_SUCH_FILE,
+    FX_PERMISSION_DENIED,
+    FXF_READ,
+    FXF_WRITE,
+    FileTransferServer,
+    SFTPError,
+)
+from twisted.conch.ssh.keys import Key
+from twisted.conch.ssh.session import SSHSession
+from twisted.conch.ssh.transport import SSHServerTransport
+from twisted.conch.ssh.userauth import SSHUserAuthServer
+from twisted.cred.portal import IRealm, Portal
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.policies import TimeoutFactory
+from twisted.python.components import registerAdapter
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from buildmaster.secrets import Secrets
+from buildmaster.uploading.reception import Reception
+from buildmaster.uploading.sessions import Refused, Session, Transfer, words_of
+
+HOST_KEY = "sftp-host-key"  # A secret: 32 bytes in base64.
+_CLIENTS_MAX = 100
+_IDLE_S = 300
+_LOGIN_S = 60
+_FOLDER = 0o040755
+_FILE = 0o100644
+
+
+def sftp_factory(reception: Reception, secrets: Secrets) -> TimeoutFactory:
+    """What listens for clients. The server's key is made if there is none yet.
+
+    :raises SecretRefused: the one that there is cannot be used.
+    """
+    made = Ed25519PrivateKey.generate().private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+    kept = secrets.keep(HOST_KEY, base64.b64encode(made).decode("ascii"))
+    key: Any = Key(Ed25519PrivateKey.from_private_bytes(base64.b64decode(kept)))  # type: ignore[no-untyped-call]
+    factory = _Factory(reception, key)
+    return TimeoutFactory(factory, _IDLE_S)  # type: ignore[no-untyped-call]
+
+
+class _Transport(SSHServerTransport):
+    """A client's connection."""
+
+    factory: Any
+
+    def sendExtInfo(self, extensions: Any) -> None:
+        """Clients may sign with any key, whatever ours is."""
+        kinds = b",".join(SSHServerTransport.supportedPublicKeys)
+        super().sendExtInfo([(name, kinds if name == b"server-sig-algs" else value) for name, value in extensions])  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self.factory.clients -= 1
+        super().connectionLost(reason)
+
+
+class _Factory(SSHFactory):
+    """An SSH server that has SFTP, and nothing else."""
+
+    protocol = _Transport
+
+    def __init__(self, reception: Reception, key: Any) -> None:
+        self.reception = reception
+        self.portal = Portal(_Realm())
+        self.publicKeys = {key.sshType(): key.public()}
+        self.privateKeys = {key.sshType(): key}
+        self.services = {b"ssh-userauth": _Anybody, b"ssh-connection": SSHConnection}
+        self.clients = 0
+
+    def buildProtocol(self, addr: Any) -> Any:
+        if self.clients >= _CLIENTS_MAX:
+            return None
+        self.clients += 1
+        return super().buildProtocol(addr)
+
+    def getPrimes(self) -> None:
+        """None of our own: the groups that every client has will do."""
+
+
+@implementer(IRealm)
+class _Realm:
+    """Portals have one; nobody is asked here."""
+
+    def requestAvatar(self, *_: object) -> Any:
+        raise NotImplementedError
+
+
+class _Anybody(SSHUserAuthServer):
+    """Lets everybody in: without a key, and, for clients that insist on one, with any."""
+
+    loginTimeout = _LOGIN_S
+    transport: Any
+
+    def serviceStarted(self) -> None:
+        super().serviceStarted()  # type: ignore[no-untyped-call]
+        self.supportedAuthentications = [b"none", b"publickey"]
+
+    def auth_none(self, packet: bytes) -> "Deferred[Any]":
+        """Come in."""
+        user = _User(self.transport)
+        return succeed((None, user, user.logout))
+
+    auth_publickey = auth_none
+
+
+class _User(ConchUser):
+    """A client that is in."""
+
+    def __init__(self, transport: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        peer = getattr(transport.transport.getPeer(), "host", "")
+        self.session = Session(transport.factory.reception, peer)
+        self.channelLookup[b"session"] = _Channel
+        self.subsystemLookup[b"sftp"] = _Server
+
+    def logout(self) -> None:
+        """It has gone."""
+        self.session.end()
+
+
+class _Channel(SSHSession):
+    """A channel that can be used for SFTP, and not for commands."""
+
+    def _no(self, data: bytes) -> int:
+        return 0
+
+    request_shell = request_exec = request_pty_req = request_env = request_window_change = _no
+
+
+class _Server(FileTransferServer):
+    """SFTP, where what breaks off is no file."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        for each in self.openFiles.values():
+            each.discard()
+        self.openFiles = {}
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+
+@implementer(ISFTPServer)
+class _Commands:
+    """What a client can do."""
+
+    def __init__(self, user: _User) -> None:
+        self.avatar = user
+        self._session = user.session
+
+    def gotVersion(self, otherVersion: int, extensions: object) -> dict[bytes, bytes]:
+        return {}
+
+    def openFile(self, filename: bytes, flags: int, attrs: object) -> "_File":
+        if flags & FXF_READ or not flags & FXF_WRITE:
+            self._no()
+        try:
+            return _File(self._session.begin(_path(filename)))
+        except Refused as error:
+            raise _error(FX_FAILURE, str(error)) from error
+
+    async def _look(self, path: bytes) -> dict[str, int]:
+        words = words_of(_path(path))
+        try:
+            await self._session.enter(words)
+        except Refused as error:
+            raise _error(FX_NO_SUCH_FILE, str(error)) from error
+        return _attributes(_FOLDER)
+
+    def getAttrs(self, path: bytes, followLinks: object) -> "Deferred[dict[str, int]]":
+        return Deferred.fromCoroutine(self._look(path))
+
+    def setAttrs(self, path: bytes, attrs: object) -> None:
+        """Modes and times: they do not matter."""
+
+    def realPath(self, path: bytes) -> bytes:
+        return posixpath.normpath(b"/" + path.lstrip(b"/"))
+
+    def _no(self, *_: object) -> Any:
+        raise _error(FX_PERMISSION_DENIED, "this is for uploads only")
+
+    def extendedRequest(self, extendedName: bytes, extendedData: bytes) -> Any:
+        raise NotImplementedError
+
+    removeFile = renameFile = makeDirectory = removeDirectory = openDirectory = readLink = makeLink = _no
+
+
+registerAdapter(_Commands, _User, ISFTPServer)  # type: ignore[no-untyped-call]
+
+
+@implementer(ISFTPFile)
+class _File:
+    """A file that a client sends, from its beginning to its end."""
+
+    def __init__(self, transfer: Transfer) -> None:
+        self._transfer = transfer
+        self._size = 0
+
+    def writeChunk(self, offset: int, data: bytes) -> None:
+        if offset != self._size:
+            self._transfer.refuse("files are sent from their beginning to their end, whole")
+            return
+        self._size += len(data)
+        self._transfer.write(data)
+
+    def close(self) -> "Deferred[None]":
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        try:
+            await self._transfer.session.finish(self._transfer)
+        except Refused as error:
+            raise _error(FX_FAILURE, str(error)) from error
+
+    def discard(self) -> None:
+        """It broke off."""
+        self._transfer.discard()
+
+    def readChunk(self, offset: int, length: int) -> bytes:
+        raise _error(FX_PERMISSION_DENIED, "this is for uploads only")
+
+    def getAttrs(self) -> dict[str, int]:
+        return _attributes(_FILE, self._size)
+
+    def setAttrs(self, attrs: object) -> None:
+        """As above."""
+
+
+def _attributes(mode: int, size: int = 0) -> dict[str, int]:
+    return {"permissions": mode, "size": size, "uid": 0, "gid": 0, "atime": 0, "mtime": 0}
+
+
+def _path(name: bytes) -> list[str]:
+    return posixpath.normpath("/" + name.decode("utf-8", "replace")).split("/")
+
+
+def _error(code: int, text: str) -> SFTPError:
+    """With a text of one line of ASCII, which is all that conch sends."""
+    line = " ".join(text.split()).encode("ascii", "replace").decode("ascii")
+    return SFTPError(code, line)  # type: ignore[no-untyped-call]
