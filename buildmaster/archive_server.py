@@ -3,6 +3,7 @@
 /DIST/ARCHIVE/dists/SUITE/...   /DIST/ARCHIVE/pool/...   /DIST/ARCHIVE/key.asc
 /DIST/ARCHIVE/snapshot/TIME/...  the newest snapshot at or before any time
 /DIST/ARCHIVE/                   what to write into sources.list
+/DIST/ARCHIVE/buildinfo/...   /DIST/ARCHIVE/provenance/...   where packages come from; see attested.py
 """
 
 import base64
@@ -18,9 +19,10 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from buildmaster import credentials, offered
+from buildmaster import attested, credentials, offered
 from buildmaster.apt_sources import Login
 from buildmaster.archive_tree import NotThere, Opened, open_file, parse_path
+from buildmaster.attesting import NoKey
 from buildmaster.conditions import Answer, Asked, answer
 from buildmaster.database import DatabaseLost
 from buildmaster.farm import Farm
@@ -132,6 +134,9 @@ class Tree(Resource):
         if len(words) == 2:
             await self._tell(request, archive, gone)
             return
+        if words[2] in attested.FOLDERS:
+            await self._attest(request, words, archive, gone)
+            return
         begins, opened, told = await self._in_thread(self._open, words, _asked(request))
         with opened.stream:
             if not gone:
@@ -188,7 +193,21 @@ class Tree(Resource):
         text = "\n".join([fetch, *lines, ""]) if suites else "# Nothing is published here yet.\n"
         if not gone:
             request.setHeader(b"content-type", b"text/plain; charset=utf-8")
-            _finish(request, text)
+            _finish(request, text.encode())
+
+    async def _attest(self, request: Any, words: Sequence[str], archive: Published, gone: list[Failure]) -> None:
+        """Where packages come from: of the database, not of the tree."""
+        try:
+            served = await self._in_thread(attested.served, self._farm, *words[:2], words[2:])
+        except (NoKey, DatabaseLost) as error:
+            _log.warn("cannot serve {uri}: {error}", uri=request.uri, error=str(error))
+            raise _Refused(503, "There is no such statement now; try again later.", Retry_After="60") from None
+        if served is None:
+            raise NotThere
+        if not gone:
+            request.setHeader(b"content-type", served.content_type.encode())
+            request.setHeader(b"cache-control", b"private, no-cache" if archive.private else b"public, no-cache")
+            _finish(request, served.content)
 
 
 def _asked(request: Any) -> Asked:
@@ -235,11 +254,10 @@ def _refuse(request: Any, refused: "_Refused | NotThere") -> None:
     request.setHeader(b"content-type", b"text/plain; charset=utf-8")
     for name, value in headers.items():
         request.setHeader(name.replace("_", "-").lower().encode(), value.encode())
-    _finish(request, f"{word}\n")
+    _finish(request, f"{word}\n".encode())
 
 
-def _finish(request: Any, text: str) -> None:
-    content = text.encode()
+def _finish(request: Any, content: bytes) -> None:
     request.setHeader(b"content-length", b"%d" % len(content))
     request.write(b"" if request.method == b"HEAD" else content)
     request.finish()

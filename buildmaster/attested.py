@@ -17,6 +17,7 @@ from buildmaster.lifecycle import BuildState
 from buildmaster.store import Sha256
 from buildmaster.tables import archive, build, build_file, distribution, publication, source, stored_file
 
+FOLDERS = frozenset({"buildinfo", "provenance"})
 _STATEMENT = re.compile(r"([0-9a-f]{64})\.json", re.ASCII)
 
 
@@ -26,7 +27,6 @@ class Served:
 
     content_type: str
     content: bytes
-    immutable: bool  # What has this name will always be this.
 
 
 def served(farm: Farm, distribution: str, archive: str, segments: Sequence[str]) -> Served | None:
@@ -40,7 +40,7 @@ def served(farm: Farm, distribution: str, archive: str, segments: Sequence[str])
         case ("provenance", "key.pem"):
             with farm.reading() as connection:
                 known = attesting.keys(connection)
-            return Served("application/x-pem-file", known[-1].pem.encode(), immutable=False) if known else None
+            return Served("application/x-pem-file", known[-1].pem.encode()) if known else None
         case ("provenance", name) if match := _STATEMENT.fullmatch(name):
             return _statement(farm, distribution, archive, match[1])
         case ("buildinfo", prefix, package, name) if prefix == _prefix(package) and name.endswith(".buildinfo"):
@@ -55,7 +55,7 @@ def _statement(farm: Farm, distribution: str, archive: str, sha256: str) -> Serv
         ).scalar()
     if build_id is None:
         return None
-    return Served("application/vnd.dsse+json", attesting.ensure(farm, build_id), immutable=False)
+    return Served("application/vnd.dsse+json", attesting.ensure(farm, build_id))
 
 
 def _buildinfo(farm: Farm, distribution: str, archive: str, package: str, name: str) -> Served | None:
@@ -65,7 +65,7 @@ def _buildinfo(farm: Farm, distribution: str, archive: str, package: str, name: 
     if sha256 is None:
         return None
     with farm.store.open(Sha256(sha256)) as stream:
-        return Served("text/plain; charset=utf-8", stream.read(), immutable=False)
+        return Served("text/plain; charset=utf-8", stream.read())
 
 
 def _prefix(package: str) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import json
 import shutil
 import socket
 import tempfile
@@ -13,12 +14,13 @@ from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from buildmaster import archives, credentials, distributions
+from buildmaster import archives, credentials, distributions, packages
 from buildmaster.apt_sources import Login
 from buildmaster.archive_server import archive_site
 from buildmaster.scoring import ArchivePurpose
 from buildmaster.tables import archive, repository, suite
-from buildmaster.tests.factories import make_farm, make_series
+from buildmaster.tests.factories import make_builder, make_farm, make_series, write_source
+from buildmaster.tests.test_attested import finish
 
 SECRET = "of the farm's"
 CONTENT = bytes(range(256)) * 3000  # More than goes out at once.
@@ -136,6 +138,40 @@ class TestArchives(TestCase):
             f"# wget -O /etc/apt/keyrings/debian-mine.asc {url}/key.asc",
             f"deb [signed-by=/etc/apt/keyrings/debian-mine.asc] {url} bookworm main",
         ]
+
+    def built(self, name: str) -> str:
+        """Build a package for an archive; the path of the statement about that."""
+        dsc = write_source(self.directory / name)
+        place: Any = {"distribution": "debian", "series_name": "bookworm", "archive_name": name}
+        accepted = packages.accept(self.farm, dsc, 1.0, **place)
+        return f"/debian/{name}/provenance/{finish(self.farm, accepted.build_ids[0], name.encode()).sha256}.json"
+
+    async def test_where_packages_come_from(self) -> None:
+        """Statements and .buildinfo files are beside the archive that has the packages, as private as that is."""
+        make_builder(self.farm)
+        mine, secret = self.built("mine"), self.built("secret")
+        code, headers, body = await self.get(mine)
+        assert (code, headers["cache-control"]) == (200, "public, no-cache")
+        assert json.loads(body)["payloadType"] == "application/vnd.in-toto+json"
+        assert (await self.get(mine, "HEAD"))[1]["content-length"] == str(len(body))
+        code, headers, body = await self.get("/debian/mine/buildinfo/h/hello/hello_1.0_amd64.buildinfo")
+        assert (code, headers["content-type"], body) == (200, "text/plain; charset=utf-8", b"Source: hello\n")
+        assert b"BEGIN PUBLIC KEY" in (await self.get("/debian/mine/provenance/key.pem"))[2]
+        for path in (
+            secret.replace("/secret/", "/mine/"),
+            f"{mine}x",
+            "/debian/mine/buildinfo",
+            "/debian/mine/provenance/",
+        ):
+            assert (await self.get(path))[0] == 404, path
+        assert (await self.get(secret))[0] == 401
+        with self.farm.transaction() as connection:
+            token = credentials.add(connection, self.secret, "alice", 1.0)
+        for key in (self.farm.directory / "secrets").iterdir():
+            key.unlink()
+        code, headers, _ = await self.get(secret, Authorization=basic("alice", token))
+        assert (code, headers["retry-after"]) == (503, "60")
+        assert (await self.get(mine))[0] == 200  # It is there already.
 
     async def test_private(self) -> None:
         """A private archive is for who has a token for it, but for its key."""
