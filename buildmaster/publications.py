@@ -5,7 +5,7 @@ files are out of the pool. What the rows say the publisher brings to the tree on
 Rows are found by their state, or by the names of their packages: no query here reads all of an archive.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -33,6 +33,7 @@ class State(StrEnum):
 
 
 WANTED = frozenset({State.HELD, State.PENDING, State.PUBLISHED})  # It is to be there, now or soon.
+PRESENT = WANTED | {State.LEAVING}  # It is there, or will be.
 LISTED = frozenset({State.PENDING, State.PUBLISHED})  # The next index names it.
 IN_POOL = frozenset(State) - {State.REMOVED}  # Its file's name is taken.
 
@@ -168,13 +169,11 @@ def named(connection: Connection, archive_id: int, source_name: str) -> list[Pub
     return [_publication(row) for row in connection.execute(_NAMED, {"archive_id": archive_id, "name": source_name})]
 
 
-def in_archive(connection: Connection, archive_id: int, sources: Sequence[str], *, gone: bool) -> list[Publication]:
-    """All that is in an archive, by name; of sources of these names, if there are any.
-
-    :param gone: with what is not there any more.
-    """
-    states = sorted(State) if gone else sorted({*WANTED, State.LEAVING})
-    query = _EVERY.where(publication.c.state.in_(states), publication.c.archive_id == archive_id)
+def in_archive(
+    connection: Connection, archive_id: int, states: Collection[State], sources: Sequence[str] = ()
+) -> list[Publication]:
+    """All of an archive that is in these states, by name; of sources of these names, if there are any."""
+    query = _EVERY.where(publication.c.state.in_(sorted(states)), publication.c.archive_id == archive_id)
     if sources:
         query = query.where(source.c.name.in_(sources))
     found = [_publication(row) for row in connection.execute(query)]

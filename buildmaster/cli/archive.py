@@ -37,6 +37,7 @@ COMMANDS = {
     "hold": (_PACKAGES, "Which sources are held until all architectures have them."),
     "release": (_PACKAGES, "Publish what is held."),
     "publish": (_PUBLISHING, "Publish what there is, here and now."),
+    "clean": (_PUBLISHING, "Remove files that no index names any more."),
     "snapshot": (_PUBLISHING, "An archive as it is now, kept."),
     "key": (_PUBLISHING, "What signs an archive."),
 }

@@ -14,7 +14,7 @@ from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.cli.output import Column
 from buildmaster.cli.text import count, stamp
 from buildmaster.copying import Moved
-from buildmaster.publications import WANTED, Publication, State, Suite
+from buildmaster.publications import PRESENT, WANTED, Publication, State, Suite
 
 _NAME = click.argument("name", metavar="[DISTRIBUTION/]NAME")
 _SOURCES = click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
@@ -39,7 +39,8 @@ def packages(session: Session, /, *, name: str, sources: tuple[str, ...], suite:
         found = published(connection, name)
         where = None if suite is None else copying.find_suite(connection, found.archive_id, suite)
         suites = {each.suite: each.name for each in publications.suites_of(connection, found.archive_id)}
-        every = publications.in_archive(connection, found.archive_id, sources, gone=history)
+        states = frozenset(State) if history else PRESENT
+        every = publications.in_archive(connection, found.archive_id, states, sources)
     every = [each for each in every if where in (None, each.suite)]
     columns = [Column("package"), Column("version"), Column("architecture"), Column("suite"), Column("component")]
     columns += [Column("state"), Column("source"), Column("reason", wide=True)]

@@ -58,6 +58,41 @@ def _suites(connection: Connection, archive_id: int, suite: str | None) -> list[
     return [each.suite for each in publications.suites_of(connection, archive_id)]
 
 
+@click.command()
+@_NAME
+@click.option(
+    "--older-than",
+    metavar="AGE",
+    type=duration,
+    default="1d",
+    show_default=True,
+    help="What has left within this time stays.",
+)
+@json_option
+@pass_session
+def clean(session: Session, /, *, name: str, older_than: float) -> None:
+    """Remove files from the pool that no index names any more, here and now.
+
+    A master that runs does so by itself. Clients that have not updated since may still ask for younger ones.
+
+    \b
+    Example:
+      buildmaster archive clean mine
+    """
+    from buildmaster.publishing import cleaning  # noqa: PLC0415 - takes long to import.
+    from buildmaster.publishing.publication import Press  # noqa: PLC0415
+
+    config = config_of(session)
+    with farm_of(session) as farm:
+        with farm.reading() as connection:
+            found = published(connection, name)
+        press = Press(farm, config.archives_directory, Secrets(config.secrets_directory), time.time)
+        done = cleaning.clean(press, found.archive_id, older_than)
+    session.output.say(f"{found.words}: {count(len(done.files), 'file')} removed from the pool")
+    if session.output.as_json:
+        session.output.document({"files": list(done.files), "packages": done.packages})
+
+
 @click.group()
 def snapshot() -> None:
     """An archive as it is at a moment, kept.

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 from debian.deb822 import Deb822
-from sqlalchemy import Connection
 
 from buildmaster import publications, repositories, suites
 from buildmaster.farm import Farm
@@ -71,9 +70,7 @@ class Press:
         :raises OSError: the disk is full or broken, or the store cannot be used.
         """
         refused = []
-        with self.farm.reading() as connection:
-            folder = self.folder(connection, where.archive_id)
-        with _turn(folder, wait=wait):
+        with self.turn(where.archive_id, wait=wait) as folder:
             while True:
                 with self.farm.reading() as connection:
                     plan = suites.plan(connection, where)
@@ -87,12 +84,17 @@ class Press:
         name = f"{plan.repository.words} {plan.name}"
         return Outcome(name, shown.generation, len(plan.enters), len(plan.leaves), tuple(refused))
 
-    def folder(self, connection: Connection, archive_id: int) -> Path:
-        """An archive's directory.
+    @contextmanager
+    def turn(self, archive_id: int, *, wait: bool = False) -> Iterator[Path]:
+        """Be the only one who changes an archive on disk, and know its directory.
 
+        :raises Busy: somebody else is, and is not waited for.
         :raises RepositoryRefused: we do not publish it.
         """
-        return self.directory / repositories.get(connection, archive_id).words
+        with self.farm.reading() as connection:
+            folder = self.directory / repositories.get(connection, archive_id).words
+        with _turn(folder, wait=wait):
+            yield folder
 
     def _bring(self, plan: Plan, folder: Path, *, full: bool) -> Shown:
         """Bring the disk in step with a plan."""

@@ -15,11 +15,12 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from buildmaster import holding, publications, repositories
+from buildmaster import holding, publications, repositories, retention
 from buildmaster.database import DatabaseLost
 from buildmaster.farm import Farm
 from buildmaster.ports import IMasterReactor
 from buildmaster.publications import Suite
+from buildmaster.publishing.cleaning import clean
 from buildmaster.publishing.publication import Busy, Outcome, Press
 from buildmaster.snapshot import Snapshot
 from buildmaster.suites import PublishedMeanwhile
@@ -29,6 +30,7 @@ _LOOK_S = 30.0  # However quiet it is: what is due by time, and what was missed.
 _AT_ONCE = 2  # Archives.
 _PAUSES_S = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # After the first failure, the second ...
 _DATABASE_AGAIN_S = 1.0
+_CLEAN_S = 600.0  # Between two looks for files that nobody needs.
 
 
 @dataclass
@@ -56,20 +58,20 @@ class Publisher:
         self._wanted: dict[int, list[Suite]] = {}  # By archive.
         self._busy: dict[int, Deferred[None]] = {}
         self._failing: dict[int, _Failing] = {}
-        self._running: Deferred[None] | None = None
+        self._running: list[Deferred[None]] = []
         self._stopping = False
 
     def start(self) -> None:
         """Begin."""
         self._pool.start()
-        self._running = Deferred.fromCoroutine(self._run())
+        self._running = [Deferred.fromCoroutine(each) for each in (self._run(), self._keep_clean())]
 
     async def stop(self) -> None:
         """End, once what is being published is."""
         self._stopping = True
-        if self._running is not None:
-            self._running.cancel()
-            await self._running
+        for each in self._running:
+            each.cancel()
+            await each
         for each in list(self._busy.values()):
             await each
         await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._pool.stop)
@@ -86,6 +88,28 @@ class Publisher:
             except Exception:
                 self.log.failure("looking for what to publish ended by an error of the master's own; trying again")
                 await self._pause(_PAUSES_S[2])
+
+    async def _keep_clean(self) -> None:
+        with suppress(CancelledError):
+            while not self._stopping:
+                await deferLater(self._reactor, _CLEAN_S)
+                with suppress(DatabaseLost):  # Told once, where it is found.
+                    for archive_id in await self._farm.read(retention.archives):
+                        await self._clean(archive_id)
+
+    async def _clean(self, archive_id: int) -> None:
+        """What is not removed now is the next time."""
+        try:
+            done = await deferToThreadPool(self._reactor, self._pool, clean, self._press, archive_id)
+        except (Busy, DatabaseLost):
+            return
+        except Exception:
+            self.log.failure("files that nobody needs are not removed from the pool of archive {archive}",
+                             archive=archive_id)  # fmt: skip
+        else:
+            if done.files:
+                self.log.info("removed {files} files from the pool of archive {archive}, which nobody needs any more",
+                              files=len(done.files), archive=archive_id)  # fmt: skip
 
     async def _pause(self, seconds: float) -> None:
         with suppress(CancelledError):

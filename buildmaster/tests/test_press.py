@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from buildd.protocol import FileName
-from buildmaster import debs, packages, publications, repositories, suites
+from buildmaster import copying, debs, packages, publications, repositories, retention, suites
 from buildmaster.farm import Farm
 from buildmaster.publications import State, Suite
-from buildmaster.publishing import archive_keys
+from buildmaster.publishing import archive_keys, cleaning
+from buildmaster.publishing.cleaning import Cleaned
 from buildmaster.publishing.publication import Outcome, Press
 from buildmaster.repositories import ArchiveKey, Settings
 from buildmaster.scoring import Pocket
@@ -247,3 +248,55 @@ def test_signed_anew(mine: Mine) -> None:
         assert publications.suites_with_work(connection, mine.now + 502) == [mine.suite]
     mine.now += 502
     assert mine.publish().generation == 2
+
+
+def test_files_that_nobody_needs(mine: Mine) -> None:
+    """They stay in the pool for a day after they have left, and go then; what another version has as well stays, and what
+    came back meanwhile."""
+    mine.built(mine.accept())
+    mine.publish()
+    pool = mine.folder / "pool" / "main" / "h" / "hello"
+    old = {each.name for each in pool.iterdir()}
+    mine.built(mine.accept("1.1"))
+    mine.publish()
+    left = mine.now
+    assert cleaning.clean(mine.press, mine.archive_id) == Cleaned((), 0)
+    mine.now = left + 86000
+    assert cleaning.clean(mine.press, mine.archive_id) == Cleaned((), 0)
+    mine.now = left + 86500
+    done = cleaning.clean(mine.press, mine.archive_id)
+    assert ({Path(each).name for each in done.files}, done.packages) == (old, 2)
+    assert {each.name for each in pool.iterdir()} == {
+        "hello_1.1.dsc", "hello_1.1.tar.xz", "hello_1.1_amd64.deb",
+    }  # fmt: skip
+    assert cleaning.clean(mine.press, mine.archive_id) == Cleaned((), 0)
+    with mine.farm.reading() as connection:
+        assert retention.archives(connection) == []
+
+
+def test_what_is_elsewhere_stays(mine: Mine) -> None:
+    """A package that has left one suite is in the pool for another one."""
+    accepted = mine.accept()
+    mine.built(accepted)
+    mine.publish()
+    there = Suite(mine.archive_id, 1, Pocket.UPDATES)
+    with mine.farm.reading() as connection:
+        what = publications.of_source(connection, accepted.source_id)
+    mine.farm.write(copying.promote, what, there, mine.now)
+    mine.press.publish(there)
+    mine.publish()
+    mine.now += 100_000
+    assert cleaning.clean(mine.press, mine.archive_id) == Cleaned((), 2)
+    assert (mine.folder / "pool" / "main" / "h" / "hello" / "hello_1.0_amd64.deb").exists()
+    mine.farm.write(
+        copying.promote, [each for each in found(mine, accepted) if each.suite == there], mine.suite, mine.now
+    )
+    mine.publish()
+    mine.press.publish(there)
+    assert mine.index() == ["hello 1.0"]
+
+
+def found(mine: Mine, accepted: packages.Accepted) -> list[publications.Publication]:
+    with mine.farm.reading() as connection:
+        every = publications.of_source(connection, accepted.source_id)
+    return [each for each in every if each.state in publications.LISTED]

@@ -1,0 +1,56 @@
+"""Files leave an archive's pool when no index has named them for so long that no client asks for them any more.
+
+What a package had is retired as soon as it is looked at after it has left, and removed when the time is over. Nothing of
+that is kept but in the pool and in the rows: whoever dies anywhere does it again.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildmaster import repositories, retention
+from buildmaster.goods import Goods
+from buildmaster.publishing.pool import Pool
+from buildmaster.publishing.publication import Press
+
+GRACE_S = 86400.0  # Clients should have updated once in that time.
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What was done."""
+
+    files: tuple[str, ...]  # That were removed.
+    packages: int  # That have left for good.
+
+
+def clean(press: Press, archive_id: int, grace_s: float = GRACE_S) -> Cleaned:
+    """Remove the files that nobody needs from an archive's pool. Blocks.
+
+    :param grace_s: so long after they have left; longer, where indices are valid for longer.
+    :raises Busy: it is being published.
+    :raises RepositoryRefused: we do not publish it.
+    :raises OSError: the disk is broken.
+    """
+    now = press.now()
+    with press.turn(archive_id) as folder:  # What is placed meanwhile would be retired.
+        return _clean(press, archive_id, folder, now, grace_s)
+
+
+def _clean(press: Press, archive_id: int, folder: Path, now: float, grace_s: float) -> Cleaned:
+    with press.farm.reading() as connection:
+        repository = repositories.get(connection, archive_id)
+        left = retention.gone(connection, archive_id)
+        used = retention.in_use(connection, archive_id, {each.publication.source for each in left})
+    before = now - max(grace_s, repository.valid_s)
+    pool = Pool(folder)
+    pool.retire(sorted({path for each in left for path in each.files} - used), now)
+    files = pool.sweep(before)
+    over = [each.publication.id for each in left if _is_over(each, before, used, folder)]
+    press.farm.write(retention.removed, over)
+    return Cleaned(tuple(files), len(over))
+
+
+def _is_over(goods: Goods, before: float, used: set[str], folder: Path) -> bool:
+    """Whether nothing of a package is there any more that is not others' as well."""
+    left = goods.publication.gone_at or before
+    return left <= before and not any((folder / path).exists() for path in goods.files if path not in used)
