@@ -215,6 +215,7 @@ class MasterConfig:
             self.upload_spool_bytes,
             self.upload_unpacked_bytes,
             self.upload_keep_s,
+            tells=bool(self.smtp_host or self.notify_command),
         )
 
     @property

@@ -17,11 +17,11 @@ _SUBJECT_MAX = 200
 
 @dataclass(frozen=True)
 class News:
-    """A build that ended so that somebody is told."""
+    """A build that ended so that somebody is told; or what became of an upload, for who signed it."""
 
     id: int  # The notification's, which says it once.
     to: str
-    build_id: int
+    build_id: int | None  # None: it is an upload.
     title: str
     state: str
     reason: str
@@ -31,6 +31,12 @@ class News:
     log: str  # Where the log is; "" when there is none, or another attempt's by now.
     command: str  # That shows it.
     at: float  # Unix time.
+    upload_id: int | None = None  # None: it is a build.
+
+    @property
+    def about(self) -> str:
+        """What it is about, in a word and its id."""
+        return f"upload-{self.upload_id}" if self.build_id is None else f"build-{self.build_id}"
 
 
 def document(news: News) -> bytes:
@@ -47,7 +53,7 @@ def letter(news: News, sender: str) -> EmailMessage:
     message["To"] = news.to
     message["Subject"] = _one_line(f"{news.state}: {news.title}")[:_SUBJECT_MAX]
     message["Date"] = formatdate(news.at)
-    message["Message-ID"] = f"<build-{news.build_id}.{news.id}.{int(news.at)}.{sender}>"
+    message["Message-ID"] = f"<{news.about}.{news.id}.{int(news.at)}.{sender}>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office replies.
     message["X-Debfarm-State"] = news.state
     message.set_content(text(news))
@@ -56,12 +62,14 @@ def letter(news: News, sender: str) -> EmailMessage:
 
 def text(news: News) -> str:
     """For people."""
-    facts = [("Build", f"{news.build_id}: {_one_line(news.title)}"), ("State", news.state)]
+    word, _, number = news.about.partition("-")
+    facts = [(word.capitalize(), f"{number}: {_one_line(news.title)}"), ("State", news.state)]
     facts += [("Why", _one_line(news.reason)), ("Cause", news.cause), ("Builder", news.builder)]
     facts += [("Log", news.log), ("Read it", news.command if news.log else "")]
     lines = [f"{name + ':':9}{value}" for name, value in facts if value]
     if news.error:
-        lines += ["", "First error:", *(f"  {_one_line(line)}" for line in news.error.splitlines())]
+        heading = "First error:" if word == "build" else "What is wrong with it:"
+        lines += ["", heading, *(f"  {_one_line(line)}" for line in news.error.splitlines())]
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,7 @@ One row for each who is told, so that trouble with one tells no other twice.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, select, update
@@ -15,6 +15,8 @@ from buildmaster.tables import archive, build, notification, source
 
 # How a build must end on a builder for somebody to be told.
 STATES = frozenset({BuildState.FAILED, BuildState.CHROOT_WAIT, BuildState.FAILED_UPLOAD})
+
+ACCEPTED, REFUSED = "accepted", "refused"  # What became of an upload.
 
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9][A-Za-z0-9.-]{0,189}", re.ASCII)
 
@@ -28,9 +30,10 @@ class Due:
     """A notification that is to be sent."""
 
     id: int
-    build_id: int
+    build_id: int | None  # Either this,
+    upload_id: int | None  # or this.
     recipient: str
-    state: BuildState
+    state: str  # A BuildState's word; or ACCEPTED or REFUSED.
     reason: str
     cause: str
     error: str
@@ -52,6 +55,11 @@ def parse_addresses(words: Iterable[str]) -> str:
     return " ".join(found)
 
 
+def is_address(word: str) -> bool:
+    """Whether somebody could be told there."""
+    return _ADDRESS.fullmatch(word) is not None
+
+
 def write(connection: Connection, build_id: int, now: float) -> None:
     """Have everybody told, whom its archive names, of the state that a build is in now."""
     joined = build.join(source, source.c.id == build.c.source_id).join(archive, archive.c.id == source.c.archive_id)
@@ -63,12 +71,19 @@ def write(connection: Connection, build_id: int, now: float) -> None:
         connection.execute(notification.insert().values(**values, **told))
 
 
+def write_upload(connection: Connection, upload_id: int, recipient: str, faults: Sequence[str], now: float) -> None:
+    """Have somebody told what became of an upload."""
+    values = {"upload_id": upload_id, "recipient": recipient, "created_at": now, "not_before": now}
+    values |= {"state": REFUSED if faults else ACCEPTED, "reason": "", "cause": "", "error": "\n".join(faults)}
+    connection.execute(notification.insert().values(**values))
+
+
 def due(connection: Connection, now: float, limit: int) -> list[Due]:
     """What is to be sent now, the oldest first."""
     query = select(notification).where(notification.c.not_before <= now)
     rows = connection.execute(query.order_by(notification.c.not_before, notification.c.id).limit(limit))
-    names = (*(name for name in Due.__dataclass_fields__ if name != "state"),)
-    return [Due(state=BuildState(row.state), **{name: getattr(row, name) for name in names}) for row in rows]
+    names = (*Due.__dataclass_fields__,)
+    return [Due(**{name: getattr(row, name) for name in names}) for row in rows]
 
 
 def claim(connection: Connection, one: Due, until: float) -> bool:

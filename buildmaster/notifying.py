@@ -1,4 +1,5 @@
-"""Tells people, or a command, of builds that ended badly: by mail through a server, by a command, or both.
+"""Tells people, or a command, of builds that ended badly, and of what became of uploads: by mail through a server, by a
+command, or both.
 
 What is sent is noted at once, and what could not be sent is tried again, ever more rarely. A master that dies between
 the two sends a letter a second time, with the same Message-ID.
@@ -17,7 +18,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from buildmaster import builds, external, files, letters, notifications
+from buildmaster import builds, external, files, letters, notifications, uploads
 from buildmaster.database import DatabaseLost
 from buildmaster.farm import Farm
 from buildmaster.letters import News
@@ -124,23 +125,44 @@ class Notifier:
 
     async def _settle(self, one: Due, done: list[str], trouble: str, *, hopeless: bool) -> None:
         """Note what was sent, and when the rest is to be tried again, if it is."""
-        told = {"build": one.build_id, "state": one.state, "to": one.recipient}
+        about = f"upload {one.upload_id}" if one.build_id is None else f"build {one.build_id}"
+        told = {"about": about, "state": one.state, "to": one.recipient}
         if not trouble:
             await self._farm.transact(notifications.went, one.id)
-            self.log.info("build {build}: told {to} that it is {state}", **told)
+            self.log.info("{about}: told {to} that it is {state}", **told)
             return
         if hopeless or self._now() - one.created_at > _GIVE_UP_S:
             await self._farm.transact(notifications.went, one.id)
-            self.log.error("build {build}: gave up telling {to} that it is {state}: {why}", why=trouble, **told)
+            self.log.error("{about}: gave up telling {to} that it is {state}: {why}", why=trouble, **told)
             return
         pause_s = min(_BACK_OFF_S * 2 ** min(one.attempts, 20), _LONGEST_S)
         words = (one.id, self._now() + pause_s, trouble, " ".join(done))
         await self._farm.transact(notifications.postpone, *words)
-        self.log.warn("build {build}: cannot tell {to} yet that it is {state}: {why}", why=trouble, **told)
+        self.log.warn("{about}: cannot tell {to} yet that it is {state}: {why}", why=trouble, **told)
 
     def _news(self, connection: Connection, one: Due) -> News:
-        """All that is told, as of when the build ended so: it may be built again by now."""
-        row = builds.find(connection, one.build_id)
+        """All that is told."""
+        if one.build_id is not None:
+            return self._of_build(connection, one, one.build_id)
+        assert one.upload_id is not None
+        found = uploads.find(connection, one.upload_id)
+        words = {"reason": "", "cause": "", "builder": "", "log": "", "command": ""}
+        title = f"{found.name} to {found.distribution}/{found.archive}"
+        return News(
+            id=one.id,
+            to=one.recipient,
+            build_id=None,
+            upload_id=one.upload_id,
+            title=title + (f" ({found.source})" if found.source else ""),
+            state=one.state,
+            error=one.error,
+            at=one.created_at,
+            **words,
+        )
+
+    def _of_build(self, connection: Connection, one: Due, build_id: int) -> News:
+        """As of when the build ended so: it may be built again by now."""
+        row = builds.find(connection, build_id)
         log = ""
         if row.finished_at == one.created_at and row.log_file_id is not None:
             path = getattr(self._farm.store, "path", None)  # Only a store on this machine's disk has places.
@@ -149,7 +171,7 @@ class Notifier:
         return News(
             id=one.id,
             to=one.recipient,
-            build_id=one.build_id,
+            build_id=build_id,
             title=builds.title_of(row),
             state=one.state,
             reason=one.reason,
@@ -157,7 +179,7 @@ class Notifier:
             error=one.error,
             builder=name or "",
             log=log,
-            command=f"buildmaster --dir {shlex.quote(str(self._farm.directory))} log {one.build_id}",
+            command=f"buildmaster --dir {shlex.quote(str(self._farm.directory))} log {build_id}",
             at=one.created_at,
         )
 

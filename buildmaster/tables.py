@@ -373,14 +373,16 @@ build_queue = Table(
     Index(None, "looked_at", "archive_id", "minus_score"),
 )
 
-# Somebody who is still to be told of the state that a build has ended in; see notifications.py.
+# Somebody who is still to be told of the state that a build has ended in, or of what became of an upload; see
+# notifications.py.
 notification = Table(
     "notification",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("build_id", ForeignKey("build.id"), nullable=False),
+    Column("build_id", ForeignKey("build.id")),  # Either this,
+    Column("upload_id", ForeignKey("upload.id")),  # or this.
     Column("recipient", String(255), nullable=False),
-    # Of the build, as it was then.
+    # Of the build, as it was then. Of an upload: accepted or refused, and its faults as the error.
     Column("state", String(16), nullable=False),
     Column("reason", Text, nullable=False),
     Column("cause", String(32), nullable=False),

@@ -7,7 +7,7 @@ from typing import Any
 from debian.debian_support import Version
 from sqlalchemy import Connection, Select, delete, func, or_, select
 
-from buildmaster import publications, repositories
+from buildmaster import notifications, publications, repositories
 from buildmaster.publications import WANTED
 from buildmaster.scoring import Pocket
 from buildmaster.tables import (
@@ -154,15 +154,19 @@ def record(
     uploader_id: int | None = None,
     source_id: int | None = None,
     faults: Sequence[str] = (),
+    tell: str = "",
 ) -> int:
     """Write down what became of an upload. Returns its id.
 
     :param name: of the .changes.
     :param faults: each one line; none: it was accepted.
+    :param tell: the address of who is told of it; "": nobody is.
     """
     values = {"archive_id": archive_id, "name": name[:255], "sha256": sha256, "uploader_id": uploader_id}
     values |= {"source_id": source_id, "faults": "\n".join(faults), "created_at": now}
     upload_id = int(connection.execute(upload.insert().returning(upload.c.id), values).scalar_one())
+    if tell:
+        notifications.write_upload(connection, upload_id, tell, faults, now)
     if uploader_id is None and faults:
         strangers = (upload.c.archive_id == archive_id) & upload.c.uploader_id.is_(None) & (upload.c.faults != "")
         kept = select(upload.c.id).where(strangers).order_by(upload.c.id.desc()).offset(_STRANGERS_KEPT).limit(1)
@@ -172,21 +176,35 @@ def record(
     return upload_id
 
 
+def find(connection: Connection, upload_id: int) -> Uploaded:
+    """An upload."""
+    return _uploaded(connection.execute(_UPLOADS.where(upload.c.id == upload_id)).one())
+
+
 def every(connection: Connection, limit: int, archive_id: int | None = None) -> list[Uploaded]:
     """The newest uploads, the newest first."""
-    joined = upload.join(archive, archive.c.id == upload.c.archive_id)
-    joined = joined.join(distribution, distribution.c.id == archive.c.distribution_id)
-    joined = joined.outerjoin(uploader, uploader.c.id == upload.c.uploader_id)
-    joined = joined.outerjoin(source, source.c.id == upload.c.source_id)
-    columns = upload.c.id, upload.c.name, upload.c.sha256, upload.c.faults, upload.c.created_at
-    query = select(
-        *columns,
+    query = _UPLOADS if archive_id is None else _UPLOADS.where(upload.c.archive_id == archive_id)
+    return [_uploaded(row) for row in connection.execute(query.order_by(upload.c.id.desc()).limit(limit))]
+
+
+def _uploaded(row: Any) -> Uploaded:
+    return Uploaded(**dict(row._mapping) | {"faults": tuple(row.faults.splitlines())})
+
+
+_UPLOADS = (
+    select(
+        upload.c.id,
+        upload.c.name,
+        upload.c.sha256,
+        upload.c.faults,
+        upload.c.created_at,
         archive.c.name.label("archive"),
         distribution.c.name.label("distribution"),
         func.coalesce(uploader.c.name, "").label("uploader"),
         func.coalesce(source.c.name + " " + source.c.version, "").label("source"),
-    ).select_from(joined)
-    if archive_id is not None:
-        query = query.where(upload.c.archive_id == archive_id)
-    found = connection.execute(query.order_by(upload.c.id.desc()).limit(limit))
-    return [Uploaded(**dict(row._mapping) | {"faults": tuple(row.faults.splitlines())}) for row in found]
+    )
+    .join_from(upload, archive, archive.c.id == upload.c.archive_id)
+    .join(distribution, distribution.c.id == archive.c.distribution_id)
+    .outerjoin(uploader, uploader.c.id == upload.c.uploader_id)
+    .outerjoin(source, source.c.id == upload.c.source_id)
+)

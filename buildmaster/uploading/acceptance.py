@@ -19,7 +19,7 @@ from buildmaster.packages import SourceRefused
 from buildmaster.scoring import URGENCY
 from buildmaster.store import Sha256
 from buildmaster.tags import TagsRefused
-from buildmaster.uploading import rules
+from buildmaster.uploading import rules, signatures
 from buildmaster.uploading.arrivals import Received
 from buildmaster.uploading.judging import Judgement, judge
 from buildmaster.uploading.terms import Terms
@@ -64,22 +64,35 @@ def process(farm: Farm, received: Received, place: Place, terms: Terms, now: flo
     faults = judgement.faults
     if not faults:
         try:
-            accepted = _accept(farm, judgement, place, now)
+            accepted = _accept(farm, judgement, place, terms, now)
             source = f"{accepted.name} {accepted.version}"
             return Verdict(name, place.words, (), by, source, accepted.build_ids)
         except (SourceRefused, TagsRefused, NoSuchSeries) as error:  # What has come between, in most cases.
             faults = (rules.words(str(error)),)
-    farm.write(_refuse, place, judgement, faults, now)
+    farm.write(_record, place, judgement, now, faults=faults, tells=terms.tells)
     return Verdict(name, place.words, faults, by)
 
 
-def _refuse(connection: Connection, place: Place, judgement: Judgement, faults: tuple[str, ...], now: float) -> None:
-    who = judgement.uploader.id if judgement.uploader else None
-    sha256 = judgement.sha256
-    uploads.record(connection, place.archive_id, judgement.name, sha256, now, uploader_id=who, faults=faults)
+def _record(
+    connection: Connection,
+    place: Place,
+    judgement: Judgement,
+    now: float,
+    *,
+    source_id: int | None = None,
+    faults: tuple[str, ...] = (),
+    tells: bool,
+) -> None:
+    """Write down what became of an upload, and for whom: only who has signed it for certain is told."""
+    by = judgement.uploader
+    words = (judgement.name, judgement.sha256, now)
+    who, address = (by.id, signatures.address_of(by.certificate) if tells else "") if by else (None, "")
+    uploads.record(
+        connection, place.archive_id, *words, uploader_id=who, source_id=source_id, faults=faults, tell=address
+    )
 
 
-def _accept(farm: Farm, judgement: Judgement, place: Place, now: float) -> packages.Accepted:
+def _accept(farm: Farm, judgement: Judgement, place: Place, terms: Terms, now: float) -> packages.Accepted:
     """:raises SourceRefused: it cannot be, since something came between."""
     changes, sources, suite = judgement.changes, judgement.sources, judgement.suite
     assert changes is not None and sources is not None and suite is not None  # The rules ask for them.
@@ -87,9 +100,7 @@ def _accept(farm: Farm, judgement: Judgement, place: Place, now: float) -> packa
 
     def also(connection: Connection, source_id: int) -> None:
         _check_again(connection, judgement, place)
-        who = judgement.uploader.id if judgement.uploader else None
-        words = (judgement.name, judgement.sha256, now)
-        uploads.record(connection, place.archive_id, *words, uploader_id=who, source_id=source_id)
+        _record(connection, place, judgement, now, source_id=source_id, tells=terms.tells)
 
     scratch = farm.directory / "uploads" / "new"
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)

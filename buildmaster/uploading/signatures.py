@@ -12,6 +12,7 @@ from email.utils import parseaddr
 
 import pysequoia
 
+from buildmaster.notifications import is_address
 from buildmaster.uploaders import Certificate
 from buildmaster.uploading import openpgp
 from buildmaster.uploading.openpgp import Key, Signature, Unreadable
@@ -80,7 +81,12 @@ def read_certificate(content: bytes, now: float) -> Certificate:
     if why:
         raise CertificateRefused(f"the certificate {known.fingerprint} {why}")
     names = [str(each) for each in certs[0].user_ids]
-    return Certificate(known.fingerprint, _name(names), _address(names), str(certs[0]))
+    return Certificate(known.fingerprint, _name(names), address_in(names), str(certs[0]))
+
+
+def address_of(certificate: str) -> str:
+    """Where who has a certificate is told of uploads; "": nowhere."""
+    return address_in([str(each) for each in pysequoia.Cert.from_bytes(certificate.encode()).user_ids])
 
 
 def check(file: str, content: bytes, certificates: Iterable[str], now: float, archive: str) -> Signed:
@@ -223,8 +229,9 @@ def _name(names: list[str]) -> str:
     return "".join(each if each.isprintable() else "?" for each in first)[:255]
 
 
-def _address(names: list[str]) -> str:
-    return next((address for name in names if (address := parseaddr(name)[1])), "")
+def address_in(names: list[str]) -> str:
+    """The first mail address in user ids; "": there is none."""
+    return next((address for name in names if is_address(address := parseaddr(name)[1])), "")
 
 
 def _day(at: float) -> str:

@@ -13,3 +13,4 @@ class Terms:
     unpacked_bytes: int = 20 << 30  # What a tarball may unpack to.
     keep_s: float = 86400.0  # What was not completed by then vanishes.
     signed: bool = True  # No: whoever brings it vouches for it.
+    tells: bool = False  # Uploaders are told, by mail or as the farm does otherwise.
