@@ -35,12 +35,12 @@ def write(path: Path, content: bytes) -> None:
     _sync(path.parent)
 
 
-def remake(folder: Path) -> None:
-    """Have a folder and those above it, durably."""
+def make(folder: Path) -> list[Path]:
+    """Have a folder and those above it. Returns which folders have new names in them, to be synced."""
     missing = [folder, *folder.parents]
     missing = missing[: next(at for at, each in enumerate(missing) if each.is_dir())]
     folder.mkdir(parents=True, exist_ok=True)
-    sync(each.parent for each in missing)
+    return [each.parent for each in missing]
 
 
 @contextlib.contextmanager

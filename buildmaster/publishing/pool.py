@@ -1,5 +1,6 @@
 """The files of an archive's packages: placed before an index names them, removed long after the last one did."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -77,9 +78,11 @@ class Pool:
             if not leaving.keys().isdisjoint(each.path for each in wanted):
                 mine = {each.path for each in wanted}
                 self._write({path: since for path, since in leaving.items() if path not in mine})
+            changed: set[Path] = set()
             for each, target in zip(wanted, targets, strict=True):
+                changed.update((target.parent, *files.make(target.parent)))
                 self._place(each, target)
-            files.sync({target.parent for target in targets})
+            files.sync(changed)
 
     def retire(self, paths: Collection[str], now: float) -> None:
         """Note, durably, that no current index of any suite names these files any more. Saying so again is harmless,
@@ -114,7 +117,6 @@ class Pool:
             if not _is(target, wanted):
                 raise PoolConflict(wanted.path)
             return
-        files.remake(target.parent)
         if isinstance(wanted.source, Path):
             try:
                 _link(wanted, wanted.source, target)
@@ -125,7 +127,7 @@ class Pool:
         self._copy(wanted, target)
 
     def _copy(self, wanted: PoolFile, target: Path) -> None:
-        files.remake(self._copies)
+        self._copies.mkdir(parents=True, exist_ok=True)
         beside = self._copies / wanted.sha256
         opened = wanted.source.open("rb") if isinstance(wanted.source, Path) else wanted.source()
         try:
@@ -146,7 +148,8 @@ class Pool:
         for folder in path.parents:
             if folder == self._archive / "pool" or files.names(folder):
                 return
-            folder.rmdir()
+            with contextlib.suppress(FileNotFoundError):  # Removed by one who died.
+                folder.rmdir()
 
     def _path(self, path: str) -> Path:
         segments = path.split("/")

@@ -43,8 +43,9 @@ def take_snapshot(archive: Path, name: str) -> None:
             _link_suite(archive, suite, beside / "dists" / suite)
         if (archive / "pool").exists():
             _link_all(archive / "pool", beside / "pool")
-        files.remake(target.parent)
-        files.sync([beside])  # With which the file system keeps all the names below, made before.
+        files.sync(
+            [beside, *files.make(target.parent)]
+        )  # With which the file system keeps all the names below, made before.
         beside.rename(target)
         files.sync([target.parent])
 

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -195,8 +196,7 @@ class SuiteTree:
             number = before.generation + 1
         folder = self._state / str(number)
         shutil.rmtree(folder, ignore_errors=True)  # Of one who died.
-        for each in (self._by_hash, self._state / "pieces", self._link.parent):
-            files.remake(each)
+        made = [files.make(each) for each in (self._by_hash, self._state / "pieces", self._link.parent)]
         generation = Generation(folder / "dists", self._by_hash)
         indices = {name: self._index(generation, None if anew else before, name, each) for name, each in parts.items()}
         modified_at = int(terms.now) if before is None else max(int(terms.now), before.modified_at + 1)
@@ -208,7 +208,9 @@ class SuiteTree:
         (folder / _MANIFEST).write_bytes(manifests.written(manifest))
         generation.link_by_hash()
         new = _piece_names(manifest) - (set() if before is None or anew else _piece_names(before))
-        files.sync([*self._pieces.paths(new), *generation.paths(), folder / _MANIFEST, folder, self._state])
+        files.sync(
+            [*self._pieces.paths(new), *generation.paths(), folder / _MANIFEST, folder, self._state, *chain(*made)]
+        )
         self._show(folder / "dists")
         self._sweep(manifest, terms.now)
         return _published(manifest)
