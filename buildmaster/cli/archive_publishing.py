@@ -66,7 +66,7 @@ def _suites(connection: Connection, archive_id: int, suite: str | None) -> list[
     type=duration,
     default="1d",
     show_default=True,
-    help="What has left within this time stays.",
+    help="What left later stays.",
 )
 @json_option
 @pass_session

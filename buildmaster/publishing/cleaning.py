@@ -1,7 +1,7 @@
 """Files leave an archive's pool when no index has named them for so long that no client asks for them any more.
 
-What a package had is retired as soon as it is looked at after it has left, and removed when the time is over. Nothing of
-that is kept but in the pool and in the rows: whoever dies anywhere does it again.
+What a package had is retired as soon as it is looked at after it has left, and removed when the time is over. Nothing
+of that is kept but in the pool and in the rows: whoever dies anywhere does it again.
 """
 
 from dataclasses import dataclass

@@ -251,8 +251,7 @@ def test_signed_anew(mine: Mine) -> None:
 
 
 def test_files_that_nobody_needs(mine: Mine) -> None:
-    """They stay in the pool for a day after they have left, and go then; what another version has as well stays, and what
-    came back meanwhile."""
+    """They stay in the pool for a day after they have left, and go then."""
     mine.built(mine.accept())
     mine.publish()
     pool = mine.folder / "pool" / "main" / "h" / "hello"
