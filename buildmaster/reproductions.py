@@ -23,6 +23,19 @@ class CannotRepeat(ValueError):
 
 
 @dataclass(frozen=True)
+class How:
+    """How a build is to be repeated."""
+
+    builder: str | None = None  # Whose next build it is to be; None: anybody's.
+    # Of sources.list, in place of those of its archive as that is now; whether build-dependencies are there is for its
+    # builder to tell then.
+    lines: tuple[str, ...] = ()
+
+
+USUAL = How()
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What came of repeating a build."""
 
@@ -38,11 +51,10 @@ class Outcome:
         return bool(self.same) and not self.differing
 
 
-def order(farm: Farm, build_id: int, now: float, builder: str | None = None) -> int:
+def order(farm: Farm, build_id: int, now: float, how: How = USUAL) -> int:
     """Put a build into the queue that repeats another one: the same source, as it was to be done then, in the same
     chroot if the store still has it, and preferably on another builder. Blocks. Returns its id.
 
-    :param builder: whose next build it is to be; None: anybody's.
     :raises NoSuchBuild: there is none.
     :raises CannotRepeat: it has not ended well, or repeats another one itself.
     :raises NoSuchBuilder: there is none of this name.
@@ -50,7 +62,7 @@ def order(farm: Farm, build_id: int, now: float, builder: str | None = None) -> 
     """
     buildinfo = attesting.buildinfo_of(farm, build_id)
     epoch = buildinfo.source_date_epoch if buildinfo else None
-    return farm.write(_order, build_id, epoch, now, builder)
+    return farm.write(_order, build_id, epoch, now, how)
 
 
 def of(connection: Connection, build_id: int) -> list[int]:
@@ -89,13 +101,13 @@ def outcome(farm: Farm, reproduction_id: int) -> Outcome:
     return Outcome(original.id, reproduction.id, same, differing, list(repeating.otherwise(before, after)))
 
 
-def _order(connection: Connection, build_id: int, epoch: int | None, now: float, name: str | None) -> int:
+def _order(connection: Connection, build_id: int, epoch: int | None, now: float, how: How) -> int:
     row = builds.find(connection, build_id)
     if row.reproduces_id is not None:
         raise CannotRepeat(f"build {build_id} repeats build {row.reproduces_id}: repeat that one")
     if row.state != BuildState.BUILT:
         raise CannotRepeat(f"build {build_id} is {row.state}: what is built can be repeated")
-    wishes = replace(Wishes.from_text(row.wishes), source_date_epoch=epoch)
+    wishes = replace(Wishes.from_text(row.wishes), source_date_epoch=epoch, archive_lines=how.lines)
     ordered = builds.add(
         connection,
         row.source_id,
@@ -108,7 +120,8 @@ def _order(connection: Connection, build_id: int, epoch: int | None, now: float,
     )
     # As if it had lost it: so the build is left to others while there is one that could have it at once.
     entry = update(build_queue).where(build_queue.c.build_id == ordered)
-    connection.execute(entry.values(lost_by_id=row.builder_id))
-    if name is not None:
-        giving.give(connection, ordered, name)
+    looked = {"looked_at": now} if how.lines else {}
+    connection.execute(entry.values(lost_by_id=row.builder_id, **looked))
+    if how.builder is not None:
+        giving.give(connection, ordered, how.builder)
     return ordered

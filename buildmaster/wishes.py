@@ -32,6 +32,9 @@ LIMITS: dict[str, Callable[[str], int]] = {
 }
 
 
+_TUPLES = ("profiles", "options", "archive_lines")
+
+
 @dataclass(frozen=True)
 class Wishes:
     """What was said of a build."""
@@ -40,7 +43,9 @@ class Wishes:
     profiles: tuple[str, ...] = ()  # Build profiles.
     options: tuple[str, ...] = ()  # Words of DEB_BUILD_OPTIONS.
     limits: Mapping[str, int] = field(default_factory=dict)  # By LIMITS; bytes, seconds.
-    source_date_epoch: int | None = None  # For builds that repeat others; None: what the changelog says.
+    # For builds that repeat others: the time that they are to have; None: what the changelog says.
+    source_date_epoch: int | None = None
+    archive_lines: tuple[str, ...] = ()  # And where packages come from: lines of sources.list in place of the usual.
 
     # A binary rebuild: packages of the same source, under versions that end in +bNUMBER. 0: it is none.
     rebuild: int = 0
@@ -67,14 +72,15 @@ class Wishes:
     def from_text(cls, text: str) -> "Wishes":
         """What to_text() gave."""
         said = json.loads(text) if text else {}
-        words = {name: tuple(said[name]) for name in ("profiles", "options") if name in said}
+        words = {name: tuple(said[name]) for name in _TUPLES if name in said}
         return cls(**said | words)
 
     def in_words(self) -> list[tuple[str, str]]:
         """Name and value of each thing that was said."""
+        lines = "\n".join(self.archive_lines)
         limits = ", ".join(f"{name} {value}" for name, value in self.limits.items())
         facts = [("Built by", self.package_builder), ("Profiles", " ".join(self.profiles))]
-        facts += [("Options", " ".join(self.options)), ("Limits", limits)]
+        facts += [("Options", " ".join(self.options)), ("Limits", limits), ("Archives", lines)]
         facts += [("Rebuild", f"+b{self.rebuild}: {self.rebuild_reason}" if self.rebuild else "")]
         return [(name, value) for name, value in facts if value]
 

@@ -13,12 +13,13 @@ from buildmaster.cli.follow import follow, view_for
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.cli.numbers import build_number
 from buildmaster.cli.presence import somebody_runs, tell_absence
+from buildmaster.cli.setup import parse_apt_line
 from buildmaster.cli.text import count
 from buildmaster.diffoscope import CannotCompare, differences
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
 from buildmaster.listings import Build, results
-from buildmaster.reproductions import Outcome
+from buildmaster.reproductions import How, Outcome
 
 _SHOWN_LINES = 60
 _SHOWN_CIRCUMSTANCES = 20
@@ -27,6 +28,13 @@ _SHOWN_CIRCUMSTANCES = 20
 @click.command()
 @click.argument("build_id", metavar="BUILD", type=build_number)
 @click.option("--builder", "builder", metavar="NAME", help="Give it to this builder as its next build.")
+@click.option(
+    "--archive-line",
+    "lines",
+    metavar="LINE",
+    multiple=True,
+    help="A line of sources.list, such as a snapshot's, in place of those that its archive has now.",
+)
 @click.option("--no-wait", is_flag=True, help="Put it into the queue; call this again with its number to compare.")
 @click.option("--no-diff", is_flag=True, help="Do not look into files that differ.")
 @click.option(
@@ -52,6 +60,7 @@ def reproduce(
     *,
     build_id: int,
     builder: str | None,
+    lines: tuple[str, ...],
     no_wait: bool,
     no_diff: bool,
     report: Path | None,
@@ -60,15 +69,20 @@ def reproduce(
     """Build again what was built, on another builder if there is one, and compare.
 
     It is built from the same source, in the same chroot while the store has that, with the packages that the archives
-    have now. The results are published nowhere. Where files differ, diffoscope tells in what. BUILD may be a
-    repetition that was ordered before. Exit status 0: all is the same; 1: it is not, or it was not built.
+    have now, or those that --archive-line names. The results are published nowhere. Where files differ, diffoscope
+    tells in what. BUILD may be a repetition that was ordered before. Exit status 0: all is the same; 1: it is not, or
+    it was not built.
 
     \b
-    Example:
+    Examples:
       buildmaster reproduce 3
+      buildmaster reproduce 3 --archive-line \\
+          "deb [check-valid-until=no] http://snapshot.debian.org/archive/debian/20261122T120000Z bookworm main"
     """
     with farm_of(session) as farm:
-        repetition = _ordered(session, farm, build_id, builder)
+        repetition = _ordered(
+            session, farm, build_id, How(builder, tuple(parse_apt_line(line, None) for line in lines))
+        )
         if no_wait:
             words = session.command_on(farm.directory, f"reproduce {repetition}")
             session.output.hint(f"Compare with: {words}")
@@ -86,7 +100,7 @@ def reproduce(
     return 0 if outcome.is_reproduced else 1
 
 
-def _ordered(session: Session, farm: Farm, build_id: int, builder: str | None) -> int:
+def _ordered(session: Session, farm: Farm, build_id: int, how: How) -> int:
     """The build that repeats this one, or which this one is; put into the queue if there is none yet."""
     with farm.reading() as connection:
         build = known_build(connection, build_id)
@@ -95,11 +109,11 @@ def _ordered(session: Session, farm: Farm, build_id: int, builder: str | None) -
     if build.reproduces is not None:
         return build_id
     try:
-        repetition = reproductions.order(farm, build_id, time.time(), builder)
+        repetition = reproductions.order(farm, build_id, time.time(), how)
     except reproductions.CannotRepeat as error:
         raise Refusal(str(error)) from error
     session.output.say(f"build {repetition} repeats build {build_id}: {build.title}")
-    if not others and builder is None:
+    if not others and how.builder is None:
         session.output.hint(
             f"There is no builder for {build.architecture} but {build.builder}, which made build {build_id}."
         )

@@ -127,6 +127,19 @@ def test_a_newer_source_comes(ready: Cli, built: Farm, dsc: Path) -> None:
     assert end(built, 2, Event.REQUEUED, log=None) is BuildState.NEEDS_BUILD
 
 
+def test_with_packages_from_elsewhere(ready: Cli, built: Farm) -> None:
+    """It can be given archives that have the packages of then; nobody asks those of now whether they will do."""
+    line = "deb [check-valid-until=no] http://snapshot.example/20261122T120000Z bookworm main"
+    assert "is no line of sources.list" in ready("reproduce", 1, "--archive-line", "http://x", status=1).err
+    ready("reproduce", 1, "--no-wait", "--archive-line", line)
+    assert line in ready("show", 2).out
+    with built.reading() as connection:
+        order = orders.find(connection, 2)
+        assert order.wire_arguments("http://archives", None)["archives"] == [line]
+        row = connection.execute(select(build_queue).where(build_queue.c.build_id == 2)).one()
+        assert row.looked_at is not None
+
+
 def test_what_cannot_be_repeated(ready: Cli, built: Farm, dsc: Path) -> None:
     """What was not built, and a repetition that has not been; there is no build 9."""
     ready("submit", make_source(dsc.parent / "other", "other"))
