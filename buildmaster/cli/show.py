@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from buildd.protocol import error_heading
-from buildmaster import listings, waiting
+from buildmaster import listings, reproductions, waiting
 from buildmaster.cli.documents import build_document, file_document
 from buildmaster.cli.farms import farm_of, known_build, looks
 from buildmaster.cli.group import Session, json_option, pass_session
@@ -34,15 +34,17 @@ def show(session: Session, /, *, build_id: int) -> None:
         build = known_build(connection, build_id)
         why = waiting.why_not_running(connection, build_id, now, looks=looks(session))
         results = listings.results(connection, build_id)
+        repeated = reproductions.of(connection, build_id)
         sources = listings.source_files(connection, build.source_id)
         where = log_place(farm, build)
     if session.output.as_json:
         document = build_document(build) | {"waits_for": why, "log_path": str(where) if where else None}
+        document["reproductions"] = repeated
         document["results"] = [file_document(each) for each in results]
         document["source_files"] = [file_document(each) for each in sources]
         session.output.document(document)
         return
-    session.output.facts(_facts(build, why, where))
+    session.output.facts(_facts(build, why, where, repeated))
     columns = [Column("file"), Column("size", right=True), Column("sha256")]
     made = "Refused:" if build.state is BuildState.FAILED_UPLOAD else "Results:"
     for title, files in (("Source:", sources), (made, results)):
@@ -56,13 +58,14 @@ def show(session: Session, /, *, build_id: int) -> None:
         session.output.hint(f"\n{fetch} copies the results there.")
 
 
-def _facts(build: Build, why: str, log: Path | None) -> list[tuple[str, str]]:
+def _facts(build: Build, why: str, log: Path | None, repeated: list[int]) -> list[tuple[str, str]]:
     architecture = build.architecture + (" and all" if build.arch_indep else "")
     facts = [
         ("Build", str(build.id)),
         ("Source", f"{build.source} {build.version}"),
         ("For", f"{build.distribution} {build.series}, {architecture}, archive {build.archive}"),
         ("Repeats", f"build {build.reproduces}" if build.reproduces else ""),
+        ("Repeated by", ", ".join(f"build {each}" for each in repeated)),
         ("State", build.state.value),
         ("Why", build.reason or why),
         ("Cause", build.cause),

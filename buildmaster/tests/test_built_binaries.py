@@ -1,14 +1,15 @@
 """What becomes of the packages of a build that ends well, where we publish its archive."""
 
+import hashlib
 from pathlib import Path
 
 from sqlalchemy import func, select
 
-from buildmaster import publications
+from buildmaster import publications, reproductions
 from buildmaster.lifecycle import BuildState
 from buildmaster.publications import State
 from buildmaster.tables import binary
-from buildmaster.tests.factories import make_build, make_repository, write_deb
+from buildmaster.tests.factories import BOGUS_CHROOT, make_build, make_repository, set_chroot, write_deb
 from buildmaster.tests.fakes import make_results
 from buildmaster.tests.farm_case import FarmCase
 
@@ -74,3 +75,25 @@ class TestBuiltBinaries(FarmCase):
         await self.scan_until(second, S.FAILED_UPLOAD, scanner=scanner)
         assert "in the archive already, with other content: hello_1.0_amd64.deb" in self.build(second).reason
         assert len(self.publications(first)) == 2
+
+    async def test_a_build_that_repeats_another(self) -> None:
+        """What it makes is published nowhere, and in nobody's way; in what it was made is recorded."""
+        make_repository(self.farm)
+        self.results_of(write_deb(self.directory))
+        first = make_build(self.farm)
+        scanner = self.scanner()
+        await self.scan_until(first, S.BUILT, scanner=scanner)
+        before = self.publications(first)
+        set_chroot(self.farm, self.place, b"another chroot")
+        again = reproductions.order(self.farm, first, self.now)
+        self.results_of(write_deb(self.directory / "again", fields="Section: misc"))
+        await self.scan_until(again, S.BUILT, scanner=scanner)
+        assert self.publications(first) == before
+        with self.farm.reading() as connection:
+            assert connection.execute(select(func.count()).select_from(binary)).scalar() == 1
+        outcome = reproductions.outcome(self.farm, again)
+        assert [each.name for each in outcome.differing] == ["hello_1.0_amd64.deb"]
+        assert outcome.otherwise == ["both on builder x86", "what was installed is not known of both"]
+        chroot = hashlib.sha256(BOGUS_CHROOT).hexdigest()
+        assert [self.build(each).chroot_sha256 for each in (first, again)] == [chroot, chroot]
+        assert self.build(first).builder_version == self.vitals().version != ""

@@ -61,6 +61,7 @@ def test_reproduced(ready: Cli, built: Farm, meanwhile: Meanwhile) -> None:
     assert "build 1 is reproduced by build 2: all of 1 file the same" in out
     assert ready("reproduce", 2, "--json").json["reproduced"]  # Looked at once more; nothing is built.
     assert ready("show", 2, "--json").json["reproduces"] == 1
+    assert ready("show", 1, "--json").json["reproductions"] == [2]
 
 
 def test_not_reproduced(ready: Cli, built: Farm, meanwhile: Meanwhile, tmp_path: Path) -> None:
