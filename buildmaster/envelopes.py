@@ -99,7 +99,8 @@ def unwrap(content: bytes, keys: Sequence[PublicKey]) -> bytes:
         raise Malformed(f"it is an envelope of something else: {str(envelope.payload_type)[:80]!r}")
     theirs = [key for key in keys if key.key_id in envelope.signatures]
     if not theirs:
-        signers = ", ".join(str(each)[:80] for each in envelope.signatures) or "nobody"
+        # Anybody's words: a terminal must not read them as its own.
+        signers = ", ".join(ascii(str(each)[:80]).strip("'\"") for each in envelope.signatures) or "nobody"
         known = ", ".join(key.key_id for key in keys) or "none"
         raise BadSignature(f"it is signed by {signers}, and the keys that count are: {known}")
     try:

@@ -136,6 +136,23 @@ def test_an_envelope_is_opened_by_its_key() -> None:
         envelopes.unwrap(ENVELOPE, [])
 
 
+def test_a_signer_with_an_odd_name() -> None:
+    """What an envelope says that nobody has signed cannot do anything to a terminal."""
+    document = json.loads(ENVELOPE)
+    document["signatures"][0]["keyid"] = "\x1b[2J\n"
+    with pytest.raises(BadSignature) as caught:
+        envelopes.unwrap(json.dumps(document).encode(), [KEY])
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("where", [("_type",), ("predicateType",), ("predicate", "buildDefinition", "buildType")])
+def test_an_odd_type(where: tuple[str, ...]) -> None:
+    """Nor can the type of a statement."""
+    with pytest.raises(Malformed) as caught:
+        provenance.parse(changed(*where, to="\x1b[2J"))
+    assert str(caught.value).isprintable()
+
+
 def test_what_was_changed_is_found_out() -> None:
     """A statement that was changed after it was signed, or has another's signature, is not good."""
     document = json.loads(ENVELOPE)
