@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 import requests
 
-from buildmaster.tests.ports import free_port
+from buildmaster.tests.ports import free_ports
 from buildmaster.tests.waiting import wait_until
 from ftests.booted import BootedSystem
 from ftests.tiny_source import tiny_source
@@ -36,7 +36,8 @@ COMPLAINTS = re.compile(
 @pytest.fixture(scope="module")
 def farm() -> Iterator[FarmTestSetup]:
     """A farm with a daemon, and an archive `mine` that it publishes."""
-    setup = FarmTestSetup(settings={("archives", "port"): str(free_port())})
+    web, ftp = free_ports(2)
+    setup = FarmTestSetup(settings={("archives", "port"): str(web), ("uploads", "ftp_port"): str(ftp)})
     setup.setUp()
     try:
         setup.master.run("archive", "create", ARCHIVE)
@@ -79,13 +80,12 @@ def client(
         system.install(*TOOLS)
         document = farm.master.ask("archive", "show", ARCHIVE)
         found = Client(system, request.param, farm.master.run("archive", "show", ARCHIVE), str(document["url"]))
-        found.write("root/.dput.cf", found.paragraph(f"[{ARCHIVE}]"))
+        found.write("root/.dput.cf", found.shown.partition(".dput.cf:")[2].partition("To use it")[0])
         owner = f"Client {request.param} <{request.param}@example.org>"
         system.run(["gpg", "--batch", "--passphrase", "", "--quick-generate-key", owner, "rsa3072", "sign", "never"])
         system.run(["gpg", "--output", "/root/own.gpg", "--export", owner])
         farm.master.run("archive", "uploader", "add", ARCHIVE, str(system.root / "root/own.gpg"))
-        found.write("root/.devscripts", "DSCVERIFY_KEYRINGS=/root/own.gpg\n")  # dget goes by the one,
-        system.run(["cp", "/root/own.gpg", "/root/.gnupg/trustedkeys.gpg"])  # and dpkg-source by the other.
+        found.write("root/.devscripts", "DSCVERIFY_KEYRINGS=/root/own.gpg\n")
         system.run(["sh", "-ec", found.paragraph("wget ")])
         sources = re.search(r"/etc/apt/(sources\.list\.d/\S+\.sources)", found.shown)
         assert sources is not None
@@ -107,7 +107,9 @@ def upload(client: Client, farm: FarmTestSetup, tool: str) -> str:
         f"dpkg-buildpackage --build=source --no-check-builddeps --sign-key={client.suite}@example.org"
     )
     client.system.run(["sh", "-ec", commands])
-    client.quietly("dput", ARCHIVE, f"/root/{name}/{name}_1.0_source.changes")
+    # dput of Debian 13 cannot upload by HTTP to a port; that of Debian 12 can.
+    to = f"{ARCHIVE}-ftp" if (tool, client.suite) == ("dput", "trixie") else ARCHIVE
+    client.quietly("dput", to, f"/root/{name}/{name}_1.0_source.changes")
     index = f"{client.url}/dists/bookworm/main/binary-{own_architecture()}/Packages.gz"
     wait_until(lambda: f"Package: {name}\n" in text_of(index), BUILT_S, farm.log)
     return name
@@ -130,9 +132,10 @@ def test_uploaded_and_installed(client: Client, farm: FarmTestSetup, tool: str) 
     scratch = f"/srv/{name}"  # apt fetches as a user of its own.
     client.system.run(["mkdir", "--mode=777", scratch, f"{scratch}/apt", f"{scratch}/dget"])
     client.quietly("sh", "-ec", f"cd {scratch}/apt && apt-get source {name}")
-    client.quietly("sh", "-ec", f"cd {scratch}/dget && dget {client.url}/pool/main/{name[0]}/{name}/{name}_1.0.dsc")
+    # To unpack it, dpkg-source would have to know the uploader's key, which that of Debian 13 cannot be told.
+    dget = f"dget --download-only {client.url}/pool/main/{name[0]}/{name}/{name}_1.0.dsc"
+    assert "All files validated successfully" in client.quietly("sh", "-ec", f"cd {scratch}/dget && {dget}")
     assert (client.system.root / f"{scratch[1:]}/apt/{name}-1.0/debian/control").is_file()
-    assert (client.system.root / f"{scratch[1:]}/dget/{name}-1.0/debian/control").is_file()
 
 
 def test_mirrored_by_reprepro(client: Client) -> None:

@@ -2,13 +2,13 @@
 
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 from sqlalchemy import Connection
 
 from buildd.settings import parse_duration
 from buildmaster import archives, distributions, listings, publications, repositories
+from buildmaster.cli import client_setup
 from buildmaster.cli.archives import names_of
 from buildmaster.cli.farms import config_of, farm_of
 from buildmaster.cli.group import LazyGroup, Refusal, Session, json_option, pass_session
@@ -218,7 +218,8 @@ def published_suites(connection: Connection, found: Repository) -> list[str]:
 
 
 def _show(session: Session, name: str) -> None:
-    base = config_of(session).url_for_archives()
+    config = config_of(session)
+    base = config.url_for_archives()
     with farm_of(session) as farm, farm.reading() as connection:
         found = published(connection, name)
         suites = published_suites(connection, found)
@@ -226,25 +227,13 @@ def _show(session: Session, name: str) -> None:
     if session.output.as_json:
         session.output.document(_document(found, suites, base) | {"keys": keys})
         return
-    url, label = f"{base}/{found.words}", found.words.replace("/", "-")
-    output = session.output
+    url, output = f"{base}/{found.words}", session.output
     output.say(f"archive {found.words} is published at {url}" + "".join(f", {each}" for each in _kind(found)))
     output.say(f"signed by {', '.join(keys) or 'no key'}; suites: {', '.join(suites)}")
-    place = urlsplit(base)
-    output.say(
-        f"\nTo upload to it, ~/.dput.cf:\n\n[{found.name}]\nmethod = {place.scheme}\nfqdn = {place.netloc}\n"
-        f"incoming = {place.path}/upload/{found.words}\nallow_unsigned_uploads = 0"
-    )
+    output.say(f"\nTo upload to it, ~/.dput.cf:\n\n{client_setup.for_dput(config, found.words)}")
     if found.private:
         output.say("\nTo use it, one needs a name and a password: `buildmaster archive access add`")
-    key_file = f"/etc/apt/keyrings/{label}.asc"
-    output.say(
-        f"\nTo use it, the key:\n\nwget -O {key_file} {url}/key.asc\n\nand /etc/apt/sources.list.d/{label}.sources:\n\n"
-        f"Types: deb deb-src\nURIs: {url}\nSuites: {' '.join(suites)}\nComponents: main\nSigned-By: {key_file}\n\n"
-        f"or, as lines of /etc/apt/sources.list.d/{label}.list:\n"
-    )
-    for suite in suites:
-        output.say(f"deb [signed-by={key_file}] {url} {suite} main")
+    output.say(f"\nTo use it, {client_setup.for_apt(url, found.words, suites)}")
 
 
 def _kind(found: Repository) -> list[str]:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from buildmaster import distributions, publications, repositories
+from buildmaster.cli import client_setup
 from buildmaster.cli.archive import COMMANDS
 from buildmaster.cli.tests.conftest import Cli, make_source
+from buildmaster.config import MasterConfig
 from buildmaster.farm import Farm
 from buildmaster.repositories import Settings
 from buildmaster.tests.test_publications import deb
@@ -60,6 +62,19 @@ def test_created(ready: Cli) -> None:
     assert (document["keep_versions"], document["suites"], document["hold_deadline_s"]) == (1, ["bookworm"], None)
     listed = ready("archive", "list", "--json").json["archives"]
     assert [each["name"] for each in listed] == ["mine"]
+
+
+def test_what_dput_is_told() -> None:
+    """Each way in that is configured has its section; who cannot reach a port by HTTP is told so."""
+    port_80 = client_setup.for_dput(MasterConfig(archives_base_url="http://packages.example.org/farm"), "debian/mine")
+    assert port_80 == (
+        "[mine]\nmethod = http\nfqdn = packages.example.org\nincoming = /farm/upload/debian/mine\n"
+        "allow_unsigned_uploads = 0"
+    )
+    both = client_setup.for_dput(MasterConfig(ftp_port=2121, sftp_port=2222), "debian/mine")
+    assert "by http to a port: dput mine-ftp, or dput-ng\n[mine]\n" in both
+    assert "\n\n[mine-ftp]\nmethod = ftp\nfqdn = 127.0.0.1:2121\nlogin = anonymous\npassive_ftp = 1\n" in both
+    assert "\n\n[mine-sftp]\nmethod = sftp\nfqdn = 127.0.0.1\nport = 2222\nlogin = anybody\n" in both
 
 
 def test_an_archive_that_is_there(ready: Cli) -> None:
