@@ -18,6 +18,7 @@ from buildmaster import rows
 from buildmaster.store import Sha256, StoredFile
 from buildmaster.tables import (
     attestation,
+    binary,
     build,
     build_file,
     deleted_file,
@@ -123,6 +124,8 @@ def users(connection: Connection, file_id: int) -> list[str]:
     a_source = select(source.c.name, source.c.version, source_file.c.name.label("file")).select_from(sources)
     a_source = a_source.where(source_file.c.stored_file_id == file_id)
     a_result = select(build_file.c.build_id, build_file.c.name).where(build_file.c.stored_file_id == file_id)
+    a_package = select(binary.c.name, binary.c.version, binary.c.architecture)
+    a_package = a_package.where((binary.c.stored_file_id == file_id) | (binary.c.contents_file_id == file_id))
     a_log = select(build.c.id).where(build.c.log_file_id == file_id)
     a_statement = select(attestation.c.build_id).where(attestation.c.stored_file_id == file_id)
     in_series = series_architecture.join(series, series.c.id == series_architecture.c.series_id)
@@ -132,6 +135,7 @@ def users(connection: Connection, file_id: int) -> list[str]:
     return [
         *(f"source {row.name} {row.version}: {row.file}" for row in connection.execute(a_source)),
         *(f"build {row.build_id}: {row.name}" for row in connection.execute(a_result)),
+        *(f"package {row.name} {row.version} {row.architecture}" for row in connection.execute(a_package)),
         *(f"the log of build {row.id}" for row in connection.execute(a_log)),
         *(f"the provenance of build {row.build_id}" for row in connection.execute(a_statement)),
         *(f"a chroot of {row.name} {row.architecture}" for row in connection.execute(a_chroot)),

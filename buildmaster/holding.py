@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from buildmaster import publications
 from buildmaster.lifecycle import BuildState
-from buildmaster.publications import Publication, State
+from buildmaster.publications import STATE_OF_FOUND, Publication, State
 from buildmaster.tables import build, publication, series_architecture
 
 
@@ -93,6 +93,6 @@ _WAIVE = (
 )
 _GO = (
     update(publication)
-    .where(publication.c.id.in_(bindparam("ids", expanding=True)), publication.c.state == State.HELD)
+    .where(publication.c.id.in_(bindparam("ids", expanding=True)), STATE_OF_FOUND == State.HELD)
     .values(state=State.PENDING, held_until=None, reason=bindparam("why"))
 )

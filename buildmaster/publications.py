@@ -373,17 +373,19 @@ _SUITES = (
 _WHERE = (publication.c.archive_id, publication.c.series_id, publication.c.pocket)
 _CHANGED = select(*_WHERE).where(_CHANGING).distinct()
 _DUE = select(suite.c.archive_id, suite.c.series_id, suite.c.pocket).where(suite.c.refresh_at <= bindparam("now"))
+# The same, for who finds rows by their ids: SQLite would take the index of states.
+STATE_OF_FOUND = publication.c.state.concat("")
 _LEAVE = (
     update(publication)
     .where(
         publication.c.id.in_(bindparam("these", expanding=True)),
-        publication.c.state.in_([State.PENDING, State.PUBLISHED]),
+        STATE_OF_FOUND.in_([State.PENDING, State.PUBLISHED]),
     )
     .values(state=State.LEAVING, reason=bindparam("reason"), leaves_at=bindparam("now"))
 )
 _LEAVE_HELD = (
     update(publication)
-    .where(publication.c.id.in_(bindparam("these", expanding=True)), publication.c.state == State.HELD)
+    .where(publication.c.id.in_(bindparam("these", expanding=True)), STATE_OF_FOUND == State.HELD)
     .values(state=State.GONE, reason=bindparam("reason"), leaves_at=bindparam("now"), gone_at=bindparam("now"))
 )
 _REFUSE = (

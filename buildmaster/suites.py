@@ -11,7 +11,7 @@ from buildmaster import depwaits, distributions, domination, goods, publications
 from buildmaster.domination import Package
 from buildmaster.goods import Goods
 from buildmaster.pockets import suite_name
-from buildmaster.publications import LISTED, Publication, State, Suite
+from buildmaster.publications import LISTED, STATE_OF_FOUND, Publication, State, Suite
 from buildmaster.repositories import ArchiveKey, Repository
 from buildmaster.tables import archive_dependency, binary, publication, series, source, suite
 
@@ -203,7 +203,7 @@ _SHOWN = update(suite).where(
 )
 _ENTERED = (
     update(publication)
-    .where(publication.c.id.in_(bindparam("ids", expanding=True)), publication.c.state == State.PENDING)
+    .where(publication.c.id.in_(bindparam("ids", expanding=True)), STATE_OF_FOUND == State.PENDING)
     .values(state=State.PUBLISHED, published_at=bindparam("now"))
 )
 _LEFT = (

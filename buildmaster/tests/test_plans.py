@@ -1,17 +1,21 @@
 """How SQLite finds what a build's life asks for: nothing reads all of a table that grows with the farm's work."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, event
 
+from buildmaster import holding, publications
+from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
 from buildmaster.tests.databases import on_postgresql
 from buildmaster.tests.factories import make_build
 from buildmaster.tests.farm_case import FarmCase
+from buildmaster.tests.test_press import Mine
 
-GROW = "build|build_queue|build_file|source|source_file|stored_file|notification|deleted_file"
+GROW = "publication|binary|build|build_queue|build_file|source|source_file|stored_file|notification|deleted_file"
 # In SQLite's words: a table, or tables that are joined before there is anything to join them with. The first build of
 # each archive (shares.py) is what is to be found first; what goes through an index of what waits stops early.
 READS_ALL = re.compile(
@@ -36,9 +40,47 @@ class TestPlans(FarmCase):
         for build_id in ids:
             await self.scan_until(build_id, BuildState.BUILT, scanner=scanner)
         assert len(asked) > 30
-        with self.farm.reading() as connection:
-            cursor = connection.connection.cursor()
-            for statement, parameters in list(asked.items()):
-                cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
-                plan = [row[3] for row in cursor.fetchall()]
-                assert not any(map(READS_ALL.match, plan)), (statement, plan)
+        for statement, _, plan in plans(self.farm, asked):
+            assert not any(map(READS_ALL.match, plan)), (statement, plan)
+
+
+Asked = dict[str, Sequence[object]]
+
+
+def plans(farm: Farm, asked: Asked) -> Iterator[tuple[str, Sequence[object], list[str]]]:
+    """What was asked, with which parameters, and how SQLite finds it."""
+    with farm.reading() as connection:
+        cursor = connection.connection.cursor()
+        for statement, parameters in list(asked.items()):
+            cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            yield statement, parameters, [row[3] for row in cursor.fetchall()]
+
+
+@pytest.mark.skipif(on_postgresql(), reason="PostgreSQL chooses by statistics, and small tables by other rules")
+def test_a_publication(farm: Farm, tmp_path: Path) -> None:
+    """Nothing reads all that is published: of that, packages are found by their names."""
+    mine = Mine(farm, tmp_path / "archives")
+    mine.built(mine.accept())
+    mine.publish()
+    asked: Asked = {}
+
+    def note(_: object, __: object, statement: str, parameters: Sequence[object], *___: object) -> None:
+        if statement.startswith(("SELECT", "UPDATE", "DELETE", "WITH")):
+            asked[statement] = parameters
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        mine.built(mine.accept("1.1"))
+        mine.publish()
+        farm.write(publications.leave, [1, 2], "deleted", mine.now)
+        with farm.reading() as connection:
+            publications.suites_with_work(connection, mine.now)
+            holding.is_over(connection, mine.now)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert len(asked) > 30
+    for statement, parameters, plan in plans(farm, asked):
+        assert not any(map(READS_ALL.match, plan)), (statement, plan)
+        by_state = any("ix_publication_state" in line for line in plan)
+        assert not (by_state and statement.startswith("UPDATE")), (statement, plan)
+        assert not (by_state and {"PUBLISHED", "GONE"} & set(parameters)), (statement, plan)

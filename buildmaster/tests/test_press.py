@@ -1,8 +1,10 @@
 """What the database has for a suite comes to the tree on disk, and apt reads it."""
 
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,11 +14,12 @@ from buildmaster.farm import Farm
 from buildmaster.publications import State, Suite
 from buildmaster.publishing import archive_keys, cleaning
 from buildmaster.publishing.cleaning import Cleaned
-from buildmaster.publishing.publication import Outcome, Press
+from buildmaster.publishing.publication import Busy, Outcome, Press
 from buildmaster.repositories import ArchiveKey, Settings
 from buildmaster.scoring import Pocket
 from buildmaster.secrets import Secrets
-from buildmaster.tests.archive_case import Client, key
+from buildmaster.suites import PublishedMeanwhile
+from buildmaster.tests.archive_case import Apt, Client, key
 from buildmaster.tests.factories import make_repository, make_series, write_deb, write_source
 
 
@@ -299,3 +302,43 @@ def found(mine: Mine, accepted: packages.Accepted) -> list[publications.Publicat
     with mine.farm.reading() as connection:
         every = publications.of_source(connection, accepted.source_id)
     return [each for each in every if each.state in publications.LISTED]
+
+
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="apt is not installed")
+def test_apt(mine: Mine, tmp_path: Path) -> None:
+    """apt updates without a warning, downloads what was built, finds debug symbols and gets the source."""
+    accepted = mine.accept()
+    mine.built(accepted, "hello", "hello-dbgsym")
+    mine.now = time.time() - 1  # apt refuses what comes from the future.
+    mine.publish()
+    apt = Apt(tmp_path / "root", f"copy:{mine.folder}", "bookworm", "main main/debug")
+    apt.update()
+    assert apt.packages() == ["hello", "hello-dbgsym"]
+    apt.run("apt-get", "download", "hello", "hello-dbgsym")
+    apt.run("apt-get", "source", "--download-only", "hello")
+    got = sorted(path.name for path in (tmp_path / "root").glob("hello*"))
+    assert got == ["hello-dbgsym_1.0_amd64.deb", "hello_1.0.dsc", "hello_1.0.tar.xz", "hello_1.0_amd64.deb"]
+
+
+def test_two_masters(mine: Mine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them publishes; the other one does not wait for it, and finds nothing left. Where the lock does not hold,
+    since they share no disk, the second writes down nothing."""
+    mine.built(mine.accept())
+    other = Press(mine.farm, mine.directory, mine.secrets, lambda: mine.now)
+    with mine.press.turn(mine.archive_id), pytest.raises(Busy):
+        other.publish(mine.suite)
+    elsewhere = Press(mine.farm, mine.directory / "elsewhere", mine.secrets, lambda: mine.now)
+    bring = Press._bring
+
+    def late(self: Press, *arguments: Any, **more: Any) -> Any:
+        shown = bring(self, *arguments, **more)
+        if self is elsewhere:
+            other.publish(mine.suite)
+        return shown
+
+    monkeypatch.setattr(Press, "_bring", late)
+    with pytest.raises(PublishedMeanwhile):
+        elsewhere.publish(mine.suite)
+    assert mine.index() == ["hello 1.0"]
+    with mine.farm.reading() as connection:
+        assert publications.suites_with_work(connection, mine.now) == []
