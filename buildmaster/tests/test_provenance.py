@@ -66,6 +66,20 @@ def test_a_statement_is_slsa_provenance() -> None:
     assert run["byproducts"][0]["digest"] == {"sha256": "5" * 64}
 
 
+def test_the_schemas_agree() -> None:
+    """By in-toto's own schemas it is a statement with provenance, and has nothing that they do not know."""
+    json_format = pytest.importorskip("google.protobuf.json_format")
+    schemas = pytest.importorskip("in_toto_attestation.v1.statement_pb2")
+    provenances = pytest.importorskip("in_toto_attestation.predicates.provenance.v1.provenance_pb2")
+    checks = pytest.importorskip("in_toto_attestation.v1.statement")
+    checks.Statement.copy_from_pb(json_format.Parse(STATEMENT, schemas.Statement())).validate()
+    predicate = json.dumps(json.loads(STATEMENT)["predicate"])
+    parsed = json_format.Parse(predicate, provenances.Provenance())
+    assert len(parsed.build_definition.resolved_dependencies) == 5
+    with pytest.raises(json_format.ParseError):
+        json_format.Parse(predicate.replace("buildType", "buildKind"), provenances.Provenance())
+
+
 def test_a_statement_is_the_same_each_time() -> None:
     """Whatever the order in which the database gives files."""
     others = replace(MADE, sources=list(reversed(MADE.sources)))
