@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from debian.deb822 import Deb822
@@ -36,6 +36,7 @@ class Suite:
     name: str
     components: tuple[str, ...]
     private: bool = False
+    snapshot: str = ""  # The name of one, if it is to be as it was then.
 
     @property
     def keyring(self) -> str:
@@ -49,12 +50,15 @@ class Suite:
         :param login: what private ones are read with, which stands in the line then.
         :param keyring: where its key is; "": among those that apt trusts for all archives.
         """
-        signed = f"[signed-by={keyring}] " if keyring else ""
+        signed = [f"signed-by={keyring}"] if keyring else []
+        dated = ["check-valid-until=no"] if self.snapshot else []
+        options = f"[{' '.join(signed + dated)}] " if signed or dated else ""
+        where = f"{self.archive}/snapshot/{self.snapshot}" if self.snapshot else self.archive
         if self.private and login is not None:
             parts = urlsplit(url)
             host = f"{quote(login.user, safe='')}:{quote(login.password, safe='')}@{parts.netloc}"
             url = urlunsplit(parts._replace(netloc=host))
-        return f"deb {signed}{url}/{self.archive} {self.name} {' '.join(self.components)}"
+        return f"deb {options}{url}/{where} {self.name} {' '.join(self.components)}"
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,11 @@ class Sources:
         if not chroot.lines:
             return Sources(keys=self.keys)
         return Sources(self.suites, chroot.lines, (*self.keys, *chroot.keys))
+
+    def as_in(self, snapshots: Mapping[str, str]) -> "Sources":
+        """The same, with some of our archives as they are in snapshots, whose names these are by DISTRIBUTION/NAME."""
+        suites = tuple(replace(each, snapshot=snapshots.get(each.archive, "")) for each in self.suites)
+        return replace(self, suites=suites)
 
     def at(self, url: str, login: Login | None = None) -> tuple[str, ...]:
         """The lines, ours first; see Suite.line()."""

@@ -64,6 +64,8 @@ def find(connection: Connection, build_id: int) -> BuildOrder:
         sources = sources.complete(depwaits.own_sources(connection, chroot_file.sha256))
     if wishes.archive_lines:
         sources = Sources(lines=wishes.archive_lines, keys=sources.keys)
+    elif wishes.snapshots:
+        sources = sources.as_in(wishes.snapshots)
     return BuildOrder(
         build_id=build_id,
         cookie=builds.cookie(build_id),

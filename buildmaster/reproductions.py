@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, select, update
 
-from buildmaster import attesting, builds, giving, listings, repeating
+from buildmaster import attesting, builds, distributions, giving, listings, offered, repeating, snapshots
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
 from buildmaster.repeating import Circumstances, Differs
-from buildmaster.tables import build, build_queue, builder
+from buildmaster.scoring import Pocket
+from buildmaster.tables import build, build_queue, builder, source
 from buildmaster.wishes import Wishes
 
 SCORE = -1_000_000  # Whatever else waits comes first.
@@ -53,7 +54,8 @@ class Outcome:
 
 def order(farm: Farm, build_id: int, now: float, how: How = USUAL) -> int:
     """Put a build into the queue that repeats another one: the same source, as it was to be done then, in the same
-    chroot if the store still has it, and preferably on another builder. Blocks. Returns its id.
+    chroot if the store still has it, with our archives as they were if there are such snapshots, and preferably on
+    another builder. Blocks. Returns its id.
 
     :raises NoSuchBuild: there is none.
     :raises CannotRepeat: it has not ended well, or repeats another one itself.
@@ -107,7 +109,8 @@ def _order(connection: Connection, build_id: int, epoch: int | None, now: float,
         raise CannotRepeat(f"build {build_id} repeats build {row.reproduces_id}: repeat that one")
     if row.state != BuildState.BUILT:
         raise CannotRepeat(f"build {build_id} is {row.state}: what is built can be repeated")
-    wishes = replace(Wishes.from_text(row.wishes), source_date_epoch=epoch, archive_lines=how.lines)
+    then = {} if how.lines else _snapshots(connection, row)
+    wishes = replace(Wishes.from_text(row.wishes), source_date_epoch=epoch, archive_lines=how.lines, snapshots=then)
     ordered = builds.add(
         connection,
         row.source_id,
@@ -120,8 +123,21 @@ def _order(connection: Connection, build_id: int, epoch: int | None, now: float,
     )
     # As if it had lost it: so the build is left to others while there is one that could have it at once.
     entry = update(build_queue).where(build_queue.c.build_id == ordered)
-    looked = {"looked_at": now} if how.lines else {}
+    looked = {"looked_at": now} if how.lines or then else {}
     connection.execute(entry.values(lost_by_id=row.builder_id, **looked))
     if how.builder is not None:
         giving.give(connection, ordered, how.builder)
     return ordered
+
+
+def _snapshots(connection: Connection, row: builds.AnyRow) -> dict[str, str]:
+    """Those of the archives that a build takes packages from which have what these had when it began: names by
+    DISTRIBUTION/NAME."""
+    archive_id = connection.execute(select(source.c.archive_id).where(source.c.id == row.source_id)).scalar_one()
+    usual = offered.sources(connection, archive_id, row.series_name, Pocket(row.pocket))
+    found = {}
+    for name in {suite.archive for suite in usual.suites}:
+        lender = distributions.find_archive(connection, *name.split("/"))
+        if (kept := snapshots.as_at(connection, lender, row.started_at)) is not None:
+            found[name] = kept.name
+    return found

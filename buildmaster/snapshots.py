@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, or_, select
 
 from buildmaster import rows
-from buildmaster.tables import snapshot
+from buildmaster.tables import publication, snapshot
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,34 @@ def of(connection: Connection, archive_id: int) -> list[Snapshot]:
     return [Snapshot(row.name, row.taken_at) for row in connection.execute(query.order_by(snapshot.c.taken_at))]
 
 
+def as_at(connection: Connection, archive_id: int, moment: float) -> Snapshot | None:
+    """A snapshot that has the same packages as the archive had at a moment: none came or went between the two. None:
+    there is none."""
+    found = sorted(of(connection, archive_id), key=lambda each: abs(each.taken_at - moment))
+    return next((each for each in found if _is_same(connection, archive_id, each.taken_at, moment)), None)
+
+
+def _is_same(connection: Connection, archive_id: int, one: float, other: float) -> bool:
+    between = {"archive_id": archive_id, "after": min(one, other), "until": max(one, other)}
+    return connection.execute(_CHANGES, between).first() is None
+
+
 def remove(connection: Connection, archive_id: int, name: str) -> None:
     """Write down that one is gone."""
     connection.execute(delete(snapshot).where(snapshot.c.archive_id == archive_id, snapshot.c.name == name))
+
+
+# Made once: to make a statement takes longer than to execute it.
+_CHANGES = (
+    select(publication.c.id)
+    .where(publication.c.archive_id == bindparam("archive_id"))
+    .where(
+        or_(
+            *(
+                (column > bindparam("after")) & (column <= bindparam("until"))
+                for column in (publication.c.published_at, publication.c.gone_at)
+            )
+        )
+    )
+    .limit(1)
+)

@@ -45,7 +45,10 @@ class Wishes:
     limits: Mapping[str, int] = field(default_factory=dict)  # By LIMITS; bytes, seconds.
     # For builds that repeat others: the time that they are to have; None: what the changelog says.
     source_date_epoch: int | None = None
-    archive_lines: tuple[str, ...] = ()  # And where packages come from: lines of sources.list in place of the usual.
+    # Where packages come from: lines of sources.list in place of the usual; or archives of ours as they are in
+    # snapshots, whose names these are by DISTRIBUTION/NAME.
+    archive_lines: tuple[str, ...] = ()
+    snapshots: Mapping[str, str] = field(default_factory=dict)
 
     # A binary rebuild: packages of the same source, under versions that end in +bNUMBER. 0: it is none.
     rebuild: int = 0
@@ -77,7 +80,8 @@ class Wishes:
 
     def in_words(self) -> list[tuple[str, str]]:
         """Name and value of each thing that was said."""
-        lines = "\n".join(self.archive_lines)
+        then = (f"{name} as it was at {snapshot}" for name, snapshot in self.snapshots.items())
+        lines = "\n".join((*self.archive_lines, *then))
         limits = ", ".join(f"{name} {value}" for name, value in self.limits.items())
         facts = [("Built by", self.package_builder), ("Profiles", " ".join(self.profiles))]
         facts += [("Options", " ".join(self.options)), ("Limits", limits), ("Archives", lines)]
