@@ -2,8 +2,9 @@
 
 The packages are Debian's, by name and control file, in .debs with nothing in them. The others are spared what they
 need not do: they sign nothing, compress by gzip alone, and make no list of contents; the farm signs, compresses by xz
-as well, and syncs all to the disk. What is measured begins with a .deb, and ends when clients see it. Needs Debian's
-packages reprepro and aptly; takes some minutes, most of them reprepro's and aptly's first 60,000 packages.
+as well, and syncs all to the disk. `reprepro-like` is reprepro that is asked for the same: gzip and xz, signed. What
+is measured begins with a .deb, and ends when clients see it. Needs Debian's packages reprepro and aptly; takes some
+minutes, most of them the others' first 60,000 packages.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.debs import controls, field, renamed, write_deb
-from benchmarks.repositories import Aptly, Ours, Repository, Reprepro
+from benchmarks.repositories import Aptly, Ours, Repository, Reprepro, SignedReprepro
 from benchmarks.table import median, ms, show
 
 COLUMNS = ("packages", "", "ms", "CPU ms", "ratio", "first s", "MB")
@@ -27,7 +28,12 @@ ratio     how many times as long as the farm
 first     all packages but those; no comparison, for the farm is given all at once, and reprepro one after another
 MB        the compressed list of packages, as clients fetch it
 """
-KINDS: dict[str, Callable[[Path], Repository]] = {"debfarm": Ours, "reprepro": Reprepro, "aptly": Aptly}
+KINDS: dict[str, Callable[[Path], Repository]] = {
+    "debfarm": Ours,
+    "reprepro": Reprepro,
+    "reprepro-like": SignedReprepro,
+    "aptly": Aptly,
+}
 
 
 @dataclass(frozen=True)

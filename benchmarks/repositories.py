@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -75,16 +76,27 @@ def _described(deb: Path, control: str) -> tuple[PoolFile, Record]:
 class Reprepro:
     """reprepro, with gzip alone, unsigned, no contents."""
 
+    indices = ".gz"
+    signed = False
+    _environment: Mapping[str, str] | None = None
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         (folder / "conf").mkdir(parents=True)
-        (folder / "conf/distributions").write_text(
-            f"Codename: {SUITE}\nComponents: main\nArchitectures: {ARCHITECTURE}\nDebIndices: Packages .gz\n"
-        )
+        lines = [f"Codename: {SUITE}", "Components: main", f"Architectures: {ARCHITECTURE}"]
+        lines.append(f"DebIndices: Packages {self.indices}")
+        if self.signed:
+            self._environment = {**os.environ, "GNUPGHOME": str(folder / "gnupg")}
+            (folder / "gnupg").mkdir(mode=0o700)
+            command = ["gpg", "--batch", "--passphrase", "", "--quick-gen-key", "A benchmark", "ed25519", "sign"]
+            subprocess.run(command, env=self._environment, check=True, capture_output=True)
+            lines.append("SignWith: yes")
+        (folder / "conf/distributions").write_text("\n".join([*lines, ""]))
 
     @property
     def packages(self) -> Path:
-        return self._folder / "dists" / SUITE / "main" / f"binary-{ARCHITECTURE}" / "Packages.gz"
+        suffix = self.indices.split()[-1]
+        return self._folder / "dists" / SUITE / "main" / f"binary-{ARCHITECTURE}" / f"Packages{suffix}"
 
     def fill(self, debs: Sequence[Path]) -> None:
         for at in range(0, len(debs), _AT_ONCE):
@@ -96,7 +108,14 @@ class Reprepro:
 
     def _run(self, *words: str | Path) -> None:
         command = ["reprepro", "--silent", "--silent", "-b", self._folder, *words]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=self._environment)
+
+
+class SignedReprepro(Reprepro):
+    """reprepro, with what the farm has as well: xz and gzip, signed."""
+
+    indices = ".gz .xz"
+    signed = True
 
 
 class Aptly:

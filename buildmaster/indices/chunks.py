@@ -33,6 +33,11 @@ class Piece:
     unpadded: int  # Bytes of the block without.
     gz: int  # Bytes of the gzip member.
 
+    @property
+    def size(self) -> int:
+        """Bytes of all of it."""
+        return self.plain + self.xz + self.gz
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -60,16 +65,8 @@ def make(kind: IndexKind, text: Text) -> tuple[Piece, bytes]:
 
 
 @dataclass(frozen=True, slots=True)
-class Compressed:
-    """What a piece is, compressed."""
-
-    block: Block
-    member: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Content:
-    """A piece that was kept."""
+    """A piece with what is in it."""
 
     piece: Piece
     kept: memoryview
@@ -79,19 +76,23 @@ class Content:
         """Its text."""
         return self.kept[: self.piece.plain]
 
-    def compressed(self) -> Compressed:
-        """The rest; a copy, so that the text need not stay in memory."""
-        at = self.piece.plain + self.piece.xz
-        block = Block(bytes(self.kept[self.piece.plain : at]), self.piece.unpadded, self.piece.plain)
-        return Compressed(block, bytes(self.kept[at:]))
+    @property
+    def block(self) -> memoryview:
+        """A block of an xz stream; of nothing, where it has none."""
+        return self.kept[self.piece.plain : self.piece.plain + self.piece.xz]
+
+    @property
+    def member(self) -> memoryview:
+        """A member of a gzip file."""
+        return self.kept[self.piece.plain + self.piece.xz :]
 
 
-def opened(piece: Piece, kept: bytes) -> Content:
+def opened(piece: Piece, kept: bytes | memoryview) -> Content:
     """What was kept of a piece, looked at.
 
     :raises PieceDamaged: it is not what it was.
     """
-    if len(kept) != piece.plain + piece.xz + piece.gz or zlib.crc32(kept) != piece.crc:
+    if len(kept) != piece.size or zlib.crc32(kept) != piece.crc:
         raise PieceDamaged(f"the piece {piece.name} is damaged")
     return Content(piece, memoryview(kept))
 

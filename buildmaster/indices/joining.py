@@ -9,13 +9,14 @@ import gzip
 import lzma
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 _FLAGS: Final = b"\0\x04"  # Of every stream: what is in it is checked by CRC64.
-_HEADER: Final = b"\xfd7zXZ\0" + _FLAGS + struct.pack("<I", zlib.crc32(_FLAGS))
+XZ_BEGIN: Final = b"\xfd7zXZ\0" + _FLAGS + struct.pack("<I", zlib.crc32(_FLAGS))
 _FOOTER_BYTES: Final = 12
+_QUICK: Final = {"mf": lzma.MF_HC4, "nice_len": 16, "depth": 8}
 _GZIP_LEVEL: Final = 6  # 9 takes a quarter longer, for half a per cent.
 
 
@@ -31,48 +32,35 @@ class Block:
 def compress_block(plain: bytes) -> Block:
     """Compress at least one byte as a block.
 
-    The dictionary is no larger than what there is to look back to: that saves lzma a fifth of its time, in memory that
-    is never used.
+    Of 112 kB of Packages, xz -6 makes 24.1 kB in 14.7 ms. With hash chains, and content with less, it is 25.2 kB in
+    6.3; xz -3, 26.9 in 4.5. The dictionary is no larger than what there is to look back to: lzma clears all of it.
     """
     dictionary = max(4096, 1 << (len(plain) - 1).bit_length())
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": dictionary}]
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": dictionary, **_QUICK}]
     stream = lzma.compress(plain, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC64, filters=filters)
     (backward,) = struct.unpack("<I", stream[-8:-4])
     index_at = len(stream) - _FOOTER_BYTES - 4 * (backward + 1)
     count, at = _integer(stream, index_at + 1)
     unpadded, at = _integer(stream, at)
     size, _ = _integer(stream, at)
-    assert count == 1 and size == len(plain) and stream.startswith(_HEADER)
-    return Block(stream[len(_HEADER) : index_at], unpadded, size)
+    assert count == 1 and size == len(plain) and stream.startswith(XZ_BEGIN)
+    return Block(stream[len(XZ_BEGIN) : index_at], unpadded, size)
 
 
-def xz_stream(blocks: Iterable[Block]) -> Iterator[bytes]:
-    """The parts of one stream of all the blocks; of none, the stream of nothing."""
-    yield _HEADER
-    sizes = []
-    for block in blocks:
-        yield block.data
-        sizes.append(_variable(block.unpadded) + _variable(block.plain))
-    index = b"\0" + _variable(len(sizes)) + b"".join(sizes)
+def xz_end(sizes: Sequence[tuple[int, int]]) -> bytes:
+    """What follows the blocks of a stream that begins with XZ_BEGIN.
+
+    :param sizes: of each block, `unpadded` and `plain`.
+    """
+    index = b"\0" + _variable(len(sizes)) + b"".join(_variable(one) + _variable(other) for one, other in sizes)
     index += bytes(-len(index) % 4)
-    yield index + struct.pack("<I", zlib.crc32(index))
     end = struct.pack("<I", (len(index) + 4) // 4 - 1) + _FLAGS
-    yield struct.pack("<I", zlib.crc32(end)) + end + b"YZ"
+    return b"".join((index, struct.pack("<II", zlib.crc32(index), zlib.crc32(end)), end, b"YZ"))
 
 
 def compress_member(plain: bytes) -> bytes:
-    """Compress as a member of a gzip file. Equal bytes make equal members, whenever it is."""
+    """Compress as a member of a gzip file, which has one at least. Equal bytes make equal members, whenever it is."""
     return gzip.compress(plain, _GZIP_LEVEL, mtime=0)
-
-
-def gzip_file(members: Iterable[bytes]) -> Iterator[bytes]:
-    """The parts of a file of all the members; of none, the file of nothing."""
-    empty = True
-    for member in members:
-        empty = False
-        yield member
-    if empty:
-        yield compress_member(b"")
 
 
 def _variable(number: int) -> bytes:

@@ -1,26 +1,19 @@
 """A generation of a suite: a folder that is written once, and is what apt sees when a link says so."""
 
-import hashlib
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from buildmaster.indices.chunks import Compressed, Piece, Text
-from buildmaster.indices.joining import gzip_file, xz_stream
+from buildmaster.indices.chunks import Piece, Text
 from buildmaster.indices.manifest import Index
-from buildmaster.indices.records import IndexKind, IndexName
-from buildmaster.indices.release import Sum
+from buildmaster.indices.records import IndexName
+from buildmaster.publishing.joined import write_index
 from buildmaster.publishing.pieces import Pieces
 from buildmaster.publishing.signing import Signed
 
-_AT_ONCE: Final = 4  # Threads: compressing, digesting and writing leave the interpreter to others.
 BY_HASH: Final = "by-hash"
 RELEASES: Final = ("Release", "Release.gpg", "InRelease")
-
-
-_Made = tuple[Piece, Compressed] | Future[tuple[Piece, Compressed]]
 
 
 class Generation:
@@ -48,31 +41,10 @@ class Generation:
 
         :raises PieceDamaged: one of those that are there is not what it was.
         """
-        plain, size = hashlib.sha256(), 0
         path = self._folder(name) / Path(name.path).name
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            making = [threads.submit(kept.make, name.kind, part) for part in parts if isinstance(part, Text)]
-            made = iter(making)
-            found: list[_Made] = []
-            for part in parts:  # Meanwhile the others are made.
-                if isinstance(part, Text):
-                    text: bytes | memoryview = part.plain
-                    found.append(next(made))
-                else:
-                    content = kept.read(part)
-                    text = content.plain
-                    found.append((part, content.compressed()))
-                plain.update(text)
-                size += len(text)
-            ready = [each.result() if isinstance(each, Future) else each for each in found]
-            streams = {".gz": gzip_file(each.member for _, each in ready)}
-            if name.kind is not IndexKind.CONTENTS:
-                streams[".xz"] = xz_stream(each.block for _, each in ready)
-            sums = threads.map(lambda suffix: _written(path.with_name(path.name + suffix), streams[suffix]), streams)
-            files = dict(zip(streams, sums, strict=True))
-        for suffix, each in files.items():
-            self._new.append((path.with_name(path.name + suffix), each.sha256))
-        return Index(tuple(piece for piece, _ in ready), Sum(size, plain.hexdigest()), files)
+        index = write_index(path, name.kind, parts, kept)
+        self._new += [(path.with_name(path.name + suffix), each.sha256) for suffix, each in index.files.items()]
+        return index
 
     def sign(self, release: bytes, signed: Signed, modified_at: int) -> None:
         """Write Release and its signatures.
@@ -109,13 +81,3 @@ class Generation:
             by_hash.mkdir(parents=True, exist_ok=True)
             (by_hash / "SHA256").symlink_to(os.path.relpath(self._by_hash, by_hash))
         return folder
-
-
-def _written(path: Path, parts: Iterable[bytes]) -> Sum:
-    """Write a file."""
-    sha256 = hashlib.sha256()
-    with path.open("wb") as stream:
-        for each in parts:
-            sha256.update(each)
-            stream.write(each)
-        return Sum(stream.tell(), sha256.hexdigest())

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from buildmaster.indices.chunks import Compressed, Content, Piece, PieceDamaged, Text, make, opened
+from buildmaster.indices.chunks import Content, Piece, PieceDamaged, Text, make, opened
 from buildmaster.indices.records import IndexKind
 from buildmaster.publishing import files
 
@@ -14,16 +14,19 @@ class Pieces:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def read(self, piece: Piece) -> Content:
+    def read(self, piece: Piece, buffer: bytearray | None = None) -> Content:
         """What is in a piece.
 
+        :param buffer: where to put it, if it is large enough: what was read into it before is gone then.
         :raises PieceDamaged: it is not there, or not what it was.
         """
+        place = memoryview(bytearray(piece.size + 1) if buffer is None or len(buffer) <= piece.size else buffer)
         try:
-            kept = (self._folder / piece.name).read_bytes()
+            with (self._folder / piece.name).open("rb", buffering=0) as stream:
+                size = stream.readinto(place)
         except FileNotFoundError:
             raise PieceDamaged(f"the piece {piece.name} is not there") from None
-        return opened(piece, kept)
+        return opened(piece, place[:size])
 
     def text(self, piece: Piece) -> bytes:
         """A piece's text.
@@ -32,13 +35,13 @@ class Pieces:
         """
         return bytes(self.read(piece).plain)
 
-    def make(self, kind: IndexKind, text: Text) -> tuple[Piece, Compressed]:
+    def make(self, kind: IndexKind, text: Text) -> Content:
         """Make a piece, and write it."""
         piece, kept = make(kind, text)
         beside = self._folder / f".{piece.name}"
         beside.write_bytes(kept)
         beside.replace(self._folder / piece.name)
-        return piece, opened(piece, kept).compressed()
+        return Content(piece, memoryview(kept))
 
     def paths(self, names: Iterable[str]) -> list[Path]:
         """What has to be synced so that pieces outlast a power cut."""

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildmaster.indices.chunks import LEAST, MOST, USUAL, Piece, PieceDamaged, Text, change, cut, make, opened
-from buildmaster.indices.joining import Block, compress_block, compress_member, gzip_file, xz_stream
+from buildmaster.indices.joining import XZ_BEGIN, Block, compress_block, compress_member, xz_end
 from buildmaster.indices.records import (
     IndexKind,
     IndexName,
@@ -67,11 +67,17 @@ class Kept:
 # Joined
 
 
+def stream(blocks: list[Block]) -> bytes:
+    return b"".join(
+        [XZ_BEGIN, *(block.data for block in blocks), xz_end([(block.unpadded, block.plain) for block in blocks])]
+    )
+
+
 @pytest.mark.parametrize("texts", [[], [b"a"], [b"a" * 300_000, b"b", bytes(range(256)) * 3000]], ids=len)
 def test_blocks_are_a_stream(texts: list[bytes], tmp_path: Path) -> None:
     """Blocks of several streams are one stream, which xz itself tests and lists as such; of none, an empty one."""
     path = tmp_path / "joined.xz"
-    path.write_bytes(b"".join(xz_stream(map(compress_block, texts))))
+    path.write_bytes(stream(list(map(compress_block, texts))))
     assert lzma.decompress(path.read_bytes()) == b"".join(texts)
     subprocess.run(["xz", "-t", path], check=True)
     listed = subprocess.run(["xz", "--robot", "--list", path], capture_output=True, text=True, check=True).stdout
@@ -81,20 +87,20 @@ def test_blocks_are_a_stream(texts: list[bytes], tmp_path: Path) -> None:
 def test_a_great_many_blocks() -> None:
     """Numbers and sizes that take several bytes each are told right."""
     block = compress_block(b"text" * 5000)
-    assert lzma.decompress(b"".join(xz_stream([block] * 20_000))) == b"text" * 5000 * 20_000
+    assert lzma.decompress(stream([block] * 20_000)) == b"text" * 5000 * 20_000
 
 
 def test_a_block_that_is_none_is_noticed() -> None:
     """A stream whose index tells other sizes is refused: the index is not for show."""
     block = compress_block(b"some text")
     with pytest.raises(lzma.LZMAError):
-        lzma.decompress(b"".join(xz_stream([Block(block.data, block.unpadded, block.plain + 1)])))
+        lzma.decompress(stream([Block(block.data, block.unpadded, block.plain + 1)]))
 
 
 def test_members_are_a_file() -> None:
     """gzip members one after another are a gzip file, an empty one too."""
-    assert gzip.decompress(b"".join(gzip_file(map(compress_member, [b"a", b"b"])))) == b"ab"
-    assert gzip.decompress(b"".join(gzip_file([]))) == b""
+    assert gzip.decompress(compress_member(b"a") + compress_member(b"b")) == b"ab"
+    assert gzip.decompress(compress_member(b"")) == b""
 
 
 # In pieces
@@ -158,7 +164,8 @@ def test_damage_is_noticed() -> None:
     """A piece that lost its end, or a bit, is not taken for one."""
     piece, kept = make(PACKAGES, Text(b"", rendered(PACKAGES, [stanza(1)])))
     content = opened(piece, kept)
-    assert bytes(content.plain) + content.compressed().block.data + content.compressed().member == kept
+    assert b"".join([content.plain, content.block, content.member]) == kept
+    assert gzip.decompress(content.member) == content.plain
     for damaged in (kept[:-1], kept[:100] + bytes([kept[100] ^ 1]) + kept[101:], b""):
         with pytest.raises(PieceDamaged):
             opened(piece, damaged)

@@ -7,7 +7,7 @@ import pytest
 
 from buildmaster.indices.records import Edit, IndexKind, IndexName, put, take_out
 from buildmaster.indices.stanzas import contents_records
-from buildmaster.publishing.signing import Keys, make_key
+from buildmaster.publishing.signing import Keys, keyring, make_key
 from buildmaster.publishing.tree import Keep, SuiteTree, TreeDamaged
 from buildmaster.tests.archive_case import CONTENTS, FACTS, PACKAGES, START, Apt, Archive, Client, key, package, tree_of
 
@@ -141,6 +141,9 @@ def test_another_key(archive: Archive, tmp_path: Path) -> None:
     apt.update()
     archive.signer = Keys([new.secret])
     assert archive.publish().generation == 3
+    both = Apt(tmp_path / "both", f"file:{archive.directory}", "bookworm")
+    (tmp_path / "both/key.asc").write_text(keyring([key().certificate, new.certificate]))
+    both.update()
     with pytest.raises(AssertionError, match="NO_PUBKEY"):
         apt.update()
 
