@@ -29,19 +29,24 @@ class Generation:
         self._new: list[tuple[Path, str]] = []  # Files of indices, with their SHA-256.
         dists.mkdir(parents=True)
 
+    def make_folder(self, name: IndexName) -> None:
+        """Make the folder of an index, in which all of its files can be had by their SHA-256."""
+        by_hash = (self._dists / name.path).parent / BY_HASH
+        if not by_hash.exists():
+            by_hash.mkdir(parents=True)
+            (by_hash / "SHA256").symlink_to(os.path.relpath(self._by_hash, by_hash))
+
     def keep(self, name: IndexName, index: Index, before: Path) -> None:
         """Take over an index of another generation as it is."""
-        folder = self._folder(name)
         for suffix in index.files:
-            file = Path(name.path + suffix).name
-            os.link(before / (name.path + suffix), folder / file)
+            os.link(before / (name.path + suffix), self._dists / (name.path + suffix))
 
     def write(self, name: IndexName, parts: Sequence[Piece | Text], kept: Pieces) -> Index:
         """Write an index put together from its pieces, and make those that are not there.
 
         :raises PieceDamaged: one of those that are there is not what it was.
         """
-        path = self._folder(name) / Path(name.path).name
+        path = self._dists / name.path
         index = write_index(path, name.kind, parts, kept)
         self._new += [(path.with_name(path.name + suffix), each.sha256) for suffix, each in index.files.items()]
         return index
@@ -72,12 +77,3 @@ class Generation:
         folders = {path.parent for path in self._dists.rglob("*")}
         releases = [self._dists / name for name in RELEASES]
         return [*(path for path, _ in self._new), *releases, *folders, self._dists, self._by_hash]
-
-    def _folder(self, name: IndexName) -> Path:
-        """The folder of an index, in which all of its files can be had by their SHA-256."""
-        folder = (self._dists / name.path).parent
-        by_hash = folder / BY_HASH
-        if not by_hash.exists():
-            by_hash.mkdir(parents=True, exist_ok=True)
-            (by_hash / "SHA256").symlink_to(os.path.relpath(self._by_hash, by_hash))
-        return folder

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from threading import get_ident
 
 from buildmaster.indices.chunks import Content, Piece, PieceDamaged, Text, make, opened
 from buildmaster.indices.records import IndexKind
@@ -38,7 +39,7 @@ class Pieces:
     def make(self, kind: IndexKind, text: Text) -> Content:
         """Make a piece, and write it."""
         piece, kept = make(kind, text)
-        beside = self._folder / f".{piece.name}"
+        beside = self._folder / f".{piece.name}.{get_ident()}"  # Two indices may have the same piece.
         beside.write_bytes(kept)
         beside.replace(self._folder / piece.name)
         return Content(piece, memoryview(kept))

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -33,6 +34,7 @@ from buildmaster.publishing.signing import Signer
 STATE: Final = ".state"
 _MANIFEST: Final = "manifest"
 _SUITE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*", re.ASCII)
+_AT_ONCE: Final = 4  # Indices that are written at the same time, by as many processors.
 _KEPT_FOLDERS: Final = 2  # Of generations: the current one, and the one that somebody may be opening a file in.
 
 
@@ -85,7 +87,7 @@ class SuiteTree:
         self._state = archive / STATE / "suites" / suite
         self._by_hash = self._state / BY_HASH
         self._pieces = Pieces(self._state / "pieces")
-        self._keep = keep
+        self._grace = keep
 
     def current(self) -> Published | None:
         """What is there now; None: nothing was ever published.
@@ -198,7 +200,7 @@ class SuiteTree:
         shutil.rmtree(folder, ignore_errors=True)  # Of one who died.
         made = [files.make(each) for each in (self._by_hash, self._state / "pieces", self._link.parent)]
         generation = Generation(folder / "dists", self._by_hash)
-        indices = {name: self._index(generation, None if anew else before, name, each) for name, each in parts.items()}
+        indices = self._indices(generation, None if anew else before, parts)
         modified_at = int(terms.now) if before is None else max(int(terms.now), before.modified_at + 1)
         signers = terms.signer.fingerprints
         manifest = Manifest(number, terms.now, modified_at, terms.facts, signers, indices, {})
@@ -215,17 +217,26 @@ class SuiteTree:
         self._sweep(manifest, terms.now)
         return _published(manifest)
 
-    def _index(
-        self, generation: Generation, before: Manifest | None, name: IndexName, parts: list[Piece | Text]
-    ) -> Index:
-        old = before.indices.get(name) if before is not None else None
-        if before is not None and old is not None and tuple(parts) == old.pieces:
-            try:
-                generation.keep(name, old, self._state / str(before.generation) / "dists")
-            except FileNotFoundError as exc:
-                raise TreeDamaged(f"{exc.filename} is not there") from exc
-            return old
-        return generation.write(name, parts, self._pieces)
+    def _indices(self, generation: Generation, before: Manifest | None, parts: _Parts) -> dict[IndexName, Index]:
+        """Take over the indices that did not change, and write the others, several at the same time."""
+        found = dict[IndexName, Index]()
+        for name, each in parts.items():
+            generation.make_folder(name)
+            old = before.indices.get(name) if before is not None else None
+            if before is not None and old is not None and tuple(each) == old.pieces:
+                self._keep(generation, before, name)
+                found[name] = old
+        new = [name for name in parts if name not in found]
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            written = threads.map(lambda name: generation.write(name, parts[name], self._pieces), new)
+            found.update(zip(new, written, strict=True))
+        return {name: found[name] for name in parts}
+
+    def _keep(self, generation: Generation, before: Manifest, name: IndexName) -> None:
+        try:
+            generation.keep(name, before.indices[name], self._state / str(before.generation) / "dists")
+        except FileNotFoundError as exc:
+            raise TreeDamaged(f"{exc.filename} is not there") from exc
 
     def _left(self, before: Manifest | None, after: Manifest) -> dict[str, Left]:
         """What was in the suite, and leaves now or has left. Where nobody knows, all that is there leaves now."""
@@ -240,7 +251,7 @@ class SuiteTree:
         }
 
     def _expired(self, left: Left, generation: int, now: float) -> bool:
-        return left.at <= now - self._keep.seconds and left.generation <= generation - self._keep.generations
+        return left.at <= now - self._grace.seconds and left.generation <= generation - self._grace.generations
 
     def _show(self, dists: Path) -> None:
         """The one step."""

@@ -1,6 +1,7 @@
 """A suite on disk: what apt reads, before and after, and what is left."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,20 @@ def test_components_and_architectures_come_and_go(archive: Archive, tmp_path: Pa
     assert not (archive.dists / "main/debug").exists()
     with pytest.raises(ValueError, match="no index main/debug"):
         archive.publish(put(IndexName("main/debug", IndexKind.PACKAGES, "amd64"), [package("hello-dbgsym")[0]]))
+
+
+def test_indices_that_are_equal(tmp_path: Path) -> None:
+    """Packages of all architectures are in the index of each: the same pieces, written at the same time."""
+    architectures = ("amd64", "arm64", "armhf", "i386", "riscv64", "s390x")
+    archive = Archive(tmp_path, replace(FACTS, architectures=architectures))
+    indices = [IndexName("main", IndexKind.PACKAGES, each) for each in architectures]
+    for number in range(30):
+        record = package(f"package{number}")[0]
+        archive.publish(edit for index in indices for edit in put(index, [record]))
+    client = Client(archive.dists)
+    (only,) = {client.index(index.path) for index in indices}
+    assert only.count(b"Package: ") == 30
+    client.check()
 
 
 def test_contents(archive: Archive) -> None:
