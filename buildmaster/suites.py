@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 ALWAYS = ("main", "main/debug")  # Components that every suite has.
 CHANGES_MAX = 2000  # So many are published at once; what is more follows.
+_MENTIONS_MAX = 200  # SQLite takes no more than 1,000 conditions that are joined by OR.
 _RELATIONS = ("Depends", "Pre-Depends")
 
 
@@ -40,6 +41,7 @@ class Plan:
     enters: tuple[Goods, ...]
     leaves: tuple[Goods, ...]
     stays: tuple[Goods, ...]  # What has the name of something that leaves.
+    more: bool  # There are more changes than one publication takes.
     why: Mapping[int, str]  # Of what leaves because it was superseded: by its id.
 
 
@@ -85,6 +87,7 @@ def plan(connection: Connection, where: Suite) -> Plan:
         enters=tuple(goods.of(connection, enters)),
         leaves=tuple(goods.of(connection, leaving.values())),
         stays=tuple(goods.of(connection, stays)),
+        more=len(changes) == CHANGES_MAX,
         why=why,
     )
 
@@ -165,13 +168,12 @@ def _superseded(
 def _needed(connection: Connection, where: Suite, names: Collection[str], leaves: Collection[int]) -> set[str]:
     """Which of these packages others that stay in the suite depend on. Packages are dropped rarely: this looks through
     all of the suite, in the database."""
-    if not names:
-        return set()
-    mentions = or_(*(binary.c.control.contains(name, autoescape=True) for name in names))
-    found = set()
-    for row in connection.execute(_CONTROLS.where(mentions), vars(where)):
-        if row.id not in leaves:
-            found |= _depends_on(row.control).intersection(names)
+    found: set[str] = set()
+    for some in _parts(sorted(names), _MENTIONS_MAX):
+        mentions = or_(*(binary.c.control.contains(name, autoescape=True) for name in some))
+        for row in connection.execute(_CONTROLS.where(mentions), vars(where)):
+            if row.id not in leaves:
+                found |= _depends_on(row.control).intersection(some)
     return found
 
 
@@ -182,9 +184,9 @@ def _depends_on(control: str) -> set[str]:
     return {one["name"] for each in relations for alternatives in each for one in alternatives}
 
 
-def _parts(things: Sequence[T]) -> Iterator[Sequence[T]]:
+def _parts(things: Sequence[T], length: int = CHANGES_MAX) -> Iterator[Sequence[T]]:
     """In parts that a query can name."""
-    return (things[begin : begin + CHANGES_MAX] for begin in range(0, len(things), CHANGES_MAX))
+    return (things[begin : begin + length] for begin in range(0, len(things), length))
 
 
 def _these(where: Suite) -> dict[str, object]:

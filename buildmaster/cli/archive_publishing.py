@@ -1,7 +1,9 @@
 """Of the group `archive`: publish, snapshot, key."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from sqlalchemy import Connection
@@ -15,6 +17,9 @@ from buildmaster.cli.text import count, moment, stamp
 from buildmaster.publications import Suite
 from buildmaster.repositories import ArchiveKey
 from buildmaster.secrets import Secrets
+
+if TYPE_CHECKING:  # It takes long to import.
+    from buildmaster.publishing.publication import Outcome, Press
 
 _NAME = click.argument("name", metavar="[DISTRIBUTION/]NAME")
 
@@ -42,7 +47,7 @@ def publish(session: Session, /, *, name: str, suite: str | None, full: bool) ->
             found = published(connection, name)
             wanted = _suites(connection, found.archive_id, suite)
         press = Press(farm, config.archives_directory, Secrets(config.secrets_directory), time.time)
-        outcomes = [press.publish(each, full=full, wait=True) for each in wanted]
+        outcomes = [outcome for each in wanted for outcome in _published(press, each, full=full)]
     for each in outcomes:
         new, left = count(each.entered, "package"), count(each.left, "package")
         session.output.say(f"{each.name}: generation {each.generation}, {new} new, {left} gone")
@@ -50,6 +55,15 @@ def publish(session: Session, /, *, name: str, suite: str | None, full: bool) ->
             session.output.hint(f"not published: {words}")
     if session.output.as_json:
         session.output.document({"suites": [{**vars(each), "refused": list(each.refused)} for each in outcomes]})
+
+
+def _published(press: "Press", where: Suite, *, full: bool) -> "Iterator[Outcome]":
+    """Publish a suite until there is nothing left."""
+    outcome = press.publish(where, full=full, wait=True)
+    yield outcome
+    while outcome.more:
+        outcome = press.publish(where, wait=True)
+        yield outcome
 
 
 def _suites(connection: Connection, archive_id: int, suite: str | None) -> list[Suite]:

@@ -5,14 +5,13 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
+from buildmaster.domination import ALL, SOURCE
 from buildmaster.goods import Goods
 from buildmaster.indices import records, stanzas
 from buildmaster.indices.records import Edit, IndexKind, IndexName, Record
 from buildmaster.indices.stanzas import File
 from buildmaster.store import Store, StoredFile
 from buildmaster.suites import Plan
-
-ALL = "all"
 
 
 class Unlistable(Exception):
@@ -51,6 +50,8 @@ def records_of(goods: Goods, architectures: Sequence[str], store: Store) -> Iter
     :raises OSError: the store cannot be used.
     """
     package, stored = goods.publication, goods.file
+    if package.architecture not in (*architectures, ALL, SOURCE):
+        raise Unlistable(goods, ValueError(f"the suite has {', '.join(architectures)}"))
     try:
         if package.binary_id is None:
             with store.open(stored.sha256) as stream:

@@ -46,6 +46,7 @@ class Outcome:
     generation: int
     entered: int  # Packages.
     left: int
+    more: bool = False  # There are changes left.
     refused: tuple[str, ...] = ()  # Why packages could not be published, in words.
 
 
@@ -82,7 +83,8 @@ class Press:
                     self.farm.write(publications.refuse, error.publication.id, str(error), self.now())
             self.farm.write(suites.done, plan, shown, self.now())
         name = f"{plan.repository.words} {plan.name}"
-        return Outcome(name, shown.generation, len(plan.enters), len(plan.leaves), tuple(refused))
+        numbers = shown.generation, len(plan.enters), len(plan.leaves)
+        return Outcome(name, *numbers, more=plan.more, refused=tuple(refused))
 
     @contextmanager
     def turn(self, archive_id: int, *, wait: bool = False) -> Iterator[Path]:

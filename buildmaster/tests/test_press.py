@@ -211,6 +211,28 @@ def test_what_cannot_be_listed(mine: Mine) -> None:
     assert mine.states(good.source_id) == {"good/source": State.PUBLISHED}
 
 
+def test_many_changes(mine: Mine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are published some at a time; packages that leave in great numbers are looked up some at a time, too."""
+    monkeypatch.setattr(suites, "CHANGES_MAX", 3)
+    monkeypatch.setattr(suites, "_MENTIONS_MAX", 2)
+    mine.built(mine.accept(), *(f"lib{number}" for number in range(5)))
+    mine.built(mine.accept(name="user"), fields="Depends: lib0, lib3, lib4")
+    outcomes = [mine.publish() for _ in range(4)]
+    assert [(each.entered, each.more) for each in outcomes] == [(3, True), (3, True), (2, False), (0, False)]
+    mine.built(mine.accept("2.0"), "other")
+    mine.publish()
+    assert mine.index() == ["lib0 1.0", "lib3 1.0", "lib4 1.0", "other 2.0", "user 1.0"]
+
+
+def test_an_architecture_that_the_series_has_not(mine: Mine) -> None:
+    """A package of it is left out, and keeps nobody waiting."""
+    accepted = mine.accept()
+    mine.built(accepted, architecture="riscv64")
+    mine.built(accepted)
+    assert mine.publish().refused == ("hello 1.0 (riscv64): the suite has amd64",)
+    assert mine.index() == ["hello 1.0"]
+
+
 def test_a_death_between_disk_and_database(mine: Mine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next publication finds all of it done, and says so; apt saw one change."""
     mine.built(mine.accept())
