@@ -222,6 +222,12 @@ def publications(connection: Connection) -> float:
     return connection.execute(select(func.sum(archive.c.changed_at))).scalar() or 0.0
 
 
+def when_published(connection: Connection) -> dict[int, float]:
+    """By archive, when something was last said to be published there."""
+    rows = connection.execute(select(archive.c.id, archive.c.changed_at).where(archive.c.changed_at.is_not(None)))
+    return {row.id: row.changed_at for row in rows}
+
+
 def published(connection: Connection, archive_id: int, now: float) -> None:
     """Something was published in an archive: whoever waits for packages of it is looked at at once. Also when whoever
     said so last has a clock that is fast."""

@@ -76,7 +76,7 @@ class Release:
     """A release file that apt has."""
 
     url: str
-    sha256: str
+    digest: str  # Of what counts in it: see what_counts().
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,19 @@ def sweep(folders: Path, now: float) -> list[str]:
     return gone
 
 
+def what_counts(release: bytes) -> str:
+    """A digest of what a release file says of binary packages, and of how apt is to take it.
+
+    Not of when it was signed, nor of sources and other indices: an archive that we publish ourselves has a new one as
+    soon as a source is accepted, and the build of that would wait for lists that are the same.
+    """
+    signed = release.partition(b"\n-----BEGIN PGP SIGNATURE-----")[0]
+    lines = [line for line in signed.splitlines() if not line.startswith((b"Date:", b"Valid-Until:"))]
+    counts = [line for line in lines if line[:1] != b" " or line.rpartition(b"/")[2].startswith(b"Packages")]
+    says = any(line[:1] == b" " for line in counts)
+    return hashlib.sha256(b"\n".join(counts) if says else release).hexdigest()
+
+
 class Changed(StrEnum):
     """Whether archives are others than when their lists were fetched."""
 
@@ -140,7 +153,7 @@ class Curiosity:
     def _changed(self, release: Release) -> Changed:
         condition = self._conditions.get(release, {})
         headers = {"Cache-Control": "max-age=0", **condition}
-        digest, length, end = hashlib.sha256(), 0, time.monotonic() + _ANSWER_S
+        content, end = bytearray(), time.monotonic() + _ANSWER_S
         try:
             with self._session.get(
                 release.url, headers=headers, timeout=_ANSWER_S / 2, stream=True, proxies=self._proxies
@@ -150,11 +163,10 @@ class Curiosity:
                 if answer.status_code != 200:
                     return Changed.UNKNOWN
                 for piece in answer.iter_content(1 << 16):
-                    digest.update(piece)
-                    length += len(piece)
-                    if length > _RELEASE_MAX or time.monotonic() > end:
+                    content += piece
+                    if len(content) > _RELEASE_MAX or time.monotonic() > end:
                         return Changed.UNKNOWN
-                if digest.hexdigest() != release.sha256:
+                if what_counts(bytes(content)) != release.digest:
                     return Changed.YES
                 self._conditions[release] = _condition(answer.headers)
                 return Changed.NO
@@ -286,8 +298,8 @@ def _releases(folder: Path, uris: str) -> list[dict[str, str]]:
         for kind in ("InRelease", "Release"):
             file = folder / _LISTS / (name.removesuffix("InRelease") + kind)
             if file.exists():
-                digest = hashlib.sha256(file.read_bytes()).hexdigest()
-                found.append({"url": url.removesuffix("InRelease") + kind, "sha256": digest})
+                digest = what_counts(file.read_bytes())
+                found.append({"url": url.removesuffix("InRelease") + kind, "digest": digest})
                 break
         else:
             return []

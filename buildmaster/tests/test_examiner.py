@@ -241,6 +241,45 @@ class Release(ExaminerCase):
             depwaits.published(connection, distributions.find_archive(connection, "debian"), time.time())
         assert await self.until(build_id, BuildState.NEEDS_BUILD) < released_within_s(looked_s)
 
+    async def test_lists_are_there_before_the_next_upload(self) -> None:
+        """After a publication the lists of an archive that somebody lately uploaded to are fetched, though nothing
+        waits: who uploads next need not wait for them."""
+        await self.examiner.stop()
+        self.examiner = self.examine(poll_s=600)
+        await self.until(self.submit("first", "Build-Depends: there"), True)
+        self.archive.add("new")
+        self.archive.publish()
+        asked = len(self.archive.requests)
+        with self.farm.transaction() as connection:
+            depwaits.published(connection, distributions.find_archive(connection, "debian"), time.time())
+        for _ in range(1500):
+            await self.sleep(0.02)
+            if self.fetched(asked):
+                break
+        await self.sleep(2)
+        asked = len(self.archive.requests)
+        await self.until(self.submit("second", "Build-Depends: new"), True)
+        assert not self.fetched(asked)
+
+    def fetched(self, since: int) -> list[str]:
+        """The lists of packages that were fetched since there were so many requests."""
+        return [path for path, code in self.archive.requests[since:] if "binary-" in path and code == 200]
+
+    async def test_a_source_that_was_published(self) -> None:
+        """A release file that has nothing new of binary packages leaves the lists as they are."""
+        build_id = self.submit("first", "Build-Depends: there")
+        await self.until(build_id, True)
+        state = self.build(build_id).archive_state
+        (folder,) = (self.farm.directory / "lists").iterdir()
+        written, asked = (folder / "available").stat().st_mtime_ns, len(self.archive.requests)
+        self.archive.publish(valid_s=86400.0)
+        with self.farm.transaction() as connection:
+            depwaits.published(connection, distributions.find_archive(connection, "debian"), time.time())
+        second = self.submit("second", "Build-Depends: there")
+        await self.until(second, True)
+        assert self.build(second).archive_state == state
+        assert (folder / "available").stat().st_mtime_ns == written and len(self.archive.requests) > asked
+
     async def test_archives_with_the_same_lines(self) -> None:
         """Of two archives that have one set of lists each is asked once for what was published in it, and not at every
         look because something was once published in the other."""
