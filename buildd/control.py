@@ -24,7 +24,7 @@ _HASH_CHUNK = 1 << 20
 
 # Debian Policy 5.6.1 and 5.6.12.
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9+.-]+", re.ASCII)
-_VERSION = re.compile(r"(?:[0-9]+:)?[0-9A-Za-z][0-9A-Za-z.+~:-]*", re.ASCII)
+_VERSION = re.compile(r"[0-9]{1,9}:[0-9A-Za-z][0-9A-Za-z.+~:-]*|[0-9A-Za-z][0-9A-Za-z.+~-]*", re.ASCII)
 _ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]*", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SHA1 = re.compile(r"[0-9a-f]{40}", re.ASCII)

@@ -31,6 +31,17 @@ def tar(*members: tuple[str, bytes], kind: bytes = tarfile.REGTYPE, how: int = t
     return made.getvalue()
 
 
+def links(*members: tuple[str, str, bytes]) -> bytes:
+    """An uncompressed tarball of links and empty files: names, targets and types."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        for name, target, kind in members:
+            member = tarfile.TarInfo(name)
+            member.linkname, member.type = target, kind
+            archive.addfile(member)
+    return made.getvalue()
+
+
 def refused(path: Path, content: bytes, most: int = MOST) -> str:
     path.write_bytes(content)
     with pytest.raises(BadTarball) as found:
@@ -43,6 +54,9 @@ def refused(path: Path, content: bytes, most: int = MOST) -> str:
 def test_good_ones(suffix: str, how: int, tmp_path: Path) -> None:
     """Of every compression and format, with long names and several streams."""
     path = tmp_path / f"hello_1.0.tar.{suffix}"
+    inner = links(("hello/l", "../../anywhere", b"2"), ("hello/h", "hello/a", b"1"), ("hello/x", "", b"0"))
+    path.write_bytes(COMPRESS[suffix](inner))
+    look_over(path, path.name, MOST)
     long_name = "hello/" + "long/" * (30 if how != tarfile.USTAR_FORMAT else 10) + "ä"
     data = tar(("hello/a", b"x" * 100_000), (long_name, b"b"), ("hello/empty", b""), how=how)
     path.write_bytes(COMPRESS[suffix](data))
@@ -66,6 +80,9 @@ def test_bad_ones(suffix: str, tmp_path: Path) -> None:
     assert "leads elsewhere" in refused(path, pack(tar(("/etc/passwd", b""))))
     assert "leads elsewhere" in refused(path, pack(tar(("a/" * 200 + "../../x", b""))))
     assert "leads elsewhere" in refused(path, pack(tar(("a/" * 200 + "../x", b""), how=tarfile.GNU_FORMAT)))
+    assert "leads through a link" in refused(path, pack(links(("a", "/etc", b"2"), ("a/passwd", "", b"0"))))
+    assert "leads elsewhere" in refused(path, pack(links(("a", "../../etc/passwd", b"1"))))
+    assert "leads elsewhere" in refused(path, pack(links(("a", "/etc/" + "x" * 200, b"1"))))
     assert "no file, directory or link" in refused(path, pack(tar(("dev/sda", b""), kind=tarfile.BLKTYPE)))
     assert "no file, directory or link" in refused(path, pack(tar(("fifo", b""), kind=tarfile.FIFOTYPE)))
     assert "is empty" in refused(path, pack(b""))

@@ -12,16 +12,6 @@ from buildmaster.tests.uploading import Upload
 
 
 class TestUploadHttp(UploadCase):
-    def put_now(self, url: str, content: bytes) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=20)
-        with closing(connection):
-            connection.request("PUT", url, body=content)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-
-    async def put(self, name: str, content: bytes, archive: str = "debian/mine") -> tuple[int, str]:
-        return await deferToThread(self.put_now, f"/upload/{archive}/{name}", content)
-
     async def send(self, changes: Path) -> tuple[int, str]:
         """All files beside a .changes, that one last."""
         for path in sorted(changes.parent.iterdir()):

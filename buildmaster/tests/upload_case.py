@@ -1,11 +1,13 @@
 """A farm that takes uploads for debian/mine, by every way that there is; and Debian's own clients."""
 
+import http.client
 import os
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,16 @@ class UploadCase(TestCase):
         port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.ports.append(port)
         return int(port.getHost().port)
+
+    def put_now(self, url: str, content: bytes) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=20)
+        with closing(connection):
+            connection.request("PUT", url, body=content)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    async def put(self, name: str, content: bytes, archive: str = "debian/mine") -> tuple[int, str]:
+        return await deferToThread(self.put_now, f"/upload/{archive}/{name}", content)
 
     def ftp(self, passive_ports: range = range(0), address: str = "") -> int:
         """Takes uploads by FTP, at this port."""

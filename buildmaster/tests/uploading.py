@@ -4,7 +4,7 @@ import hashlib
 import io
 import lzma
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +64,8 @@ class Upload:
     more: dict[str, bytes] = field(default_factory=dict)  # What the .changes names beside.
     dsc_fields: Mapping[str, str] = field(default_factory=dict)  # In place of what would stand there; "": left out.
     changes_fields: Mapping[str, str] = field(default_factory=dict)  # Likewise.
+    edit_dsc: Callable[[bytes], bytes] = bytes  # The whole of it, before it is signed.
+    edit_changes: Callable[[bytes], bytes] = bytes  # Likewise.
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -112,12 +114,12 @@ class Upload:
     def write(self, folder: Path) -> Path:
         """Write all files into a folder. Returns the .changes."""
         folder.mkdir(parents=True, exist_ok=True)
-        dsc = self.sign(self.dsc())
+        dsc = self.sign(self.edit_dsc(self.dsc()))
         for name, content in {**self.files, **self.more, f"{self.stem}.dsc": dsc}.items():
             if name not in self.unsent:
                 (folder / name).write_bytes(content)
         path = folder / f"{self.stem}_source.changes"
-        path.write_bytes(self.sign(self.changes(dsc)))
+        path.write_bytes(self.sign(self.edit_changes(self.changes(dsc))))
         return path
 
 

@@ -62,7 +62,7 @@ class Folder:
                 while piece := stream.read(_PIECE):
                     digest.update(piece)
                     size += len(piece)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return None
         return Arrived(path, Came(size, digest.hexdigest()))
 

@@ -20,6 +20,8 @@ from buildmaster.uploading.tarballs import BadTarball
 from buildmaster.uploading.terms import Terms
 from buildmaster.uploads import Had, Place
 
+FILES_MAX = 5000  # The largest upload of Debian's has 700.
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -67,6 +69,8 @@ def judge(farm: Farm, received: Received, place: Place, terms: Terms, now: float
             changes = parse_changes(PurePath(name), payload)
         except ControlError as error:
             unreadable = list(error.faults)
+    if changes is not None and len(changes.files) >= FILES_MAX:
+        changes, unreadable = None, [f"{name} names {FILES_MAX} files or more, as no upload does: build it again"]
     if changes is None:
         return Judgement(name, digest, (*faults, *unreadable), uploader)
     looked_for = {str(each.name): received.arrivals.find(each.name, each.sha256) for each in changes.files}
@@ -142,6 +146,8 @@ def _dscs(changes: Changes, files: Mapping[str, Arrived], signed: _Signed) -> tu
             continue
         try:
             dsc = parse_dsc(PurePath(listed.name), payload)
+            if len(dsc.files) >= FILES_MAX:
+                raise ControlError(f"{listed.name} names {FILES_MAX} files or more, as no source package does")
             if dsc != parse_dsc(PurePath(listed.name), content):  # As everybody else reads it.
                 faults.append(f"{listed.name} reads otherwise than what is signed of it: sign it again")
             found.append(Sources(listed.name, content, dsc))

@@ -23,6 +23,7 @@ from buildmaster.ports import IMasterReactor
 from buildmaster.uploading import signatures
 from buildmaster.uploading.acceptance import Verdict, process
 from buildmaster.uploading.arrivals import Arrived, NotReadable, Received, read_control
+from buildmaster.uploading.judging import FILES_MAX
 from buildmaster.uploading.spool import Incoming, Spool, Spooled
 from buildmaster.uploading.terms import Terms
 from buildmaster.uploads import Place
@@ -248,5 +249,6 @@ def _wanted(changes: Spooled) -> tuple[tuple[str, str], ...]:
     """The files that a .changes names; none, if that cannot be read: then it is refused as it is."""
     with suppress(ControlError, NotReadable, OSError):
         content = signatures.unsigned(read_control(changes.path))
-        return tuple((each.name, each.sha256) for each in parse_changes(PurePath(changes.name), content).files)
+        files = parse_changes(PurePath(changes.name), content).files
+        return tuple((each.name, each.sha256) for each in files) if len(files) < FILES_MAX else ()
     return ()

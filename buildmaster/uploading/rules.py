@@ -4,6 +4,7 @@ Every rule gives sentences that say what to do; none stops another. Signatures a
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -26,7 +27,11 @@ _FORMATS: dict[str, dict[str, tuple[int, int]]] = {
     },
 }
 _BARE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029]|\r(?!\n)")  # Some take these for ends of lines.
-_FIELD = re.compile(r"([!-9;-~]+):")
+_FIELD = re.compile(r"(?![#-])([!-9;-~]+):")
+_FIELDS_MAX = 200
+# What nothing else asks for, but everybody who reads them takes for granted (Debian Policy 5.4, 5.5).
+_MANDATORY = ("Format", "Date", "Maintainer", "Changes")
+_MANDATORY_DSC = ("Format", "Maintainer")
 
 
 @dataclass(frozen=True)
@@ -76,15 +81,21 @@ def unreadable(file: str, payload: bytes) -> list[str]:
     faults = []
     if "" in lines:
         faults.append(f"{file} has more than one paragraph: it must have one, with all fields")
-    names = [found[1].lower() for line in lines if (found := _FIELD.match(line))]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    others = [(number, line) for number, line in enumerate(lines, 1) if line and not line.startswith((" ", "\t"))]
+    names = Counter(found[1].lower() for _, line in others if (found := _FIELD.match(line)))
+    if len(names) > _FIELDS_MAX:
+        return [*faults, f"{file} has more than {_FIELDS_MAX} fields: leave those out that are none of Debian's"]
+    strange = next(((number, line) for number, line in others if not _FIELD.match(line)), None)
+    if strange is not None:
+        faults.append(f"{file} has something in line {strange[0]} that is no field: {strange[1][:60]!r}")
+    twice = sorted(name for name, times in names.items() if times > 1)
     faults += [f"{file} has the field {name.capitalize()} twice: leave one" for name in twice]
     return faults
 
 
 def faults(upload: Upload, target: Target) -> list[str]:
     """All that is wrong with an upload, in the order in which one would look."""
-    rules = (_names, _lists, _files, _kinds, _sources, _sections, _suite, _versions, _known)
+    rules = (_mandatory, _names, _lists, _files, _kinds, _sources, _sections, _suite, _versions, _known)
     return list(dict.fromkeys(fault for rule in rules for fault in rule(upload, target)))
 
 
@@ -109,6 +120,16 @@ def sections(changes: Changes) -> dict[str, str]:
     return {words[4]: words[2] for words in rows if len(words) == 5}
 
 
+def _mandatory(upload: Upload, target: Target) -> Iterator[str]:
+    for name in _MANDATORY:
+        if not upload.changes.fields.get(name.lower()):
+            yield f"{upload.name} has no {name}: build the source package again"
+    for dsc_name, dsc in upload.dscs.items():
+        for name in _MANDATORY_DSC:
+            if not dsc.field(name):
+                yield f"{dsc_name} has no {name}: build the source package again"
+
+
 def _names(upload: Upload, target: Target) -> Iterator[str]:
     changes = upload.changes
     stem = f"{changes.source}_{_no_epoch(changes.version)}"
@@ -125,7 +146,7 @@ def _lists(upload: Upload, target: Target) -> Iterator[str]:
     """Files, Checksums-Sha1 and Checksums-Sha256 have the same names and sizes."""
     fields = upload.changes.fields
     of_files = [words[-1] for line in fields.get("files", "").splitlines() if (words := line.split())]
-    for name in sorted({name for name in of_files if of_files.count(name) > 1}):
+    for name in sorted(name for name, times in Counter(of_files).items() if times > 1):
         yield f"{upload.name} names {name} twice in Files: build the source package again"
     listed = {str(each.name): each.size for each in upload.changes.files}
     if set(of_files) != set(listed):

@@ -68,12 +68,7 @@ def look_over(path: Path, name: str, most_bytes: int) -> None:
 
 def unpack(path: Path, name: str, most_bytes: int) -> None:
     """Read any compressed file to its end; as look_over()."""
-
-    def walk(stream: _Stream) -> None:
-        while stream.read(1):
-            stream.skip_piece()
-
-    _read(path, name, most_bytes, walk)
+    _read(path, name, most_bytes, lambda stream: stream.drain())
 
 
 def _read(path: Path, name: str, most_bytes: int, walk: "Callable[[_Stream], None]") -> None:
@@ -87,7 +82,8 @@ def _read(path: Path, name: str, most_bytes: int, walk: "Callable[[_Stream], Non
 
 
 def _walk(stream: "_Stream") -> None:
-    members = 0
+    members, name, link = 0, "", ""  # The last two: of the next member, where they are too long for its header.
+    links: set[int] = set()  # Hashes of the names of symbolic links.
     while True:
         block = stream.read(_BLOCK)
         if not block or block == bytes(_BLOCK):
@@ -99,44 +95,55 @@ def _walk(stream: "_Stream") -> None:
         members += 1
         if members > _MEMBERS_MAX:
             raise BadTarball(f"has more than {_MEMBERS_MAX} members: no source package needs them")
-        long_name = _look_at(member, stream)
-        if long_name:
-            _check_path(long_name)
+        if member.size < 0:
+            raise BadTarball("has a member of a negative size: make it anew")
+        if member.type in _LONG:
+            found = _long(member, stream)
+            name, link = found.get("path", name), found.get("linkpath", link)
+            continue
+        member.name, member.linkname = name or member.name, link or member.linkname
+        name = link = ""
+        _look_at(member, links)
+        if member.type in (b"\0", b"0", b"7"):
+            stream.skip(-(-member.size // _BLOCK) * _BLOCK)
     if not members:
         raise BadTarball("is empty: make it anew")
+    stream.drain()  # Whoever unpacks it may read on as well.
 
 
-def _look_at(member: tarfile.TarInfo, stream: "_Stream") -> str:
-    """Pass a member. Returns the name that it has for the next one, if it has; "" otherwise."""
-    if member.size < 0:
-        raise BadTarball("has a member of a negative size: make it anew")
-    if member.type in _LONG:
-        if member.size > _NAME_MAX:
-            raise BadTarball(f"has a name of {member.size} bytes in it: no path is so long")
-        data = stream.read(-(-member.size // _BLOCK) * _BLOCK)[: member.size]
-        return _name_in(member.type, data)
+def _look_at(member: tarfile.TarInfo, links: set[int]) -> None:
     if member.type not in _KINDS:
         raise BadTarball(f"has {member.name[:80]!r} in it, which is no file, directory or link: take it out")
-    _check_path(member.name)
-    if member.type in (b"\0", b"0", b"7"):
-        stream.skip(-(-member.size // _BLOCK) * _BLOCK)
-    return ""
+    path = _checked(member.name)
+    if any(hash(path[:length]) in links for length in range(1, len(path))):
+        raise BadTarball(f"has the path {member.name[:80]!r} in it, which leads through a link: take it out")
+    if member.type == b"1":
+        _checked(member.linkname)
+    if member.type == b"2":
+        links.add(hash(path))
 
 
-def _name_in(kind: bytes, data: bytes) -> str:
-    """The path in a record of a long name, of GNU's or of pax."""
-    if kind == b"L":
-        return data.rstrip(b"\0").decode("utf-8", "replace")
+def _long(member: tarfile.TarInfo, stream: "_Stream") -> dict[str, str]:
+    """What a member says of the next one, in GNU's way or that of pax: its path, and where it links to."""
+    if member.size > _NAME_MAX:
+        raise BadTarball(f"has a name of {member.size} bytes in it: no path is so long")
+    data = stream.read(-(-member.size // _BLOCK) * _BLOCK)[: member.size]
+    if member.type in (b"L", b"K"):
+        return {"path" if member.type == b"L" else "linkpath": data.rstrip(b"\0").decode("utf-8", "replace")}
+    found = {}
     for line in data.split(b"\n"):
-        _, _, said = line.partition(b" ")
-        if said.startswith(b"path="):
-            return said.removeprefix(b"path=").decode("utf-8", "replace")
-    return ""
+        key, equals, value = line.partition(b" ")[2].partition(b"=")
+        if equals and key in (b"path", b"linkpath"):
+            found[key.decode()] = value.decode("utf-8", "replace")
+    return found
 
 
-def _check_path(name: str) -> None:
-    if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+def _checked(name: str) -> tuple[str, ...]:
+    """The words of a path that stays below where it is unpacked."""
+    words = name.split("/")
+    if name.startswith("/") or ".." in words or "\0" in name:
         raise BadTarball(f"has the path {name[:80]!r} in it, which leads elsewhere: take it out")
+    return tuple(word for word in words if word not in ("", "."))
 
 
 class _Stream:
@@ -170,8 +177,10 @@ class _Stream:
             self._rest = self._rest[passed:]
             size -= passed
 
-    def skip_piece(self) -> None:
-        """Pass what is at hand."""
+    def drain(self) -> None:
+        """Pass all that is left."""
+        while self._next():
+            pass
         self._rest = b""
 
     def _next(self) -> bool:
