@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from buildmaster import goods, publications
 from buildmaster.goods import Goods
-from buildmaster.publications import State
-from buildmaster.tables import publication
+from buildmaster.publications import Publication, State
+from buildmaster.tables import binary, build_file, publication
 
 
 def archives(connection: Connection) -> list[int]:
@@ -38,10 +38,51 @@ def removed(connection: Connection, ids: Collection[int]) -> None:
         connection.execute(_REMOVED, {"this": each})
 
 
+def forgettable(connection: Connection, archive_id: int, before: float) -> list[Publication]:
+    """Binary packages that have left an archive for good before a moment, and are in no other one."""
+    there = publications.in_archive(connection, archive_id, [State.REMOVED])
+    old = [each for each in there if each.binary_id is not None and (each.gone_at or before) < before]
+    return [each for each in old if _is_nowhere(connection, each.binary_id)]
+
+
+def _is_nowhere(connection: Connection, binary_id: int | None) -> bool:
+    states = connection.execute(_STATES, {"this": binary_id}).scalars()
+    return all(state == State.REMOVED for state in states)
+
+
+def forget(connection: Connection, binary_id: int) -> None:
+    """Forget a binary package, as long as it is in no archive: nothing refers to its files after that, and `store check`
+    may delete them. What its build made beside it stays."""
+    if not _is_nowhere(connection, binary_id):
+        return
+    this = {"this": binary_id}
+    row = connection.execute(_BINARY, this).one_or_none()
+    if row is None:
+        return
+    connection.execute(_FORGET_PUBLICATIONS, this)
+    connection.execute(_FORGET_BINARY, this)
+    connection.execute(_FORGET_RESULT, {"build": row.build_id, "file": row.stored_file_id, "called": row.file_name})
+
+
+def builds_of(connection: Connection, binary_ids: Iterable[int]) -> dict[int, int]:
+    """The builds that made binary packages, by these; uploaded ones have none."""
+    found = {each: connection.execute(_BINARY, {"this": each}).one().build_id for each in binary_ids}
+    return {binary_id: build_id for binary_id, build_id in found.items() if build_id is not None}
+
+
 # Made once: to make a statement takes longer than to execute it.
 _ARCHIVES = select(publication.c.archive_id).where(publication.c.state == State.GONE).distinct()
 _REMOVED = (
     update(publication)
     .where(publication.c.id == bindparam("this"), publication.c.state == State.GONE)
     .values(state=State.REMOVED)
+)
+_STATES = select(publication.c.state).where(publication.c.binary_id == bindparam("this"))
+_BINARY = select(binary.c.build_id, binary.c.stored_file_id, binary.c.file_name).where(binary.c.id == bindparam("this"))
+_FORGET_PUBLICATIONS = delete(publication).where(publication.c.binary_id == bindparam("this"))
+_FORGET_BINARY = delete(binary).where(binary.c.id == bindparam("this"))
+_FORGET_RESULT = delete(build_file).where(
+    build_file.c.build_id == bindparam("build"),
+    build_file.c.stored_file_id == bindparam("file"),
+    build_file.c.name == bindparam("called"),
 )

@@ -82,12 +82,17 @@ def _suites(connection: Connection, archive_id: int, suite: str | None) -> list[
     show_default=True,
     help="What left later stays.",
 )
+@click.option(
+    "--forget", metavar="AGE", type=duration, default="30d", show_default=True,
+    help="Forget packages that have left before this time.",
+)  # fmt: skip
 @json_option
 @pass_session
-def clean(session: Session, /, *, name: str, older_than: float) -> None:
+def clean(session: Session, /, *, name: str, older_than: float, forget: float) -> None:
     """Remove files from the pool that no index names any more, here and now.
 
-    A master that runs does so by itself. Clients that have not updated since may still ask for younger ones.
+    A master that runs does so by itself. Clients that have not updated since may still ask for younger ones. The space
+    of packages that are forgotten is freed by `store check --delete-unreferenced`.
 
     \b
     Example:
@@ -101,10 +106,11 @@ def clean(session: Session, /, *, name: str, older_than: float) -> None:
         with farm.reading() as connection:
             found = published(connection, name)
         press = Press(farm, config.archives_directory, Secrets(config.secrets_directory), time.time)
-        done = cleaning.clean(press, found.archive_id, older_than)
-    session.output.say(f"{found.words}: {count(len(done.files), 'file')} removed from the pool")
+        done = cleaning.clean(press, found.archive_id, older_than, forget)
+    files, forgotten = count(len(done.files), "file"), count(done.forgotten, "package")
+    session.output.say(f"{found.words}: {files} removed from the pool, {forgotten} forgotten")
     if session.output.as_json:
-        session.output.document({"files": list(done.files), "packages": done.packages})
+        session.output.document({**vars(done), "files": list(done.files)})
 
 
 @click.group()

@@ -4,15 +4,16 @@ What a package had is retired as soon as it is looked at after it has left, and 
 of that is kept but in the pool and in the rows: whoever dies anywhere does it again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from buildmaster import repositories, retention
+from buildmaster import attesting, repositories, retention
 from buildmaster.goods import Goods
 from buildmaster.publishing.pool import Pool
 from buildmaster.publishing.publication import Press
 
 GRACE_S = 86400.0  # Clients should have updated once in that time.
+FORGET_S = 30 * 86400.0  # So long what left can be looked at, and had again.
 
 
 @dataclass(frozen=True)
@@ -21,19 +22,49 @@ class Cleaned:
 
     files: tuple[str, ...]  # That were removed.
     packages: int  # That have left for good.
+    forgotten: int = 0  # Packages that the farm has no more.
 
 
-def clean(press: Press, archive_id: int, grace_s: float = GRACE_S) -> Cleaned:
-    """Remove the files that nobody needs from an archive's pool. Blocks.
+def clean(press: Press, archive_id: int, grace_s: float = GRACE_S, forget_s: float = FORGET_S) -> Cleaned:
+    """Remove the files that nobody needs from an archive's pool, and forget the packages that left it long ago: of
+    these nothing refers to the store's files any more. Blocks.
 
     :param grace_s: so long after they have left; longer, where indices are valid for longer.
+    :param forget_s: likewise.
     :raises Busy: it is being published.
     :raises RepositoryRefused: we do not publish it.
     :raises OSError: the disk is broken.
     """
     now = press.now()
     with press.turn(archive_id) as folder:  # What is placed meanwhile would be retired.
-        return _clean(press, archive_id, folder, now, grace_s)
+        cleaned = _clean(press, archive_id, folder, now, grace_s)
+    return replace(cleaned, forgotten=_forget(press, archive_id, now - forget_s))
+
+
+def _forget(press: Press, archive_id: int, before: float) -> int:
+    """Statements of where packages come from are made before these go, as they are made of these."""
+    with press.farm.reading() as connection:
+        ids = sorted({each.binary_id or 0 for each in retention.forgettable(connection, archive_id, before)})
+        builds = retention.builds_of(connection, ids)
+    stated: dict[int, bool] = {}
+    for build_id in builds.values():
+        if build_id not in stated:
+            stated[build_id] = _is_stated(press, build_id)
+    forgotten = [each for each in ids if each not in builds or stated[builds[each]]]
+    for binary_id in forgotten:
+        press.farm.write(retention.forget, binary_id)
+    return len(forgotten)
+
+
+def _is_stated(press: Press, build_id: int) -> bool:
+    """Whether there is a statement about a build, or nothing to state."""
+    try:
+        attesting.ensure(press.farm, build_id)
+    except attesting.NoKey:
+        return False
+    except attesting.NothingToState:
+        return True
+    return True
 
 
 def _clean(press: Press, archive_id: int, folder: Path, now: float, grace_s: float) -> Cleaned:

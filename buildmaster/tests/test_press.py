@@ -1,5 +1,6 @@
 """What the database has for a suite comes to the tree on disk, and apt reads it."""
 
+import hashlib
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from buildd.protocol import FileName
-from buildmaster import copying, debs, packages, publications, repositories, retention, suites
+from buildmaster import copying, debs, inventory, packages, publications, repositories, retention, suites
 from buildmaster.farm import Farm
 from buildmaster.publications import State, Suite
 from buildmaster.publishing import archive_keys, cleaning
@@ -296,6 +297,34 @@ def test_files_that_nobody_needs(mine: Mine) -> None:
     assert cleaning.clean(mine.press, mine.archive_id) == Cleaned((), 0)
     with mine.farm.reading() as connection:
         assert retention.archives(connection) == []
+
+
+def test_what_left_long_ago_is_forgotten(mine: Mine) -> None:
+    """Its file is needed by nobody in the store then; not as long as it is in another suite or archive."""
+    old = mine.accept()
+    mine.built(old)
+    other = make_repository(mine.farm, "other")
+    with mine.farm.reading() as connection:
+        what = publications.of_source(connection, old.source_id)
+    mine.farm.write(copying.copy, what, Suite(other, 1, Pocket.RELEASE), mine.now)
+    mine.publish()
+    mine.built(mine.accept("1.1"))
+    mine.publish()
+    for days in (2, 40):
+        mine.now += days * 86400
+        assert cleaning.clean(mine.press, mine.archive_id).forgotten == 0  # The other archive has it.
+    with mine.farm.reading() as connection:
+        ids = [each.id for each in publications.in_archive(connection, other, publications.PRESENT)]
+    mine.farm.write(publications.leave, ids, "deleted", mine.now)
+    with mine.farm.transaction() as connection:
+        connection.exec_driver_sql("UPDATE publication SET state = 'REMOVED' WHERE state = 'LEAVING'")
+    assert cleaning.clean(mine.press, mine.archive_id).forgotten == 1
+    assert mine.states(old.source_id) == {"hello/source": State.REMOVED}
+    report = inventory.check(mine.farm, inventory.How(quick=True), lambda: time.time() + 7200)
+    unreferenced = {each.sha256 for each in report.of(inventory.Wrong.UNREFERENCED)}
+    with (mine.farm.directory / "debs" / "hello_1.0_amd64.deb").open("rb") as stream:
+        assert hashlib.file_digest(stream, "sha256").hexdigest() in unreferenced
+    assert mine.index() == ["hello 1.1"]
 
 
 def test_what_is_elsewhere_stays(mine: Mine) -> None:
