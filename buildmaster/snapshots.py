@@ -28,8 +28,8 @@ def of(connection: Connection, archive_id: int) -> list[Snapshot]:
 
 
 def as_at(connection: Connection, archive_id: int, moment: float) -> Snapshot | None:
-    """A snapshot that has the same packages as the archive had at a moment: none came or went between the two. None:
-    there is none."""
+    """A snapshot that has the same binary packages as the archive had at a moment: none came or went between the two.
+    None: there is none."""
     found = sorted(of(connection, archive_id), key=lambda each: abs(each.taken_at - moment))
     return next((each for each in found if _is_same(connection, archive_id, each.taken_at, moment)), None)
 
@@ -47,7 +47,7 @@ def remove(connection: Connection, archive_id: int, name: str) -> None:
 # Made once: to make a statement takes longer than to execute it.
 _CHANGES = (
     select(publication.c.id)
-    .where(publication.c.archive_id == bindparam("archive_id"))
+    .where(publication.c.archive_id == bindparam("archive_id"), publication.c.binary_id.is_not(None))
     .where(
         or_(
             *(

@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import select
 
 from buildd.protocol import FileName
-from buildmaster import builds, distributions, orders, reproductions, snapshots
+from buildmaster import builds, distributions, files, orders, reproductions, snapshots
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.publications import State
-from buildmaster.tables import build, build_queue, publication, source, suite
+from buildmaster.tables import binary, build, build_queue, publication, source, suite
 from buildmaster.tests.factories import make_build, make_builder, make_busy, make_farm, make_repository, make_series
 
 BEGAN = 1000.0
@@ -47,12 +47,17 @@ def archive(farm: Farm) -> int:
         return distributions.find_archive(connection, "debian")
 
 
-def published(farm: Farm, *, came: float, went: float | None = None) -> None:
+def published(farm: Farm, *, came: float, went: float | None = None, is_source: bool = False) -> None:
     """Let a package have come into the archive, and gone again."""
+    content = farm.store.add([f"{came}".encode()])
     with farm.transaction() as connection:
         row = connection.execute(select(source)).first()
         assert row is not None
+        of_binary = {"source_id": row.id, "name": "a", "version": "1", "architecture": "amd64", "file_name": "a.deb"}
+        of_binary |= {"stored_file_id": files.keep(connection, content, 1.0), "control": ""}
+        binary_id = connection.execute(binary.insert().values(**of_binary).returning(binary.c.id)).scalar_one()
         values = {"archive_id": archive(farm), "series_id": row.series_id, "pocket": "RELEASE", "component": "main"}
+        values |= {"binary_id": None if is_source else binary_id}
         values |= {"source_id": row.id, "state": State.PUBLISHED, "created_at": came}
         connection.execute(publication.insert().values(**values, published_at=came, gone_at=went))
 
@@ -83,6 +88,8 @@ def test_a_snapshot_of_what_was_there(farm: Farm, at: float) -> None:
     """One that has what was there when the first began is used, be it from before or from after that."""
     published(farm, came=800.0)
     published(farm, came=2000.0)
+    published(farm, came=950.0, is_source=True)  # As that of the build itself.
+    published(farm, came=1050.0, is_source=True)
     taken(farm, "20260101T000000Z", 700.0)
     taken(farm, "20260102T000000Z", at)
     taken(farm, "20260103T000000Z", 2100.0)
