@@ -1,6 +1,7 @@
 """A suite on disk: what apt reads, before and after, and what is left."""
 
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +176,24 @@ def test_indices_that_are_equal(tmp_path: Path) -> None:
     (only,) = {client.index(index.path) for index in indices}
     assert only.count(b"Package: ") == 30
     client.check()
+
+
+def test_two_at_the_same_time(tmp_path: Path) -> None:
+    """Who publishes while somebody else does waits for his turn: nothing is lost."""
+    archives = [Archive(tmp_path) for _ in range(3)]
+
+    def publish(place: int) -> None:
+        for number in range(10):
+            archives[place].add(f"package{place}-{number}")
+
+    threads = [threading.Thread(target=publish, args=[place]) for place in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(archives[0].names()) == 30
+    current = archives[0].tree.current()
+    assert current is not None and current.generation == 30
 
 
 def test_contents(archive: Archive) -> None:
