@@ -1,6 +1,6 @@
 """Which builds a source package needs. Pure, but for dpkg's architecture tables, which python-debian reads once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -30,6 +30,31 @@ def needed_builds(
     binary = [name for name in available if any(matches(name, word) for word in words if word != "all")]
     indep = _indep_architecture(available, nominated, build_indep, binary) if "all" in words else None
     return [NeededBuild(name, name == indep) for name in available if name in binary or name == indep]
+
+
+def wanted(architectures: Iterable[str], package_list: str, profiles: Collection[str] = ()) -> list[str]:
+    """The words that say for which architectures a source is to be built in some profiles, for needed_builds().
+
+    :param architectures: the words of the .dsc's Architecture field, which are those of all its packages.
+    :param package_list: its Package-List, which has more to say (dsc(5)): packages that are not for these profiles want
+        no build. "", or one of before dpkg 1.17.7: the field counts alone.
+    """
+    found: dict[str, None] = {}
+    for line in filter(None, map(str.split, package_list.splitlines())):
+        said = dict(word.split("=", 1) for word in line[4:] if "=" in word)
+        if "arch" not in said:
+            return list(architectures)
+        if _applies(said.get("profile", ""), profiles):
+            found |= dict.fromkeys(said["arch"].split(","))
+    return list(found) if package_list.strip() else list(architectures)
+
+
+def _applies(formula: str, profiles: Collection[str]) -> bool:
+    """Whether a package is built in some profiles: Build-Profiles, with + for what is together and , for what is or."""
+    if not formula:
+        return True
+    together = (each.split("+") for each in formula.split(","))
+    return any(all((word.removeprefix("!") in profiles) != word.startswith("!") for word in each) for each in together)
 
 
 def _indep_architecture(

@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,7 +89,8 @@ def accept(
         series_id = distributions.find_series(connection, distribution, series_name)
         archive_id = distributions.find_archive(connection, distribution, archive_name)
         distributions.hold_archive(connection, archive_id)  # Versions that come at the same time must see each other.
-        needed = _needed(connection, series_id, stored, only, f"{distribution} {series_name}")
+        place_words = f"{distribution} {series_name}"
+        needed = _needed(connection, series_id, stored, only, place_words, profiles=wishes.profiles)
         for place in sorted(place for place, _ in needed):  # Before the builds, as who sets a chroot holds it.
             chroots.hold(connection, place)
         superseded = Superseded()
@@ -166,22 +167,29 @@ def _compare(promised: ListedFile, size: int, sha256: Sha256, sha1: str) -> None
 
 
 def _needed(
-    connection: Connection, series_id: int, stored: _Source, only: frozenset[str] | None, place: str
+    connection: Connection,
+    series_id: int,
+    stored: _Source,
+    only: frozenset[str] | None,
+    place: str,
+    *,
+    profiles: Collection[str] = (),
 ) -> list[tuple[int, bool]]:
     """The builds that a source needs: id of the series' architecture, and whether arch:all packages are built there."""
     rows = connection.execute(_ARCHITECTURES, {"this": series_id}).all()
     available = {row.architecture: row.id for row in rows}
     nominated = connection.execute(_NOMINATED, {"this": series_id}).scalar()
     indep = stored.dsc.field("Build-Indep-Architecture")
-    needed = architectures.needed_builds(stored.dsc.architectures, list(available), nominated, indep)
+    words = architectures.wanted(stored.dsc.architectures, stored.dsc.field("Package-List"), profiles)
+    needed = architectures.needed_builds(words, list(available), nominated, indep)
     if only is not None:
         needed = [one for one in needed if one.architecture in only]
     if not needed:
-        wants = " ".join(stored.dsc.architectures) or "nothing"
+        wants = " ".join(words) or "nothing"
         has = " ".join(sorted(available)) or "none"
         asked = "" if only is None else f"; asked for was: {' '.join(sorted(only))}"
         raise SourceRefused(f"{stored.dsc_name} builds on {wants}, but the architectures of {place} are: {has}{asked}")
-    if only is None and "all" in stored.dsc.architectures and not any(one.arch_indep for one in needed):
+    if only is None and "all" in words and not any(one.arch_indep for one in needed):
         raise SourceRefused(
             f"{stored.dsc_name} wants its packages for all architectures built on {indep}, which {place} has not: "
             "choose with --architecture what is to be built without them"
