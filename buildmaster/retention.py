@@ -51,7 +51,7 @@ def _is_nowhere(connection: Connection, binary_id: int | None) -> bool:
 
 
 def forget(connection: Connection, binary_id: int) -> None:
-    """Forget a binary package, as long as it is in no archive: nothing refers to its files after that, and `store check`
+    """Forget a binary package, as long as it is in no archive: nothing refers to its files after that, `store check`
     may delete them. What its build made beside it stays."""
     if not _is_nowhere(connection, binary_id):
         return

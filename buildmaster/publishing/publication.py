@@ -46,6 +46,7 @@ class Outcome:
     generation: int
     entered: int  # Packages.
     left: int
+    changed: bool = False  # This generation is another than the database knew.
     more: bool = False  # There are changes left.
     refused: tuple[str, ...] = ()  # Why packages could not be published, in words.
 
@@ -84,7 +85,8 @@ class Press:
             self.farm.write(suites.done, plan, shown, self.now())
         name = f"{plan.repository.words} {plan.name}"
         numbers = shown.generation, len(plan.enters), len(plan.leaves)
-        return Outcome(name, *numbers, more=plan.more, refused=tuple(refused))
+        changed = shown.generation != plan.generation
+        return Outcome(name, *numbers, changed=changed, more=plan.more, refused=tuple(refused))
 
     @contextmanager
     def turn(self, archive_id: int, *, wait: bool = False) -> Iterator[Path]:

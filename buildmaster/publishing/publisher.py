@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
@@ -25,7 +26,8 @@ from buildmaster.publishing.publication import Busy, Outcome, Press
 from buildmaster.snapshot import Snapshot
 from buildmaster.suites import PublishedMeanwhile
 
-_TICK_S = 0.02  # Between two looks whether something was committed; they cost microseconds.
+_TICK_S = 0.02  # Between two looks whether something was committed; they cost microseconds,
+_SETTLE_S = 0.1  # and to look what was costs a query: in a farm that is busy once for several commits.
 _LOOK_S = 30.0  # However quiet it is: what is due by time, and what was missed.
 _AT_ONCE = 2  # Archives.
 _PAUSES_S = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # After the first failure, the second ...
@@ -118,11 +120,12 @@ class Publisher:
     async def _turn(self) -> None:
         """See what there is to publish, and begin with it."""
         now, seen = self._reactor.seconds(), self._snapshot.generation
-        if seen != self._seen or now - self._looked >= _LOOK_S:
+        if now - self._looked >= (_LOOK_S if seen == self._seen else _SETTLE_S):
             self._seen, self._looked = seen, now
-            if await self._farm.read(holding.is_over, self._press.now()):
+            is_over, suites = await self._farm.read(_news, self._press.now())
+            if is_over:
                 await self._farm.transact(holding.let_go_by_time, self._press.now())
-            self._wanted = _by_archive(await self._farm.read(publications.suites_with_work, self._press.now()))
+            self._wanted = _by_archive(suites)
         for archive_id in self._wanted.keys() - self._busy.keys():
             failing = self._failing.get(archive_id)
             if failing is None or now >= failing.until:
@@ -153,7 +156,8 @@ class Publisher:
                 self.log.info("archive {archive} can be published again", archive=name)
 
     def _tell(self, outcome: Outcome) -> None:
-        self.log.info(
+        if outcome.changed:
+            self.log.info(
             "published {name}: generation {generation}, {entered} packages new, {left} gone",
             name=outcome.name, generation=outcome.generation, entered=outcome.entered, left=outcome.left,
         )  # fmt: skip
@@ -171,6 +175,11 @@ class Publisher:
             self.log.error("archive {archive} cannot be published; trying again: {words}", archive=name, words=words)
         else:
             self.log.failure("archive {archive} cannot be published, by an error of the master's own", archive=name)
+
+
+def _news(connection: Connection, now: float) -> tuple[bool, list[Suite]]:
+    """Whether something was held for long enough, and what there is to publish."""
+    return holding.is_over(connection, now), publications.suites_with_work(connection, now)
 
 
 def _by_archive(suites: Iterable[Suite]) -> dict[int, list[Suite]]:

@@ -1,17 +1,21 @@
 """What becomes of the packages of a build that ends well, where we publish its archive."""
 
 import hashlib
+import time
 from pathlib import Path
 
 from sqlalchemy import func, select
+from twisted.internet import reactor
 
 from buildmaster import publications, reproductions
 from buildmaster.lifecycle import BuildState
 from buildmaster.publications import State
+from buildmaster.publishing.publisher import Publisher
 from buildmaster.tables import binary
 from buildmaster.tests.factories import BOGUS_CHROOT, make_build, make_repository, set_chroot, write_deb
 from buildmaster.tests.fakes import make_results
 from buildmaster.tests.farm_case import FarmCase
+from buildmaster.tests.test_press import Mine
 
 S = BuildState
 
@@ -97,3 +101,23 @@ class TestBuiltBinaries(FarmCase):
         chroot = hashlib.sha256(BOGUS_CHROOT).hexdigest()
         assert [self.build(each).chroot_sha256 for each in (first, again)] == [chroot, chroot]
         assert self.build(first).builder_version == self.vitals().version != ""
+
+    async def test_how_soon_apt_sees_them(self) -> None:
+        """A moment after the builder says that it has built them: 3 s are wanted."""
+        mine = Mine(self.farm, self.directory / "archives")
+        build_id = mine.accept().build_ids[0]
+        publisher = Publisher(self.farm, reactor, self.snapshot, mine.press)  # type: ignore[arg-type]
+        await self.snapshot.start()
+        publisher.start()
+        try:
+            self.results_of(write_deb(self.directory))
+            scanner = self.scanner()
+            await self.scan_until(build_id, S.GATHERING, S.BUILT, scanner=scanner)
+            ended = time.monotonic()
+            await self.scan_until(build_id, S.BUILT, scanner=scanner)
+            while not (mine.folder / "dists").exists() or mine.index() != ["hello 1.0"]:
+                await self.sleep(0.01)
+                assert time.monotonic() - ended < 30
+            assert time.monotonic() - ended < 3
+        finally:
+            await publisher.stop()

@@ -97,22 +97,22 @@ def test_an_empty_suite(mine: Mine) -> None:
     """It is published, so that apt update works; and again, nothing changes."""
     with mine.farm.reading() as connection:
         assert publications.suites_with_work(connection, mine.now) == [mine.suite]
-    assert mine.publish() == Outcome("debian/mine bookworm", 1, 0, 0)
+    assert mine.publish() == Outcome("debian/mine bookworm", 1, 0, 0, changed=True)
     assert mine.index() == []
     with mine.farm.reading() as connection:
         assert publications.suites_with_work(connection, mine.now + 1e9) == []
         (known,) = publications.suites_of(connection, mine.archive_id)
     assert (known.generation, known.published_at, known.valid_until) == (1, mine.now, None)
     assert "BEGIN PGP PUBLIC KEY" in (mine.folder / "key.asc").read_text()
-    assert mine.publish().generation == 1
+    assert mine.publish() == Outcome("debian/mine bookworm", 1, 0, 0)
 
 
 def test_a_source_and_what_is_built_of_it(mine: Mine) -> None:
     """In the pool as links to the store; in Packages, Sources and Contents."""
     accepted = mine.accept()
-    assert mine.publish() == Outcome("debian/mine bookworm", 1, 1, 0)
+    assert mine.publish() == Outcome("debian/mine bookworm", 1, 1, 0, changed=True)
     mine.built(accepted, "hello", "hello-dbgsym")
-    assert mine.publish() == Outcome("debian/mine bookworm", 2, 2, 0)
+    assert mine.publish() == Outcome("debian/mine bookworm", 2, 2, 0, changed=True)
     assert set(mine.states(accepted.source_id).values()) == {State.PUBLISHED}
     assert (mine.index("main/source/Sources"), mine.index()) == (["hello 1.0"], ["hello 1.0"])
     assert mine.index("main/debug/binary-amd64/Packages") == ["hello-dbgsym 1.0"]
