@@ -5,17 +5,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from debian.debian_support import Version
-from sqlalchemy import Connection, Select, delete, func, or_, select
+from sqlalchemy import Connection, Select, delete, func, or_, select, update
 
-from buildmaster import notifications, publications, repositories
+from buildmaster import builds, notifications, publications, repositories
+from buildmaster.lifecycle import ACTIVE, PENDING, BuildState, Event
 from buildmaster.publications import WANTED
 from buildmaster.scoring import Pocket
 from buildmaster.tables import (
     archive,
     binary,
+    build,
     distribution,
     publication,
     series,
+    series_architecture,
     source,
     source_file,
     stored_file,
@@ -136,6 +139,68 @@ def _files(connection: Connection, archive_id: int, names: Collection[str]) -> d
         binary.c.stored_file_id == stored_file.c.id, binary.c.file_name.in_(names), binary.c.id.in_(there)
     )
     return {row.name: (row.size, row.sha256) for query in (sources, debs) for row in connection.execute(query)}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source package that an archive has, to which binary packages can come."""
+
+    id: int
+    suite: tuple[str, Pocket]
+
+
+class BeingBuilt(Exception):
+    """Packages cannot be taken, as the farm builds the same; the message says what to do."""
+
+
+def find_source(connection: Connection, archive_id: int, name: str, version: str) -> list[Source]:
+    """A source package that an archive has, in the series that it has it for."""
+    query = select(source.c.id, source.c.pocket, series.c.name).join_from(source, series)
+    query = query.where(source.c.archive_id == archive_id, source.c.name == name, source.c.version == version)
+    return [Source(row.id, (row.name, Pocket(row.pocket))) for row in connection.execute(query)]
+
+
+def architectures(connection: Connection, place: Place, series_name: str) -> frozenset[str]:
+    """The architectures of a series of an archive's distribution."""
+    joined = select(series_architecture.c.architecture).join_from(series_architecture, series)
+    joined = joined.join(distribution, distribution.c.id == series.c.distribution_id)
+    found = joined.where(distribution.c.name == place.distribution, series.c.name == series_name)
+    return frozenset(connection.execute(found).scalars())
+
+
+def spare_builds(connection: Connection, source_id: int, came: Collection[str], now: float) -> list[int]:
+    """Have nothing built whose packages came. Returns the ids of the builds that are superseded by that.
+
+    :param came: architectures, and perhaps `all`.
+    :raises BeingBuilt: a builder has a build of these; or it would build packages that came beside others that did
+        not.
+    """
+    query = select(build.c.id, build.c.state, build.c.arch_indep, series_architecture.c.architecture).join_from(
+        build, series_architecture
+    )
+    spared = []
+    for row in connection.execute(query.where(build.c.source_id == source_id).with_for_update(of=build)).all():
+        state = BuildState(row.state)
+        here, indep = row.architecture in came, "all" in came
+        if state not in PENDING | ACTIVE or not (here or (row.arch_indep and indep)):
+            continue
+        if state in ACTIVE:
+            raise BeingBuilt(f"{row.architecture} is being built by the farm: wait for build {row.id}, or cancel it")
+        if (here or not _any(connection, source_id)) and (indep or not row.arch_indep):
+            reason = "its packages were uploaded"
+            builds.record(connection, row.id, Event.SUPERSEDE, now, reason=reason)
+            spared.append(int(row.id))
+        elif here:
+            raise BeingBuilt(f"the packages for {row.architecture} came without those for all: upload them together")
+        else:
+            connection.execute(update(build).where(build.c.id == row.id).values(arch_indep=False))
+    return spared
+
+
+def _any(connection: Connection, source_id: int) -> bool:
+    """Whether a source has packages that are not for all architectures."""
+    words = connection.execute(select(source.c.architectures).where(source.c.id == source_id)).scalar_one()
+    return bool(words.split() != ["all"])
 
 
 def is_accepted(connection: Connection, archive_id: int, sha256: str) -> bool:

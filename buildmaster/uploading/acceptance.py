@@ -6,20 +6,24 @@ accepts it, or in one of its own.
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from debian.debian_support import Version
 from sqlalchemy import Connection
 
-from buildmaster import packages, uploads
+from buildd.control import Changes
+from buildmaster import packages, publications, uploads
+from buildmaster.binaries import Deb
+from buildmaster.debs import BadDeb
 from buildmaster.distributions import NoSuchSeries
 from buildmaster.farm import Farm
 from buildmaster.packages import SourceRefused
 from buildmaster.scoring import URGENCY
 from buildmaster.store import Sha256
 from buildmaster.tags import TagsRefused
-from buildmaster.uploading import rules, signatures
+from buildmaster.uploading import binary_packages, rules, signatures
 from buildmaster.uploading.arrivals import Received
 from buildmaster.uploading.judging import Judgement, judge
 from buildmaster.uploading.terms import Terms
@@ -64,10 +68,9 @@ def process(farm: Farm, received: Received, place: Place, terms: Terms, now: flo
     faults = judgement.faults
     if not faults:
         try:
-            accepted = _accept(farm, judgement, place, terms, now)
-            source = f"{accepted.name} {accepted.version}"
-            return Verdict(name, place.words, (), by, source, accepted.build_ids)
-        except (SourceRefused, TagsRefused, NoSuchSeries) as error:  # What has come between, in most cases.
+            source, build_ids = _Acceptance(farm, judgement, place, terms, now).accept()
+            return Verdict(name, place.words, (), by, source, build_ids)
+        except (SourceRefused, TagsRefused, NoSuchSeries, BadDeb) as error:  # What has come between, in most cases.
             faults = (rules.words(str(error)),)
     farm.write(_record, place, judgement, now, faults=faults, tells=terms.tells)
     return Verdict(name, place.words, faults, by)
@@ -92,34 +95,67 @@ def _record(
     )
 
 
-def _accept(farm: Farm, judgement: Judgement, place: Place, terms: Terms, now: float) -> packages.Accepted:
-    """:raises SourceRefused: it cannot be, since something came between."""
-    changes, sources, suite = judgement.changes, judgement.sources, judgement.suite
-    assert changes is not None and sources is not None and suite is not None  # The rules ask for them.
-    section = rules.sections(changes).get(sources.name, "")
+@dataclass
+class _Acceptance:
+    """An upload that is to be accepted."""
 
-    def also(connection: Connection, source_id: int) -> None:
-        _check_again(connection, judgement, place)
-        _record(connection, place, judgement, now, source_id=source_id, tells=terms.tells)
+    farm: Farm
+    judgement: Judgement
+    place: Place
+    terms: Terms
+    now: float
+    debs: Sequence[Deb] = ()
+    spared: list[int] = field(default_factory=list)  # Builds that need not be, since their packages came.
 
-    scratch = farm.directory / "uploads" / "new"
-    scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder = Path(tempfile.mkdtemp(prefix="judged-", dir=scratch))
-    try:
-        return packages.accept(
-            farm,
-            _lay_out(farm, judgement, folder),
-            now,
-            distribution=place.distribution,
-            series_name=suite[0],
-            archive_name=place.name,
-            component=rules.component(section),
-            urgency=_urgency(changes.fields.get("urgency", "")),
-            pocket=suite[1],
-            also=also,
-        )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    def accept(self) -> tuple[str, tuple[int, ...]]:
+        """What it is of, and its builds.
+
+        :raises SourceRefused: it cannot be, since something came between.
+        """
+        changes, judgement = self.judgement.changes, self.judgement
+        assert changes is not None
+        self.debs = binary_packages.store(self.farm.store, judgement.packages, changes, judgement.files)
+        if judgement.source_id is not None:
+            self.farm.write(self._finish, judgement.source_id)
+            return f"packages of {changes.source} {judgement.packages.source_version}", ()
+        accepted = self._accept_source(changes)
+        built = tuple(each for each in accepted.build_ids if each not in self.spared)
+        return f"{accepted.name} {accepted.version}", built
+
+    def _accept_source(self, changes: Changes) -> packages.Accepted:
+        sources, suite = self.judgement.sources, self.judgement.suite
+        assert sources is not None and suite is not None  # The rules ask for them.
+        section = rules.sections(changes).get(sources.name, "")
+        scratch = self.farm.directory / "uploads" / "new"
+        scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = Path(tempfile.mkdtemp(prefix="judged-", dir=scratch))
+        try:
+            return packages.accept(
+                self.farm,
+                _lay_out(self.farm, self.judgement, folder),
+                self.now,
+                distribution=self.place.distribution,
+                series_name=suite[0],
+                archive_name=self.place.name,
+                component=rules.component(section),
+                urgency=_urgency(changes.fields.get("urgency", "")),
+                pocket=suite[1],
+                also=self._finish,
+            )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _finish(self, connection: Connection, source_id: int) -> None:
+        """At the end of the transaction that accepts it: its packages, and that it was."""
+        _check_again(connection, self.judgement, self.place)
+        if self.debs:
+            try:
+                publications.add_binaries(connection, source_id, None, self.debs, self.now)
+                came = self.judgement.packages.architectures
+                self.spared = uploads.spare_builds(connection, source_id, came, self.now)
+            except (publications.PoolConflict, uploads.BeingBuilt) as error:
+                raise SourceRefused(str(error)) from error
+        _record(connection, self.place, self.judgement, self.now, source_id=source_id, tells=self.terms.tells)
 
 
 def _check_again(connection: Connection, judgement: Judgement, place: Place) -> None:
@@ -127,6 +163,8 @@ def _check_again(connection: Connection, judgement: Judgement, place: Place) -> 
     assert judgement.changes is not None and judgement.suite is not None
     if uploads.is_accepted(connection, place.archive_id, judgement.sha256):
         raise SourceRefused(f"{judgement.name} was accepted before, as it is: there is nothing to do")
+    if judgement.source_id is not None:
+        return  # Packages of what is there already.
     source, version = judgement.changes.source, judgement.changes.version
     newest = uploads.had(connection, place.archive_id, source, ()).newest.get(judgement.suite, version)
     if Version(newest) > Version(version):

@@ -12,8 +12,9 @@ from buildmaster import packages, uploaders, uploads
 from buildmaster.farm import Farm
 from buildmaster.scoring import Pocket
 from buildmaster.uploaders import Uploader
-from buildmaster.uploading import rules, signatures, tarballs
+from buildmaster.uploading import binary_packages, rules, signatures, tarballs
 from buildmaster.uploading.arrivals import Arrived, NotReadable, Received, read_control
+from buildmaster.uploading.binary_packages import Packages
 from buildmaster.uploading.rules import Came, Target, Upload
 from buildmaster.uploading.signatures import SignatureRefused
 from buildmaster.uploading.tarballs import BadTarball
@@ -44,7 +45,8 @@ class Judgement:
     suite: tuple[str, Pocket] | None = None
     sources: Sources | None = None
     files: Mapping[str, Arrived] = field(default_factory=dict)  # Those that came, of those that it names.
-    had: Had | None = None
+    packages: Packages = field(default_factory=Packages)
+    source_id: int | None = None  # Of what the archive has, to which the packages come; None: it comes with them.
 
 
 def judge(farm: Farm, received: Received, place: Place, terms: Terms, now: float) -> Judgement:
@@ -78,9 +80,18 @@ def judge(farm: Farm, received: Received, place: Place, terms: Terms, now: float
     dsc_faults, sources = _dscs(changes, files, signed)
     wanted = {each.name for each in changes.files}
     wanted |= {each.name for one in sources for each in one.dsc.files}
+    suite = rules.suite(changes.distribution, place.series)
+    with farm.reading() as connection:
+        there = uploads.architectures(connection, place, suite[0]) if suite else frozenset()
+    binary_faults, found = binary_packages.look(changes, files, there) if place.binaries else ([], Packages())
+    dsc_faults += binary_faults
     with farm.reading() as connection:
         had = uploads.had(connection, place.archive_id, changes.source, wanted)
         buildable = _buildable(connection, place, changes, sources)
+        source_id = None
+        if found.names and not sources:
+            source_id, fault = _source(connection, place, changes, found, suite)
+            dsc_faults += fault
     upload = Upload(
         name, changes, {each: found.came for each, found in files.items()}, {s.name: s.dsc for s in sources}
     )
@@ -93,10 +104,11 @@ def judge(farm: Farm, received: Received, place: Place, terms: Terms, now: float
         tuple(dict.fromkeys(map(rules.words, faults))),
         uploader,
         changes,
-        rules.suite(changes.distribution, place.series),
+        suite,
         sources[0] if sources else None,
         files,
-        had,
+        found,
+        source_id,
     )
 
 
@@ -159,6 +171,18 @@ def _dscs(changes: Changes, files: Mapping[str, Arrived], signed: _Signed) -> tu
 def _target(place: Place, had: Had) -> Target:
     files = {name: Came(size, sha256) for name, (size, sha256) in had.files.items()}
     return Target(place.words, place.series, place.binaries, had.newest, had.known, files)
+
+
+def _source(
+    connection: Connection, place: Place, changes: Changes, found: Packages, suite: tuple[str, Pocket] | None
+) -> tuple[int | None, list[str]]:
+    """What packages belong to that come without their source: its id, or that there is none."""
+    sources = uploads.find_source(connection, place.archive_id, changes.source, found.source_version)
+    fitting = next((each.id for each in sources if each.suite == suite), None)
+    if fitting is not None:
+        return fitting, []
+    where = f"{changes.distribution} of {place.words}"
+    return None, [f"{changes.source} {found.source_version} is not in {where}: upload its source as well"]
 
 
 def _buildable(connection: Connection, place: Place, changes: Changes, sources: Sequence[Sources]) -> list[str]:

@@ -199,7 +199,11 @@ def _kinds(upload: Upload, target: Target) -> Iterator[str]:
         yield f"{upload.name} has Architecture: {said}, which is not what it names: build it again"
     of_source = {each.name for dsc in upload.dscs.values() for each in dsc.files}
     for name in names:
-        if not name.endswith((*BINARIES, ".dsc", ".buildinfo")) and name not in of_source and upload.dscs:
+        if (
+            not name.endswith((*BINARIES, ".dsc", ".buildinfo"))
+            and name not in of_source
+            and bool(dscs) == bool(upload.dscs)
+        ):
             yield f"{name} belongs to no package of {upload.name}: take it out"
 
 
@@ -255,7 +259,7 @@ def _suite(upload: Upload, target: Target) -> Iterator[str]:
 
 
 def _versions(upload: Upload, target: Target) -> Iterator[str]:
-    """Newer than what is there; and not there already."""
+    """Newer than what is there; and not there already. Of sources; packages that come alone have their own."""
     changes = upload.changes
     if not upload.dscs:
         return
@@ -280,7 +284,7 @@ def _versions(upload: Upload, target: Target) -> Iterator[str]:
 
 def _known(upload: Upload, target: Target) -> Iterator[str]:
     """No name stands for two contents in an archive."""
-    if upload.changes.version in target.known:
+    if upload.changes.version in target.known and upload.dscs:
         return  # Told already.
     for listed in upload.changes.files:
         there = target.files.get(listed.name)
