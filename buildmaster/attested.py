@@ -81,8 +81,6 @@ _ARCHIVE = (
 )
 # It was built for this archive, or copied there.
 _COPIED = select(publication.c.source_id).where(publication.c.archive_id == _ARCHIVE)
-_RESULTS = build_file.join(stored_file, stored_file.c.id == build_file.c.stored_file_id)
-_RESULTS = _RESULTS.join(build, build.c.id == build_file.c.build_id).join(source, source.c.id == build.c.source_id)
 _THERE = (
     build.c.state == BuildState.BUILT,
     build.c.reproduces_id.is_(None),
@@ -90,14 +88,16 @@ _THERE = (
 )
 _MAKER = (
     select(build.c.id)
-    .select_from(_RESULTS)
-    .where(stored_file.c.sha256 == bindparam("sha256"), *_THERE)
+    .join(source, source.c.id == build.c.source_id)
+    .where(build.c.id.in_(attesting.MAKERS), *_THERE)
     .order_by(build.c.id)
     .limit(1)
 )
 _BUILDINFO = (
     select(stored_file.c.sha256)
-    .select_from(_RESULTS)
+    .join(build_file, build_file.c.stored_file_id == stored_file.c.id)
+    .join(build, build.c.id == build_file.c.build_id)
+    .join(source, source.c.id == build.c.source_id)
     .where(source.c.name == bindparam("package"), build_file.c.name == bindparam("name"), *_THERE)
     .order_by(build.c.id.desc())
     .limit(1)

@@ -6,14 +6,14 @@ that is lost is made again, from the same rows, with the same content.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import PurePath
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, delete, select
+from sqlalchemy import BindParameter, Connection, bindparam, delete, select, union_all
 
 from buildd.control import CONTROL_MAX_BYTES, Buildinfo, ControlError, parse_buildinfo
 from buildmaster import builds, envelopes, files, provenance
@@ -27,6 +27,7 @@ from buildmaster.tables import (
     archive,
     attestation,
     attestation_key,
+    attested_file,
     build,
     build_file,
     builder,
@@ -74,7 +75,7 @@ def ensure(farm: Farm, build_id: int) -> bytes:
     assert facts is not None
     envelope = _signed(farm, facts)
     stored = store_chunks(farm.store, [envelope])
-    farm.write(_keep, build_id, stored, time.time())
+    farm.write(_keep, build_id, stored, facts.made.results, time.time())
     return envelope
 
 
@@ -84,8 +85,15 @@ def buildinfo_of(farm: Farm, build_id: int) -> Buildinfo | None:
         return _read(farm, *_buildinfo(_results(connection, build_id)))
 
 
+def made_by(connection: Connection, build_id: int) -> dict[str, str]:
+    """The results of a build, SHA-256 by name: also those that are kept no more, as far as it was attested."""
+    attested = connection.execute(_ATTESTED, {"this": build_id})
+    results = connection.execute(_RESULTS, {"this": build_id})
+    return {row.name: row.sha256 for rows in (attested, results) for row in rows}
+
+
 def maker_of(connection: Connection, sha256: str) -> int | None:
-    """The build that ended well, first of all that did, with a file of this digest as a result."""
+    """The build that ended well, first of all that did, with a file of this digest as a result, kept still or not."""
     return connection.execute(_MAKER, {"sha256": sha256}).scalar()
 
 
@@ -174,7 +182,7 @@ def _facts(connection: Connection, build_id: int) -> _Facts:
         sources=[Digested(each.name, each.sha256) for each in sources],
         chroot=row.chroot_sha256,
         installed=(),
-        results=[Digested(each, file.sha256) for each, file in results.items()],
+        results=[Digested(*each) for each in made_by(connection, build_id).items()],
         log=Digested(row.log_name, row.log_sha256) if row.log_sha256 else None,
         started_at=_moment(row.started_at),
         finished_at=_moment(row.finished_at),
@@ -202,11 +210,15 @@ def _read(farm: Farm, name: str, stored: StoredFile | None) -> Buildinfo | None:
         return None
 
 
-def _keep(connection: Connection, build_id: int, stored: StoredFile, now: float) -> None:
+def _keep(connection: Connection, build_id: int, stored: StoredFile, about: Sequence[Digested], now: float) -> None:
     builds.hold(connection, [build_id])
     file_id = files.keep(connection, stored, now)
     connection.execute(delete(attestation).where(attestation.c.build_id == build_id))
     connection.execute(attestation.insert().values(build_id=build_id, stored_file_id=file_id))
+    connection.execute(delete(attested_file).where(attested_file.c.build_id == build_id))
+    rows = [{"build_id": build_id, "name": each.name, "sha256": each.sha256} for each in about]
+    if rows:
+        connection.execute(attested_file.insert(), rows)
 
 
 def _moment(seconds: float | None) -> str:
@@ -251,21 +263,23 @@ _RESULTS = (
     .where(build_file.c.build_id == _THIS)
     .order_by(build_file.c.name)
 )
+_ATTESTED = select(attested_file.c.name, attested_file.c.sha256).where(attested_file.c.build_id == _THIS)
 _KEPT = (
     select(stored_file.c.sha256)
     .select_from(attestation.join(stored_file, stored_file.c.id == attestation.c.stored_file_id))
     .where(attestation.c.build_id == _THIS)
 )
 _EVERY = select(stored_file.c.sha256).join_from(stored_file, attestation).order_by(attestation.c.build_id)
+# By two indexes, where one question for both would read all builds.
+MAKERS = union_all(
+    select(build_file.c.build_id)
+    .join(stored_file, stored_file.c.id == build_file.c.stored_file_id)
+    .where(stored_file.c.sha256 == bindparam("sha256")),
+    select(attested_file.c.build_id).where(attested_file.c.sha256 == bindparam("sha256")),
+)
 _MAKER = (
     select(build.c.id)
-    .select_from(
-        stored_file.join(build_file, build_file.c.stored_file_id == stored_file.c.id).join(
-            build, build.c.id == build_file.c.build_id
-        )
-    )
-    .where(stored_file.c.sha256 == bindparam("sha256"), build.c.state == BuildState.BUILT)
-    .where(build.c.reproduces_id.is_(None))
+    .where(build.c.id.in_(MAKERS), build.c.state == BuildState.BUILT, build.c.reproduces_id.is_(None))
     .order_by(build.c.id)
     .limit(1)
 )

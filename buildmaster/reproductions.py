@@ -91,10 +91,7 @@ def outcome(farm: Farm, reproduction_id: int) -> Outcome:
         assert reproduction.reproduces is not None
         original = listings.one_build(connection, reproduction.reproduces)
         assert original is not None
-        was, now = (
-            {file.name: file.sha256 for file in listings.results(connection, each.id)}
-            for each in (original, reproduction)
-        )
+        was, now = (attesting.made_by(connection, each.id) for each in (original, reproduction))
     same, differing = repeating.compare(was, now)
     before, after = (
         Circumstances(each.builder or "", each.chroot_sha256, attesting.buildinfo_of(farm, each.id))

@@ -305,6 +305,17 @@ attestation = Table(
     Column("stored_file_id", ForeignKey("stored_file.id"), nullable=False, index=True),
 )
 
+# What these statements are about: results that were kept when they were made, and perhaps are no more.
+attested_file = Table(
+    "attested_file",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("build_id", ForeignKey("build.id"), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("sha256", String(64), nullable=False, index=True),
+    UniqueConstraint("build_id", "name"),
+)
+
 build_file = Table(
     "build_file",
     metadata,

@@ -13,7 +13,7 @@ from buildmaster.lifecycle import BuildState, Event
 from buildmaster.publications import State
 from buildmaster.scoring import ArchivePurpose
 from buildmaster.store import StoredFile
-from buildmaster.tables import build, publication, source
+from buildmaster.tables import build, build_file, publication, source
 from buildmaster.tests.factories import make_build, make_builder, make_busy, make_farm, make_series
 
 HERE = ("debian", "primary")
@@ -121,3 +121,18 @@ def test_of_a_reproduction(farm: Farm, deb: StoredFile) -> None:
     assert attested.served(farm, *HERE, statement(other.sha256)) is None
     with pytest.raises(attesting.NothingToState, match="repeats build 1"):
         attesting.ensure(farm, again)
+
+
+def test_what_was_forgotten(farm: Farm, deb: StoredFile) -> None:
+    """A package that is kept no more was built here all the same: whoever has it finds the statement, which is made
+    again when it is lost, with the same content."""
+    first = attesting.ensure(farm, 1)
+    with farm.transaction() as connection:
+        connection.execute(build_file.delete().where(build_file.c.name.endswith(".deb")))
+        assert attesting.maker_of(connection, deb.sha256) == 1
+        assert attesting.made_by(connection, 1)["hello_1.0_amd64.deb"] == deb.sha256
+        (statement_sha256,) = attesting.statements(connection)
+    farm.store.delete(statement_sha256)
+    found = attested.served(farm, *HERE, statement(deb.sha256))
+    assert found is not None
+    assert found.content == first
