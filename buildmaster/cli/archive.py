@@ -67,6 +67,7 @@ def duration(word: str) -> float:
 def _settings(command: Any) -> Any:
     """Add to a command what may be said of how an archive is published."""
     options = [
+        click.option("--private/--public", default=None, help="Read by those alone who are let: `archive access`."),
         click.option("--binaries/--sources-only", default=None, help="Binary packages may be uploaded, too."),
         click.option("--keep-versions", type=click.IntRange(0, 1000), help="Older versions that stay; 0 at first."),
         click.option("--hold/--no-hold", default=None, help="A version is published when all architectures have it."),
@@ -108,7 +109,7 @@ def create(session: Session, /, *, name: str, **said: Any) -> None:
             _must_have_series(connection, distribution)
             _must_be_new(connection, distribution, own)
         key = archive_keys.make(Secrets(config.secrets_directory), f"{distribution}/{own}", time.time())
-        farm.write(_create, distribution, own, key, Settings(**said))
+        farm.write(_create, distribution, own, key, **said)
     _show(session, f"{distribution}/{own}")
 
 
@@ -128,14 +129,14 @@ def _must_be_new(connection: Connection, distribution: str, own: str) -> None:
             raise Refusal(f"{distribution}/{own} is published already: `buildmaster archive show` shows how")
 
 
-def _create(connection: Connection, distribution: str, own: str, key: ArchiveKey, settings: Settings) -> None:
+def _create(connection: Connection, distribution: str, own: str, key: ArchiveKey, **said: Any) -> None:
     now = time.time()
     try:
         archive_id = distributions.find_archive(connection, distribution, own)
     except distributions.NoSuchSeries:
         archive_id = archives.add(connection, distribution, own, ArchivePurpose.PPA)
     repositories.add(connection, archive_id, now)
-    repositories.change(connection, archive_id, settings)
+    _set(connection, archive_id, now, **said)
     repositories.add_key(connection, archive_id, key)
     for series_id in distributions.series_of(connection, archive_id):
         publications.ensure_suite(connection, Suite(archive_id, series_id, Pocket.RELEASE), now)
@@ -170,12 +171,17 @@ def change(session: Session, /, *, name: str, **said: Any) -> None:
 
     def write(connection: Connection) -> None:
         found = published(connection, name)
-        repositories.change(connection, found.archive_id, Settings(**said))
+        _set(connection, found.archive_id, time.time(), **said)
         publications.refresh(connection, found.archive_id, time.time())
 
     with farm_of(session) as farm:
         farm.write(write)
     _show(session, name)
+
+
+def _set(connection: Connection, archive_id: int, now: float, *, private: bool | None, **said: Any) -> None:
+    archives.change(connection, archive_id, archives.Changes(private=private), now)
+    repositories.change(connection, archive_id, Settings(**said))
 
 
 @click.command(name="list")

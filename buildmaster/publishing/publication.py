@@ -109,7 +109,7 @@ class Press:
         Pool(folder).place(self._pool_files(plan.enters))
         self._show_keys(plan, folder)
         try:
-            if not full and _architectures(folder, plan.name) in (plan.architectures, None):
+            if not full and _is_in_step(tree, plan) and _architectures(folder, plan.name) in (plan.architectures, None):
                 return _shown(tree.publish(edits, facts, signer, now), facts)
         except TreeDamaged:
             pass
@@ -161,6 +161,16 @@ def _facts(plan: Plan, goods: Iterable[Goods] = ()) -> Facts:
         architectures=plan.architectures,
         valid_s=plan.repository.valid_s,
     )
+
+
+def _is_in_step(tree: SuiteTree, plan: Plan) -> bool:
+    """Whether what is on disk is what the database knows, or one step further, since somebody died after that. If not,
+    one of them was lost, or is from a backup.
+
+    :raises TreeDamaged: it cannot be read.
+    """
+    current = tree.current()
+    return (0 if current is None else current.generation) in (plan.generation, plan.generation + 1)
 
 
 def _architectures(folder: Path, name: str) -> tuple[str, ...] | None:

@@ -254,15 +254,40 @@ def test_a_death_between_disk_and_database(mine: Mine, monkeypatch: pytest.Monke
 
 
 def test_all_of_it_anew(mine: Mine) -> None:
-    """When the tree was lost, and when somebody wants it."""
+    """When somebody wants it."""
     mine.built(mine.accept())
     mine.publish()
-    before = mine.index()
     assert mine.publish(full=True).generation == 2
-    assert mine.index() == before
-    (mine.folder / "dists" / "bookworm").unlink()
+    assert mine.index() == ["hello 1.0"]
+
+
+def test_a_tree_that_was_lost(mine: Mine) -> None:
+    """The next publication makes all of it anew, whatever it is that has changed; so it does with one from a backup,
+    and when the database is from one."""
+    mine.built(mine.accept(name="first"))
+    mine.publish()
+    saved = shutil.copytree(mine.folder, mine.directory / "saved", symlinks=True)
+    for name in ("second", "third"):
+        mine.built(mine.accept(name=name))
+        mine.publish()
+    shutil.rmtree(mine.folder)
+    mine.built(mine.accept(name="fourth"))
+    mine.publish()
+    names = ["first 1.0", "fourth 1.0", "second 1.0", "third 1.0"]
+    assert mine.index() == names
     mine.publish(full=True)
-    assert mine.index() == before
+    mine.publish(full=True)
+    shutil.rmtree(mine.folder)
+    saved.rename(mine.folder)
+    mine.publish()
+    assert mine.index() == names
+    for _ in range(2):
+        mine.publish(full=True)
+    with mine.farm.transaction() as connection:
+        connection.exec_driver_sql("UPDATE suite SET generation = 1")
+        connection.exec_driver_sql("DELETE FROM publication WHERE source_id = 2")
+    mine.publish()
+    assert mine.index() == ["first 1.0", "fourth 1.0", "third 1.0"]
 
 
 def test_signed_anew(mine: Mine) -> None:

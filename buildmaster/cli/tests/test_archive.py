@@ -91,7 +91,8 @@ def test_changed(mine: Cli) -> None:
     """What was said is changed, the rest stays."""
     said = mine("archive", "change", "mine", "--hold", "--hold-deadline", "12h", "--valid", "7d", "--binaries").out
     assert "binary uploads, holds until all architectures are there, 12 h at most, valid for 168 h" in said
-    document = mine("archive", "change", "mine", "--hold-deadline", "never", "--json").json
+    document = mine("archive", "change", "mine", "--private", "--hold-deadline", "never", "--json").json
+    assert document["private"]
     assert (document["hold"], document["hold_deadline_s"], document["valid_s"]) == (True, None, 7 * 86400.0)
 
 
@@ -164,7 +165,7 @@ def test_snapshots(mine: Cli, farm: Farm, tmp_path: Path) -> None:
     assert "no snapshot" in mine("archive", "snapshot", "drop", "mine", taken, status=1).err
 
 
-@pytest.mark.skipif(shutil.which("gpgv") is None, reason="gpgv is not installed")
+@pytest.mark.skipif(not (shutil.which("gpgv") and shutil.which("gpg")), reason="gpg and gpgv are not installed")
 def test_keys(mine: Cli, farm: Farm, tmp_path: Path) -> None:
     """After a rotation who has the old key or the new one verifies; after the overlap, the new one alone."""
     old = mine("archive", "key", "export", "mine").out
