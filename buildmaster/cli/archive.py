@@ -129,7 +129,7 @@ def _must_be_new(connection: Connection, distribution: str, own: str) -> None:
             raise Refusal(f"{distribution}/{own} is published already: `buildmaster archive show` shows how")
 
 
-def _create(connection: Connection, distribution: str, own: str, key: ArchiveKey, **said: Any) -> None:
+def _create(connection: Connection, /, distribution: str, own: str, key: ArchiveKey, **said: Any) -> None:
     now = time.time()
     try:
         archive_id = distributions.find_archive(connection, distribution, own)
