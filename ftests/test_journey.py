@@ -38,8 +38,16 @@ def farm() -> Iterator[PublishingFarm]:
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    """Who knows no archive yet."""
+    """A Debian 12 that knows no archive yet."""
     client = Client(base_chroot())
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def newer() -> Iterator[Client]:
+    """A Debian 13 that knows no archive yet: its apt has signatures checked by another program, which asks for more."""
+    client = Client(base_chroot("trixie"))
     yield client
     client.close()
 
@@ -50,16 +58,17 @@ def without_warnings(said: str) -> str:
     return said
 
 
-def test_hello(farm: PublishingFarm, client: Client, tmp_path: Path) -> None:
+def test_hello(farm: PublishingFarm, client: Client, newer: Client, tmp_path: Path) -> None:
     """dput, and some seconds later `apt install`; the source comes back as it went in."""
     sources = PrivateApt(Places(default_root()).apt / "bookworm", find_mirror("bookworm"), "bookworm")
     build_id = farm.upload(sources.fetch("hello", tmp_path))
     assert farm.wait_for(build_id)["state"] == "built"
     farm.wait_for_package("hello", "2.10-3")
-    client.use(farm.url)
-    without_warnings(client.run("apt-get", "update"))
-    without_warnings(client.run("apt-get", "install", "-y", "--no-install-recommends", "hello"))
-    assert client.run("hello") == "Hello, world!\n"
+    for each in (client, newer):
+        each.use(farm.url)
+        without_warnings(each.run("apt-get", "update"))
+        without_warnings(each.run("apt-get", "install", "-y", "--no-install-recommends", "hello"))
+        assert each.run("hello") == "Hello, world!\n"
     assert farm.url in client.run("apt-cache", "policy", "hello")
     without_warnings(client.run("sh", "-ec", "cd /tmp; apt-get source hello; test -f hello-*/debian/control"))
     client.run("sh", "-ec", "cd /tmp; apt-get download hello; dpkg-deb -I hello_*.deb")
