@@ -7,6 +7,8 @@ from sqlalchemy.exc import IntegrityError
 
 from buildmaster.tables import archive, archive_key, distribution, repository, source_hold
 
+NOT_A_DISTRIBUTION = "upload"  # What uploads are put below, beside the archives.
+
 
 class RepositoryRefused(ValueError):
     """An archive cannot be published so; the message says why."""
@@ -67,8 +69,14 @@ class ArchiveKey:
 def add(connection: Connection, archive_id: int, now: float) -> None:
     """Publish an archive from now on; what was accepted before is not.
 
-    :raises RepositoryRefused: it is published already.
+    :raises RepositoryRefused: it is published already, or its name is none for a path.
     """
+    names = connection.execute(_NAMES, {"this": archive_id}).one()
+    if "/" in names.distribution + names.name or names.distribution == NOT_A_DISTRIBUTION:
+        raise RepositoryRefused(
+            f"{names.distribution}/{names.name} cannot be published: DISTRIBUTION/NAME is its path on the web, without "
+            f"more slashes, and /{NOT_A_DISTRIBUTION} is for uploads; add an archive by another name"
+        )
     values = {"archive_id": archive_id, "created_at": now}
     try:
         with connection.begin_nested():
@@ -147,6 +155,11 @@ _FOUND = (
     )
     .join_from(repository, archive, archive.c.id == repository.c.archive_id)
     .join(distribution, distribution.c.id == archive.c.distribution_id)
+)
+_NAMES = (
+    select(archive.c.name, distribution.c.name.label("distribution"))
+    .join(distribution, distribution.c.id == archive.c.distribution_id)
+    .where(archive.c.id == bindparam("this"))
 )
 _FIND = _FOUND.where(repository.c.archive_id == bindparam("this"))
 _EVERY = _FOUND.order_by(distribution.c.name, archive.c.name)

@@ -8,6 +8,7 @@ from sqlalchemy import update
 from buildmaster import archives, depwaits, distributions, offered, orders
 from buildmaster.apt_sources import Login, Sources
 from buildmaster.farm import Farm
+from buildmaster.repositories import RepositoryRefused
 from buildmaster.scoring import ArchivePurpose, Pocket
 from buildmaster.tables import archive, archive_key, suite
 from buildmaster.tests.factories import make_build, make_repository, make_series, set_chroot
@@ -147,3 +148,12 @@ def test_a_build(farm: Farm, place: int) -> None:
         asked = depwaits.archives_of(connection, depwaits.Place(mine, place, Pocket.RELEASE)).sources
     assert "word" not in repr(order) and order.arguments.trusted_keys == ("a2V5",)
     assert asked.complete(Sources(lines=(DEBIAN,), keys=("a2V5",))) == order.sources
+
+
+@pytest.mark.parametrize("name", ["debian/a/b", "upload/mine", "x/y/mine"])
+def test_names_that_are_no_paths(farm: Farm, name: str) -> None:
+    """What would be served where nobody finds it, or where uploads go, is not published."""
+    of, _, own = name.rpartition("/") if name.startswith("x") else name.partition("/")
+    make_series(farm, of)
+    with pytest.raises(RepositoryRefused, match="without more slashes"):
+        make_repository(farm, own, of)
