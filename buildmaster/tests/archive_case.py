@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import lzma
+import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -46,6 +47,28 @@ def package(name: str, version: str = "1", more: str = "", content: bytes = b"")
         f"Description: the package {name}\n It is {name}.\n"
     )
     return packages_record(control, File(path, len(content), sha256)), PoolFile(path, len(content), sha256, Path())
+
+
+def write_source(folder: Path, fields: str = "") -> Path:
+    """A real source package, hello 1.0, of a package for each architecture and one for all; its .dsc.
+
+    :param fields: more lines of what debian/control says of the source.
+    """
+    tree = folder / "hello-1.0"
+    (tree / "debian/source").mkdir(parents=True)
+    (tree / "debian/source/format").write_text("3.0 (native)\n")
+    (tree / "debian/changelog").write_text(
+        "hello (1.0) unstable; urgency=low\n\n  * First.\n\n -- A <a@example.org>  Sun, 22 Nov 2026 12:00:00 +0000\n"
+    )
+    (tree / "debian/control").write_text(
+        f"Source: hello\nSection: devel\nPriority: optional\nMaintainer: A <a@example.org>\n{fields}"
+        "Build-Depends: debhelper-compat (= 13)\nStandards-Version: 4.6.2\n\n"
+        "Package: hello\nArchitecture: any\nDescription: says hello\n\nPackage: hello-doc\nArchitecture: all\n"
+        "Section: doc\nDescription: tells how\n"
+    )
+    subprocess.run(["dpkg-source", "--build", tree.name], cwd=folder, check=True, capture_output=True)
+    shutil.rmtree(tree)
+    return folder / "hello_1.0.dsc"
 
 
 class Archive:

@@ -17,7 +17,7 @@ import pytest
 from buildmaster.indices.records import IndexKind, IndexName, put
 from buildmaster.indices.stanzas import File, contents_records, packages_record, sources_record
 from buildmaster.publishing.pool import PoolFile
-from buildmaster.tests.archive_case import CONTENTS, PACKAGES, SOURCES, Apt, Archive, key, package
+from buildmaster.tests.archive_case import CONTENTS, PACKAGES, SOURCES, Apt, Archive, key, package, write_source
 from buildmaster.tests.factories import write_deb
 
 
@@ -56,17 +56,7 @@ def add_deb(archive: Archive, folder: Path, name: str, version: str = "1.0", fie
 
 def add_source(archive: Archive, folder: Path) -> None:
     """Publish a real source package."""
-    tree = folder / "hello-1.0"
-    (tree / "debian/source").mkdir(parents=True)
-    (tree / "debian/source/format").write_text("3.0 (native)\n")
-    (tree / "debian/changelog").write_text(
-        "hello (1.0) unstable; urgency=low\n\n  * First.\n\n -- A <a@example.org>  Sun, 22 Nov 2026 12:00:00 +0000\n"
-    )
-    (tree / "debian/control").write_text(
-        "Source: hello\nSection: devel\nPriority: optional\nMaintainer: A <a@example.org>\n"
-        "Standards-Version: 4.6.2\n\nPackage: hello\nArchitecture: any\nDescription: says hello\n"
-    )
-    subprocess.run(["dpkg-source", "--build", tree], cwd=folder, check=True, capture_output=True)
+    write_source(folder)
     found = {path.name: path for path in folder.glob("hello_1.0.*")}
     files = {
         name: PoolFile(

@@ -19,7 +19,7 @@ from buildmaster.indices.stanzas import (
     packages_record,
     sources_record,
 )
-from buildmaster.tests.archive_case import FACTS
+from buildmaster.tests.archive_case import FACTS, write_source
 from buildmaster.tests.factories import write_deb
 
 
@@ -69,22 +69,7 @@ def test_a_package(tmp_path: Path, fields: str, version: str) -> None:
 def test_a_source(tmp_path: Path, fields: str) -> None:
     """The stanza of a source package is apt-ftparchive's, byte for byte; but for section and priority, which it
     takes from elsewhere."""
-    tree = tmp_path / "hello-1.0"
-    (tree / "debian/source").mkdir(parents=True)
-    (tree / "debian/source/format").write_text("3.0 (native)\n")
-    (tree / "debian/changelog").write_text(
-        "hello (1.0) unstable; urgency=low\n\n  * First.\n\n -- A <a@example.org>  Sun, 22 Nov 2026 12:00:00 +0000\n"
-    )
-    (tree / "debian/control").write_text(
-        f"Source: hello\nSection: devel\nPriority: optional\nMaintainer: A <a@example.org>\n{fields}"
-        "Build-Depends: debhelper-compat (= 13)\nStandards-Version: 4.6.2\n\n"
-        "Package: hello\nArchitecture: any\nDescription: says hello\n\nPackage: hello-doc\nArchitecture: all\n"
-        "Section: doc\nDescription: tells how\n"
-    )
-    pool = tmp_path / "pool/main/h/hello"
-    pool.mkdir(parents=True)
-    subprocess.run(["dpkg-source", "--build", tree], cwd=pool, check=True, capture_output=True)
-    dsc = pool / "hello_1.0.dsc"
+    dsc = write_source(tmp_path / "pool/main/h/hello", fields)
     record = checked(IndexKind.SOURCES, sources_record(dsc.read_bytes(), described(tmp_path, dsc), section="devel"))
     assert b"\nPriority: optional\nSection: devel\n" in record.text
     without = record.text.replace(b"\nPriority: optional\nSection: devel\n", b"\n")
