@@ -25,7 +25,8 @@ COLUMNS = ("packages", "", "ms", "CPU ms", "ratio", "first s", "MB")
 NOTES = """
 ms, CPU   one package, from .deb to what clients see; the medians of all rounds, in which the three take turns
 ratio     how many times as long as the farm
-first     all packages but those; no comparison, for the farm is given all at once, and reprepro one after another
+first     all packages but those; no comparison: the farm and aptly are given all at once, reprepro one after another,
+          and reprepro-like has what reprepro had
 MB        the compressed list of packages, as clients fetch it
 """
 KINDS: dict[str, Callable[[Path], Repository]] = {

@@ -201,11 +201,12 @@ class SuiteTree:
         made = [files.make(each) for each in (self._by_hash, self._state / "pieces", self._link.parent)]
         generation = Generation(folder / "dists", self._by_hash)
         indices = self._indices(generation, None if anew else before, parts)
-        modified_at = int(terms.now) if before is None else max(int(terms.now), before.modified_at + 1)
-        signers = terms.signer.fingerprints
-        manifest = Manifest(number, terms.now, modified_at, terms.facts, signers, indices, {})
+        at, modified_at = terms.now, int(terms.now)
+        if before is not None:  # apt passes over what says that it is older than what apt has.
+            at, modified_at = max(at, before.published_at), max(modified_at, before.modified_at + 1)
+        manifest = Manifest(number, at, modified_at, terms.facts, terms.signer.fingerprints, indices, {})
         manifest = replace(manifest, left=self._left(before, manifest))
-        release = release_text(terms.facts, manifest.sums(), terms.now)
+        release = release_text(terms.facts, manifest.sums(), at)
         generation.sign(release, terms.signer.sign(release), modified_at)
         (folder / _MANIFEST).write_bytes(manifests.written(manifest))
         generation.link_by_hash()

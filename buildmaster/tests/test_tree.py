@@ -132,6 +132,19 @@ def test_times_of_release_files_differ(archive: Archive) -> None:
     assert times == [START + 1, START + 2, START + 3]
 
 
+def test_a_clock_that_is_set_back(archive: Archive, tmp_path: Path) -> None:
+    """A publication by a clock that is behind the last one's is no older than that: apt would pass over it."""
+    apt = Apt(tmp_path / "apt", f"file:{archive.directory}", "bookworm")
+    first = archive.add("hello")
+    apt.update()
+    archive.now -= 100
+    assert archive.add("bash").published_at == first.published_at
+    apt.update()
+    assert apt.packages() == ["bash", "hello"]
+    archive.now += 200
+    assert archive.add("coreutils").published_at == archive.now
+
+
 def test_another_key(archive: Archive, tmp_path: Path) -> None:
     """With another key the suite is signed again, by both while it takes over; and who knows one is content."""
     archive.add("hello")
