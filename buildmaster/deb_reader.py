@@ -10,6 +10,7 @@ of its files without its directories; or `fault`.
 """
 
 import json
+import os
 import posixpath
 import resource
 import subprocess
@@ -93,7 +94,9 @@ def _paths(descriptor: int) -> list[str]:
 def _members(what: str, descriptor: int) -> Iterator[tarfile.TarFile]:
     """One of its two tar archives, which is read to its end; dpkg-deb must be content with all of it."""
     command = ["dpkg-deb", what, f"/proc/self/fd/{descriptor}"]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[descriptor])
+    one = {**os.environ, "DPKG_DEB_THREADS_MAX": "1"}  # Several threads may need more memory than there is.
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(command, stdout=pipe, stderr=pipe, pass_fds=[descriptor], env=one)
     assert child.stdout is not None and child.stderr is not None  # As asked for.
     try:
         try:

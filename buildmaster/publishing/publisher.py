@@ -31,6 +31,7 @@ _SETTLE_S = 0.1  # and to look what was costs a query: in a farm that is busy on
 _LOOK_S = 30.0  # However quiet it is: what is due by time, and what was missed.
 _AT_ONCE = 2  # Archives.
 _PAUSES_S = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # After the first failure, the second ...
+_REST_S = 1.0  # An archive rests for as long as its publication took, or so long: what comes meanwhile goes together.
 _DATABASE_AGAIN_S = 1.0
 _CLEAN_S = 600.0  # Between two looks for files that nobody needs.
 
@@ -60,6 +61,7 @@ class Publisher:
         self._wanted: dict[int, list[Suite]] = {}  # By archive.
         self._busy: dict[int, Deferred[None]] = {}
         self._failing: dict[int, _Failing] = {}
+        self._rests: dict[int, float] = {}  # Until when an archive is left alone, by the clock.
         self._running: list[Deferred[None]] = []
         self._stopping = False
 
@@ -128,7 +130,7 @@ class Publisher:
             self._wanted = _by_archive(suites)
         for archive_id in self._wanted.keys() - self._busy.keys():
             failing = self._failing.get(archive_id)
-            if failing is None or now >= failing.until:
+            if now >= (self._rests.get(archive_id, 0.0) if failing is None else failing.until):
                 wanted = self._wanted.pop(archive_id)
                 task = self._busy[archive_id] = Deferred.fromCoroutine(self._publish(archive_id, wanted))
                 task.addBoth(self._published, archive_id)
@@ -139,7 +141,7 @@ class Publisher:
 
     async def _publish(self, archive_id: int, wanted: list[Suite]) -> None:
         """Publish suites of one archive."""
-        name = str(archive_id)
+        name, began = str(archive_id), self._reactor.seconds()
         try:
             name = (await self._farm.read(repositories.get, archive_id)).words
             for where in wanted:
@@ -152,6 +154,8 @@ class Publisher:
         except Exception as error:
             self._failed(archive_id, name, error)
         else:
+            ended = self._reactor.seconds()
+            self._rests[archive_id] = ended + min(ended - began, _REST_S)
             if (failing := self._failing.pop(archive_id, None)) and failing.words:
                 self.log.info("archive {archive} can be published again", archive=name)
 

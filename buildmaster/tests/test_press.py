@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from buildd.protocol import FileName
-from buildmaster import copying, debs, inventory, packages, publications, repositories, retention, suites
+from buildmaster import copying, debs, inventory, offered, packages, publications, repositories, retention, suites
 from buildmaster.farm import Farm
 from buildmaster.publications import State, Suite
 from buildmaster.publishing import archive_keys, cleaning
@@ -20,6 +21,7 @@ from buildmaster.repositories import ArchiveKey, Settings
 from buildmaster.scoring import Pocket
 from buildmaster.secrets import Secrets
 from buildmaster.suites import PublishedMeanwhile
+from buildmaster.tables import archive
 from buildmaster.tests.archive_case import Apt, Client, key
 from buildmaster.tests.factories import make_repository, make_series, write_deb, write_source
 
@@ -186,6 +188,23 @@ def test_for_all_architectures(mine: Mine) -> None:
     mine.publish()
     assert mine.index("main/binary-armhf/Packages") == mine.index() == ["hello 1.0"]
     assert mine.contents("main/Contents-all").split() == ["usr/bin/hello", "misc/hello"]
+
+
+def test_who_waits_is_looked_at(mine: Mine) -> None:
+    """In the archive, and in those whose builds may use it; nobody, when nothing has changed."""
+    user, stranger = make_repository(mine.farm, "user"), make_repository(mine.farm, "stranger")
+    mine.farm.write(offered.depend, user, mine.archive_id)
+
+    def told() -> list[float | None]:
+        with mine.farm.reading() as connection:
+            rows = {row.id: row.changed_at for row in connection.execute(select(archive))}
+        return [rows[each] for each in (mine.archive_id, user, stranger)]
+
+    mine.publish()
+    assert told() == [None, None, None]
+    mine.accept()
+    mine.publish()
+    assert told() == [mine.now, mine.now, None]
 
 
 def test_deleted(mine: Mine) -> None:

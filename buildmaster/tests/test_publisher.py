@@ -69,7 +69,8 @@ class TestPublisher(TestCase):
         secret = next((self.farm.directory / "secrets").iterdir())
         secret.rename(secret.with_suffix(".away"))
         self.mine.built(self.mine.accept())
-        await deferLater(reactor, 0.5)
+        await self.until(lambda: any(level == "error" for level, _ in self.told))
+        await deferLater(reactor, 0.5)  # Some more tries.
         secret.with_suffix(".away").rename(secret)
         await self.until(lambda: self.there("hello 1.0"))
         await self.until(lambda: ("info", "archive debian/mine can be published again") in self.told)
