@@ -52,7 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--packages", type=int, default=10_000, help="in the archive before [%(default)s]")
     parser.add_argument("--rounds", type=int, default=5, help="[%(default)s]")
+    parser.add_argument("--quick", action="store_true", help="see that it works")
     arguments = parser.parse_args(argv)
+    if arguments.quick:
+        arguments.packages, arguments.rounds = 50, 1
     farm = PublishingFarm(SUITE)
     farm.setUp()
     client = Client(base_chroot(SUITE))

@@ -41,6 +41,9 @@ _TICK_S = 0.02  # Between two looks whether something was committed; they cost m
 _FETCHERS = 4  # So many archives are asked, and lists fetched, at once.
 _APT_AGAIN_S = 15.0  # Where only apt can tell whether an archive has changed, or the lists could not be had.
 _LATELY_S = 1800.0  # Who uploaded so lately will perhaps upload again.
+_REST = 4  # Times as long as it took: being early may take a fifth of a processor, however much is published.
+    4  # Times as long as it took: to be early may take a fifth of a processor, however often something is published.
+)
 _SWEEP_S = 3600.0  # Between two looks for lists that nobody uses any more.
 _DATABASE_AGAIN_S = 1.0
 _RETAKE_S = 60.0  # However quiet it is: a commit that was missed costs a minute, and not for ever.
@@ -100,6 +103,7 @@ class Examiner:
         self._published = 0.0
         self._when_published: dict[int, float] = {}  # By archive, as that was last read.
         self._lately: dict[Place, float] = {}  # Where something was queued, and when, by the clock.
+        self._rests: dict[Place, float] = {}  # Until when nothing is done ahead, by the clock.
         self._ahead: set[Place] = set()  # Of those, whose lists are to be brought up to date with nobody asking.
         self._shelves: dict[str, _Shelf] = {}
         self._systems: dict[Sha256, System | None] = {}
@@ -166,24 +170,28 @@ class Examiner:
             self._waiting = set(await self._farm.read(depwaits.waiting_places))
             self._waiting_seen = seen
         due = {place for place in self._waiting if now - self._attended.get(place, float("-inf")) >= self._poll_s}
-        for place in (self._unlooked | due | self._ahead) - self._busy.keys():
+        ahead = {place for place in self._ahead if now >= self._rests.get(place, now)}
+        for place in (self._unlooked | due | ahead) - self._busy.keys():
             self._ahead.discard(place)
             if place in self._unlooked:
                 self._lately[place] = now
             self._attended[place] = now
             task = self._busy[place] = Deferred.fromCoroutine(self._attend(place))
-            task.addBoth(self._attended_to, place)
+            task.addBoth(self._attended_to, place, now)
 
     def _look_ahead(self, when: dict[int, float]) -> None:
         """Have new lists of an archive where something was published before the next source for it comes."""
         since = self._reactor.seconds() - _LATELY_S
         self._lately = {place: told for place, told in self._lately.items() if told > since}
+        self._rests = {place: until for place, until in self._rests.items() if place in self._lately}
         changed = {archive for archive, told in when.items() if told != self._when_published.get(archive)}
         self._ahead |= {place for place in self._lately if place.archive_id in changed}
         self._when_published = when
 
-    def _attended_to(self, _: object, place: Place) -> None:
+    def _attended_to(self, _: object, place: Place, began: float) -> None:
         del self._busy[place]
+        ended = self._reactor.seconds()
+        self._rests[place] = ended + _REST * (ended - began)
 
     async def _attend(self, place: Place) -> None:
         """Look at all that is to be looked at of one place now."""
