@@ -42,8 +42,6 @@ _FETCHERS = 4  # So many archives are asked, and lists fetched, at once.
 _APT_AGAIN_S = 15.0  # Where only apt can tell whether an archive has changed, or the lists could not be had.
 _LATELY_S = 1800.0  # Who uploaded so lately will perhaps upload again.
 _REST = 4  # Times as long as it took: being early may take a fifth of a processor, however much is published.
-    4  # Times as long as it took: to be early may take a fifth of a processor, however often something is published.
-)
 _SWEEP_S = 3600.0  # Between two looks for lists that nobody uses any more.
 _DATABASE_AGAIN_S = 1.0
 _RETAKE_S = 60.0  # However quiet it is: a commit that was missed costs a minute, and not for ever.
