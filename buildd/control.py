@@ -319,7 +319,7 @@ def _checksums(
     for line in filter(None, map(str.strip, fields.get(name, "").splitlines())):
         words = line.split()
         if len(words) != 3 or not pattern.fullmatch(words[0]) or not (words[1].isascii() and words[1].isdigit()):
-            raise ControlError(f"{path.name}: a line of {name} is not 'digest size name': {line[:80]}")
+            raise ControlError(f"{path.name}: a line of {name} is not 'digest size name': {line[:80]!r}")
         if len(words[1]) > 15:
             raise ControlError(f"{path.name}: no file is as large as {words[1][:80]} bytes")
         try:

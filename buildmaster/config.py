@@ -153,6 +153,7 @@ class MasterConfig:
     upload_spool_bytes: int = key("uploads", "spool_limit", "40G", parse_limit)
     upload_unpacked_bytes: int = key("uploads", "unpacked_limit", "20G", parse_limit)
     upload_keep_s: float = key("uploads", "keep", "24h", parse_duration)
+    signature_s: float = key("uploads", "signature_age", "7d", parse_duration)
 
     # Neither is quoted by a mistake: somebody may have put the password there. "": SQLite, in the directory.
     database_url: str = key("database", "url", "", str)
@@ -215,6 +216,7 @@ class MasterConfig:
             self.upload_spool_bytes,
             self.upload_unpacked_bytes,
             self.upload_keep_s,
+            self.signature_s,
             tells=bool(self.smtp_host or self.notify_command),
         )
 

@@ -203,10 +203,17 @@ def _any(connection: Connection, source_id: int) -> bool:
     return bool(words.split() != ["all"])
 
 
-def is_accepted(connection: Connection, archive_id: int, sha256: str) -> bool:
-    """Whether this very .changes was accepted before."""
-    query = select(upload.c.id).where(upload.c.archive_id == archive_id, upload.c.sha256 == sha256)
-    return connection.execute(query.where(upload.c.faults == "")).first() is not None
+def accepted_by(connection: Connection, sha256: str) -> str:
+    """What the archive is called that accepted this very upload before; "": none did."""
+    query = _UPLOADS.where(upload.c.sha256 == sha256, upload.c.faults == "")
+    row = connection.execute(query.limit(1)).first()
+    return "" if row is None else f"{row.distribution}/{row.archive}"
+
+
+def was_refused(connection: Connection, archive_id: int, sha256: str, faults: Sequence[str], since: float) -> bool:
+    """Whether this very upload was refused for the same reasons since then."""
+    these = (upload.c.archive_id == archive_id, upload.c.sha256 == sha256, upload.c.faults == "\n".join(faults))
+    return connection.execute(select(upload.c.id).where(*these, upload.c.created_at > since)).first() is not None
 
 
 def record(

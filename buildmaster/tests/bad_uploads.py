@@ -176,7 +176,7 @@ def _changes_text() -> Iterator[tuple[str, Bad]]:
     yield "JSON", edited("Source is missing", lambda _: b'{"Source": "hello"}\n')
     yield "many megabytes", Bad("larger than", {"edit_changes": lambda text: text + _PADDING})
     yield "many fields", edited("more than 200 fields", _many_fields)
-    yield "many files", edited("names 5000 files or more", _many_files)
+    yield "many files", edited("names 1000 files or more", _many_files)
 
 
 def _dsc_data() -> Iterator[tuple[str, Bad]]:

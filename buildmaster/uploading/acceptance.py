@@ -30,6 +30,7 @@ from buildmaster.uploading.terms import Terms
 from buildmaster.uploads import Place
 
 _PIECE = 1 << 20
+_REMEMBERED_S = 86400.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,13 @@ def _record(
     faults: tuple[str, ...] = (),
     tells: bool,
 ) -> None:
-    """Write down what became of an upload, and for whom: only who has signed it for certain is told."""
+    """Write down what became of an upload, and for whom: only who has signed it for certain is told.
+
+    What is sent again and again, by whomever, is neither written down nor told each time.
+    """
+    since = now - _REMEMBERED_S
+    if faults and uploads.was_refused(connection, place.archive_id, judgement.sha256, faults, since):
+        return
     by = judgement.uploader
     words = (judgement.name, judgement.sha256, now)
     who, address = (by.id, signatures.address_of(by.certificate) if tells else "") if by else (None, "")
@@ -161,7 +168,7 @@ class _Acceptance:
 def _check_again(connection: Connection, judgement: Judgement, place: Place) -> None:
     """Within the transaction: another upload may have been accepted since this one was judged."""
     assert judgement.changes is not None and judgement.suite is not None
-    if uploads.is_accepted(connection, place.archive_id, judgement.sha256):
+    if uploads.accepted_by(connection, judgement.sha256):
         raise SourceRefused(f"{judgement.name} was accepted before, as it is: there is nothing to do")
     if judgement.source_id is not None:
         return  # Packages of what is there already.

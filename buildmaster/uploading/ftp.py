@@ -3,20 +3,25 @@
 To be imported when there is a reactor: Twisted's FTP takes the global one.
 """
 
+from collections import Counter
 from typing import Any
 
 from twisted.cred.checkers import AllowAnonymousAccess
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer
+from twisted.internet.protocol import connectionDone
 from twisted.protocols import ftp
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from buildmaster.ports import IMasterReactor
 from buildmaster.uploading.reception import Reception
 from buildmaster.uploading.sessions import Refused, Session, Transfer
+from buildmaster.uploading.spool import who
 
 _CLIENTS_MAX = 100
+_CLIENTS_OF_PEER = 10
 _REFUSED = 450  # dput-ng takes any 550 for missing permissions, and shows nothing of the text.
 _IDLE_S = 120.0
 _SILENCE_S = 60.0  # In the middle of a file.
@@ -28,7 +33,7 @@ def ftp_factory(reception: Reception, reactor: IMasterReactor, passive_ports: ra
     :param passive_ports: where files are sent to; none: any free ones.
     :param address: what clients are told to send them to; "": where they came to themselves.
     """
-    factory: Any = ftp.FTPFactory(Portal(_Realm(), [AllowAnonymousAccess()]))  # type: ignore[no-untyped-call]
+    factory: Any = _Factory(Portal(_Realm(), [AllowAnonymousAccess()]))
     factory.protocol = _Protocol
     factory.welcomeMessage = "debfarm: packages are uploaded here, by anonymous"
     factory.timeOut = _IDLE_S
@@ -36,6 +41,24 @@ def ftp_factory(reception: Reception, reactor: IMasterReactor, passive_ports: ra
     factory.passivePortRange = passive_ports or range(1)
     factory.reception, factory.reactor, factory.address = reception, reactor, address
     return factory  # type: ignore[no-any-return]
+
+
+class _Factory(ftp.FTPFactory):
+    """Some clients of each address, and not more in all than FTPFactory is told."""
+
+    def __init__(self, portal: Portal) -> None:
+        super().__init__(portal)  # type: ignore[no-untyped-call]
+        self.clients: Counter[str] = Counter()
+
+    def buildProtocol(self, addr: Any) -> Any:
+        peer = who(addr.host)
+        protocol: Any = None
+        if self.clients[peer] < _CLIENTS_OF_PEER:
+            protocol = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+        if protocol is not None:
+            self.clients[peer] += 1
+            protocol.wrappedProtocol.peer = peer
+        return protocol
 
 
 class _Said(ftp.FTPCmdError):
@@ -56,6 +79,11 @@ class _Protocol(ftp.FTP):
     factory: Any
     transport: Any
     shell: Any
+    peer = ""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.factory.clients[self.peer] -= 1
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def ftp_PASS(self, password: str) -> Any:
         def told(result: object) -> object:

@@ -1,8 +1,9 @@
 """Reads an upload as hostile input, and says all that is wrong with it. Nothing is recorded or kept."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from sqlalchemy import Connection
@@ -21,7 +22,8 @@ from buildmaster.uploading.tarballs import BadTarball
 from buildmaster.uploading.terms import Terms
 from buildmaster.uploads import Had, Place
 
-FILES_MAX = 5000  # The largest upload of Debian's has 700.
+FILES_MAX = 1000  # The largest upload of Debian's has 700.
+_STRANGERS_BYTES = 1 << 16  # A .changes that is larger is not looked at further, when nobody known has signed it.
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Judgement:
     """What an upload is, and what is wrong with it."""
 
     name: str  # Of the .changes.
-    sha256: str  # Likewise.
+    sha256: str  # Of what is signed and the signature; where that is not good, of the .changes.
     faults: tuple[str, ...]  # (): nothing.
     uploader: Uploader | None = None  # Who has signed it for certain.
     changes: Changes | None = None  # As far as it could be read.
@@ -52,64 +54,95 @@ class Judgement:
 def judge(farm: Farm, received: Received, place: Place, terms: Terms, now: float) -> Judgement:
     """Say what is wrong with an upload. Blocks.
 
+    For who is not known, no more is done than takes milliseconds.
+
     :raises OSError: a file that came cannot be read.
     """
     name, content = received.name, received.content
-    digest = hashlib.sha256(content).hexdigest()
     with farm.reading() as connection:
         known = uploaders.every(connection, place.archive_id)
-        again = uploads.is_accepted(connection, place.archive_id, digest)
-    if again:
-        return Judgement(name, digest, (f"{name} was accepted before, as it is: there is nothing to do",))
     signed = _Signed(place, known, terms, now)
-    payload = signed.read(name, content)
-    uploader = signed.by
+    payload = signed.read(name, content, terms.signature_s)
+    judgement = Judgement(name, signed.identity or hashlib.sha256(content).hexdigest(), (), signed.by)
     faults = list(signed.faults)
-    changes = None
-    if not (unreadable := rules.unreadable(name, payload)):
-        try:
-            changes = parse_changes(PurePath(name), payload)
-        except ControlError as error:
-            unreadable = list(error.faults)
-    if changes is not None and len(changes.files) >= FILES_MAX:
-        changes, unreadable = None, [f"{name} names {FILES_MAX} files or more, as no upload does: build it again"]
+    if faults and len(content) > _STRANGERS_BYTES:
+        return replace(judgement, faults=rules.told(faults))
+    with farm.reading() as connection:
+        before = uploads.accepted_by(connection, judgement.sha256)
+    if before:
+        return replace(judgement, faults=(_again(name, before, place),))
+    changes, unreadable = _read_changes(name, payload)
     if changes is None:
-        return Judgement(name, digest, (*faults, *unreadable), uploader)
+        return replace(judgement, faults=rules.told([*faults, *unreadable]))
     looked_for = {str(each.name): received.arrivals.find(each.name, each.sha256) for each in changes.files}
     files = {each: found for each, found in looked_for.items() if found is not None}
     dsc_faults, sources = _dscs(changes, files, signed)
+    faults += dsc_faults
     wanted = {each.name for each in changes.files}
     wanted |= {each.name for one in sources for each in one.dsc.files}
-    suite = rules.suite(changes.distribution, place.series)
-    with farm.reading() as connection:
-        there = uploads.architectures(connection, place, suite[0]) if suite else frozenset()
-    binary_faults, found = binary_packages.look(changes, files, there) if place.binaries else ([], Packages())
-    dsc_faults += binary_faults
     with farm.reading() as connection:
         had = uploads.had(connection, place.archive_id, changes.source, wanted)
         buildable = _buildable(connection, place, changes, sources)
-        source_id = None
-        if found.names and not sources:
-            source_id, fault = _source(connection, place, changes, found, suite)
-            dsc_faults += fault
-    upload = Upload(
-        name, changes, {each: found.came for each, found in files.items()}, {s.name: s.dsc for s in sources}
-    )
-    faults += [*dsc_faults, *rules.faults(upload, _target(place, had)), *buildable, *_size(changes, name, terms)]
-    if not faults:  # What takes long comes last.
+    came = {each: found.came for each, found in files.items()}
+    upload = Upload(name, changes, came, {each.name: each.dsc for each in sources})
+    faults += [*rules.faults(upload, _target(place, had)), *buildable, *_size(changes, name, terms)]
+    suite = rules.suite(changes.distribution, place.series)
+    found, source_id = Packages(), None
+    if not faults and suite is not None:  # What takes long comes last, and only of who has signed.
         faults += _tarballs(sources, files, terms)
-    return Judgement(
-        name,
-        digest,
-        tuple(dict.fromkeys(map(rules.words, faults))),
-        uploader,
-        changes,
-        suite,
-        sources[0] if sources else None,
-        files,
-        found,
-        source_id,
+        binary_faults, found, source_id = _packages(farm, place, changes, files, suite, alone=not sources)
+        faults += binary_faults
+    return replace(
+        judgement,
+        faults=rules.told(faults),
+        changes=changes,
+        suite=suite,
+        sources=sources[0] if sources else None,
+        files=files,
+        packages=found,
+        source_id=source_id,
     )
+
+
+def _again(name: str, before: str, place: Place) -> str:
+    if before == place.words:
+        return f"{name} was accepted before, as it is: there is nothing to do"
+    return (
+        f"{name} was accepted by {before} before: sign it once more for {place.words}, or have it copied "
+        "(`buildmaster archive copy`)"
+    )
+
+
+def _read_changes(name: str, payload: bytes) -> tuple[Changes | None, list[str]]:
+    """What a .changes says; or what is wrong with it as such."""
+    if unreadable := rules.unreadable(name, payload):
+        return None, unreadable
+    try:
+        changes = parse_changes(PurePath(name), payload)
+    except ControlError as error:
+        return None, list(error.faults)
+    if len(changes.files) >= FILES_MAX:
+        return None, [f"{name} names {FILES_MAX} files or more, as no upload does: build it again"]
+    return changes, []
+
+
+def _packages(
+    farm: Farm, place: Place, changes: Changes, files: Mapping[str, Arrived], suite: tuple[str, Pocket], *, alone: bool
+) -> tuple[list[str], Packages, int | None]:
+    """The binary packages of an upload, and the id of what they belong to, if that is there: what is wrong with them.
+
+    :param alone: they come without their source.
+    """
+    if not place.binaries:
+        return [], Packages(), None
+    with farm.reading() as connection:
+        there = uploads.architectures(connection, place, suite[0])
+    faults, found = binary_packages.look(changes, files, there)
+    if not found.names or not alone:
+        return faults, found, None
+    with farm.reading() as connection:
+        source_id, more = _source(connection, place, changes, found, suite)
+    return [*faults, *more], found, source_id
 
 
 class _Signed:
@@ -122,18 +155,23 @@ class _Signed:
         self._now = now
         self.faults: list[str] = []
         self.by: Uploader | None = None  # Who signed the last one for certain.
+        self.identity = ""  # Of that one; see signatures.Signed.
 
-    def read(self, name: str, content: bytes) -> bytes:
-        """What is signed of a file; or what would be, where that is a fault or does not matter."""
-        self.by, self.faults = None, []
+    def read(self, name: str, content: bytes, age_s: float = math.inf) -> bytes:
+        """What is signed of a file; or what would be, where that is a fault or does not matter.
+
+        :param age_s: that the signature may have.
+        """
+        self.by, self.identity, self.faults = None, "", []
         if not self._terms.signed:
             return signatures.unsigned(content)
         certificates = [each.certificate for each in self._known]
         try:
-            signed = signatures.check(name, content, certificates, self._now, self._place.words)
+            signed = signatures.check(name, content, certificates, self._now, self._place.words, age_s=age_s)
         except SignatureRefused as refused:
             self.faults = [str(refused)]
             return refused.payload
+        self.identity = signed.identity
         self.by = next(each for each in self._known if each.fingerprint == signed.fingerprint)
         return signed.payload
 
@@ -142,9 +180,9 @@ def _dscs(changes: Changes, files: Mapping[str, Arrived], signed: _Signed) -> tu
     """The faults of .dsc files as such, and those that can be read. One that is not what it should be is not read."""
     faults: list[str] = []
     found = []
-    for listed in changes.files:
+    for listed in [each for each in changes.files if each.name.endswith(".dsc")][:1]:  # The rules allow no more.
         arrived = files.get(listed.name)
-        if not listed.name.endswith(".dsc") or arrived is None or arrived.came != Came(listed.size, listed.sha256):
+        if arrived is None or arrived.came != Came(listed.size, listed.sha256):
             continue
         try:
             content = read_control(arrived.path)
@@ -174,7 +212,7 @@ def _target(place: Place, had: Had) -> Target:
 
 
 def _source(
-    connection: Connection, place: Place, changes: Changes, found: Packages, suite: tuple[str, Pocket] | None
+    connection: Connection, place: Place, changes: Changes, found: Packages, suite: tuple[str, Pocket]
 ) -> tuple[int | None, list[str]]:
     """What packages belong to that come without their source: its id, or that there is none."""
     sources = uploads.find_source(connection, place.archive_id, changes.source, found.source_version)

@@ -172,6 +172,8 @@ def _signature(body: bytes) -> Signature | None:
             elif kind == 33:
                 issuers.add(value[1:].hex().upper())
             elif kind in times and area is hashed:
+                if len(value) != 4:
+                    raise Unreadable("a time in it is none")
                 times[kind] = int.from_bytes(value)
     return Signature(body[1], body[3], frozenset(issuers), times[2], times[3], times[9])
 

@@ -7,6 +7,7 @@ judged when the master ends, or when the database is away, is judged later.
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -29,7 +30,9 @@ from buildmaster.uploading.terms import Terms
 from buildmaster.uploads import Place
 
 _SWEEP_S = 600.0
-_PENDING_MAX = 1000
+_PENDING_MAX = 200
+_PENDING_OF_PEER = 20
+_NAMED = 10  # Files that a client is told of by name.
 
 
 class NoSuchPlace(LookupError):
@@ -64,7 +67,8 @@ class Outcome:
         if self.verdicts:
             return "\n".join(verdict.text for verdict in self.verdicts)
         if self.missing:
-            return f"{self.name} has come; {self.place.words} waits for: {', '.join(self.missing)}"
+            more = f" and {len(self.missing) - _NAMED} more" if len(self.missing) > _NAMED else ""
+            return f"{self.name} has come; {self.place.words} waits for: {', '.join(self.missing[:_NAMED])}{more}"
         return f"{self.name} has come"
 
 
@@ -75,6 +79,11 @@ class _Pending:
     changes: Spooled
     place: Place
     wanted: tuple[tuple[str, str], ...]  # Names and SHA-256.
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Of the files."""
+        return frozenset(name for name, _ in self.wanted)
 
 
 @dataclass(frozen=True)
@@ -138,7 +147,7 @@ class Reception:
         spooled = incoming.finish(place.archive_id)
         if spooled.is_changes:
             await self._note(spooled, place)
-        verdicts = await self._judge_complete(place.archive_id)
+        verdicts = await self._judge_complete(self._concerned(spooled))
         left = self._pending.get(spooled.path)
         missing = tuple(self._missing(left)) if left is not None else ()
         return Outcome(spooled.name, place, tuple(verdicts), missing, spooled.path if left is not None else None)
@@ -164,10 +173,12 @@ class Reception:
 
     async def _look(self) -> None:
         """Judge what is complete, or will never be; and forget what is too old."""
-        await self._judge_complete(None)
-        old = self.now() - self.terms.keep_s
-        await self.give_up([path for path, each in self._pending.items() if each.changes.changed_at < old])
-        self.spool.sweep(self.now())
+        try:
+            await self._judge_complete(list(self._pending.values()))
+            old = self.now() - self.terms.keep_s
+            await self.give_up([path for path, each in self._pending.items() if each.changes.changed_at < old])
+        finally:
+            self.spool.sweep(self.now())
 
     def _told(self, failure: Any) -> None:
         if failure.check(NotNow, DatabaseLost) is None:
@@ -187,18 +198,41 @@ class Reception:
         """Remember a .changes. One too many is forgotten: the oldest."""
         wanted = await self._in_thread(_wanted, changes)
         self._pending[changes.path] = _Pending(changes, place, wanted)
+        peer = self.spool.peer_of(changes)
+        theirs = [path for path, each in self._pending.items() if self.spool.peer_of(each.changes) == peer]
+        for path in theirs[: max(0, len(theirs) - _PENDING_OF_PEER)]:
+            self._pending.pop(path)
         while len(self._pending) > _PENDING_MAX:
             self._pending.pop(next(iter(self._pending)))
+
+    def _concerned(self, spooled: Spooled) -> list[_Pending]:
+        """Whose upload a file may make complete."""
+        here = [each for each in self._pending.values() if each.place.archive_id == spooled.archive_id]
+        return [each for each in here if each.changes.path == spooled.path or spooled.name in each.names]
 
     def _missing(self, pending: _Pending) -> list[str]:
         archive_id = pending.place.archive_id
         return [name for name, sha256 in pending.wanted if self.spool.find(archive_id, name, sha256) is None]
 
-    async def _judge_complete(self, archive_id: int | None) -> list[Verdict]:
-        """Judge all that is complete, in an archive or in all."""
-        here = [each for each in self._pending.values() if archive_id in (None, each.place.archive_id)]
-        found = [await self._judge(each) for each in here if not self._missing(each)]
-        return [verdict for verdict in found if verdict is not None]
+    async def _judge_complete(self, pending: Iterable[_Pending]) -> list[Verdict]:
+        """Judge those that are complete.
+
+        :raises NotNow: one of them cannot be judged now; the others are.
+        """
+        found, trouble = [], None
+        for each in pending:
+            if await self._in_thread(self._missing, each):
+                continue
+            try:
+                verdict = await self._judge(each)
+            except NotNow as error:
+                trouble = error
+                continue
+            if verdict is not None:
+                found.append(verdict)
+        if trouble is not None and not found:
+            raise trouble
+        return found
 
     async def _judge(self, pending: _Pending) -> Verdict | None:
         """Judge one upload, and forget it. None: another call was quicker.
@@ -214,10 +248,13 @@ class Reception:
             except (OSError, DatabaseLost) as error:
                 self.log.warn("cannot judge {name} yet: {why}", name=pending.changes.name, why=error)
                 raise NotNow(f"{pending.changes.name} cannot be looked at now; it is kept, and will be") from error
+            except Exception:  # Whatever a stranger may have found: it must not be in the way of others.
+                self.log.failure("cannot judge {name}", name=pending.changes.name)
+                verdict = await self._in_thread(self._refuse, pending, "cannot be looked at: tell whose farm this is")
             self._forget(pending)
         finally:
             self._turn.release()
-        outcome = "accepted" if verdict.accepted else "refused: " + "; ".join(verdict.faults)
+        outcome = "accepted" if verdict.accepted else f"refused: {'; '.join(verdict.faults[:3])}"
         about = {"name": verdict.name, "archive": verdict.archive, "by": verdict.uploader or "nobody known"}
         self.log.info("upload {name} to {archive}, by {by}: {outcome}", outcome=outcome, **about)
         return verdict
@@ -227,12 +264,16 @@ class Reception:
         try:
             content = read_control(changes.path)
         except NotReadable as error:
-            faults = (f"{changes.name} {error}",)
-            words = (changes.name, changes.sha256, self.now())
-            self.farm.write(uploads.record, place.archive_id, *words, faults=faults)
-            return Verdict(changes.name, place.words, faults, "")
+            return self._refuse(pending, str(error))
         received = Received(changes.name, content, _OfArchive(self.spool, place.archive_id))
         return process(self.farm, received, place, self.terms, self.now())
+
+    def _refuse(self, pending: _Pending, why: str) -> Verdict:
+        """Refuse an upload for what is wrong with its .changes, or with us. Blocks."""
+        changes, place = pending.changes, pending.place
+        faults = (f"{changes.name} {why}",)
+        self.farm.write(uploads.record, place.archive_id, changes.name, changes.sha256, self.now(), faults=faults)
+        return Verdict(changes.name, place.words, faults, "")
 
     def _forget(self, pending: _Pending) -> None:
         """Remove an upload that was judged; of other addresses' files only those that it named as they are."""

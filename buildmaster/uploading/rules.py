@@ -5,7 +5,7 @@ Every rule gives sentences that say what to do; none stops another. Signatures a
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from debian.debian_support import Version
@@ -26,9 +26,10 @@ _FORMATS: dict[str, dict[str, tuple[int, int]]] = {
         rf"[^/]*\.orig(?:-[A-Za-z0-9-]+)?{_TAR}\.asc": (0, 1000),
     },
 }
-_BARE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029]|\r(?!\n)")  # Some take these for ends of lines.
+_BARE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]|\r(?!\n)")  # Some take these for ends of lines.
 _FIELD = re.compile(r"(?![#-])([!-9;-~]+):")
 _FIELDS_MAX = 200
+_FAULTS_MAX = 50
 # What nothing else asks for, but everybody who reads them takes for granted (Debian Policy 5.4, 5.5).
 _MANDATORY = ("Format", "Date", "Maintainer", "Changes")
 _MANDATORY_DSC = ("Format", "Maintainer")
@@ -301,6 +302,13 @@ def _sections(upload: Upload, target: Target) -> Iterator[str]:
     for name, section in sections(upload.changes).items():
         if component(section) not in COMPONENT:
             yield f"{name} has the section {section[:80]!r}, in no component: use one such as net or contrib/net"
+
+
+def told(faults: Iterable[str]) -> tuple[str, ...]:
+    """Faults as they are told and kept: each once, none too long, and not too many."""
+    found = list(dict.fromkeys(words(fault) for fault in faults))
+    more = len(found) - _FAULTS_MAX
+    return tuple(found if more <= 0 else [*found[:_FAULTS_MAX], f"and {more} more things are wrong with it"])
 
 
 def words(fault: str) -> str:

@@ -6,6 +6,7 @@ To be imported when there is a reactor: Twisted's conch takes the global one.
 
 import base64
 import posixpath
+from collections import Counter
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -38,11 +39,14 @@ from zope.interface import implementer
 from buildmaster.secrets import Secrets
 from buildmaster.uploading.reception import Reception
 from buildmaster.uploading.sessions import Refused, Session, Transfer, words_of
+from buildmaster.uploading.spool import who
 
 HOST_KEY = "sftp-host-key"  # A secret: 32 bytes in base64.
 _CLIENTS_MAX = 100
+_CLIENTS_OF_PEER = 10
 _IDLE_S = 300
 _LOGIN_S = 60
+_PACKET_MAX = (256 << 10) + 1024  # As OpenSSH has it.
 _FOLDER = 0o040755
 _FILE = 0o100644
 
@@ -63,6 +67,8 @@ class _Transport(SSHServerTransport):
     """A client's connection."""
 
     factory: Any
+    peer = ""
+    supportedCompressions = [b"none"]  # A few bytes could unpack to anything, before anybody has logged in.
 
     def sendExtInfo(self, extensions: Any) -> None:
         """Clients may sign with any key, whatever ours is."""
@@ -70,7 +76,7 @@ class _Transport(SSHServerTransport):
         super().sendExtInfo([(name, kinds if name == b"server-sig-algs" else value) for name, value in extensions])  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure | None = None) -> None:
-        self.factory.clients -= 1
+        self.factory.clients[self.peer] -= 1
         super().connectionLost(reason)
 
 
@@ -85,13 +91,16 @@ class _Factory(SSHFactory):
         self.publicKeys = {key.sshType(): key.public()}
         self.privateKeys = {key.sshType(): key}
         self.services = {b"ssh-userauth": _Anybody, b"ssh-connection": SSHConnection}
-        self.clients = 0
+        self.clients: Counter[str] = Counter()
 
     def buildProtocol(self, addr: Any) -> Any:
-        if self.clients >= _CLIENTS_MAX:
+        peer = who(addr.host)
+        if self.clients.total() >= _CLIENTS_MAX or self.clients[peer] >= _CLIENTS_OF_PEER:
             return None
-        self.clients += 1
-        return super().buildProtocol(addr)
+        self.clients[peer] += 1
+        protocol: Any = super().buildProtocol(addr)
+        protocol.peer = peer
+        return protocol
 
     def getPrimes(self) -> None:
         """None of our own: the groups that every client has will do."""
@@ -148,7 +157,20 @@ class _Channel(SSHSession):
 
 
 class _Server(FileTransferServer):
-    """SFTP, where what breaks off is no file."""
+    """SFTP, where what breaks off is no file, and packets have a length."""
+
+    buf: bytes
+    transport: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        """Conch would keep a packet of any length, and copy it whenever a part of it comes."""
+        head = (self.buf + data[:4])[:4]
+        if len(head) == 4 and int.from_bytes(head) > _PACKET_MAX:
+            self.transport.loseConnection()
+            return
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        if len(self.buf) >= 4 and int.from_bytes(self.buf[:4]) > _PACKET_MAX:
+            self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         for each in self.openFiles.values():

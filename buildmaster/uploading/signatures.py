@@ -4,6 +4,8 @@ What is no good is refused in words that say what to do. Beyond what Sequoia ref
 that has expired or was revoked since: an upload is made now.
 """
 
+import hashlib
+import math
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -43,6 +45,7 @@ class Signed:
 
     payload: bytes  # What is signed, and nothing beside it.
     fingerprint: str  # Of the certificate.
+    identity: str  # The SHA-256 of payload and signature: however both are wrapped, it is this one.
 
 
 @dataclass(frozen=True)
@@ -65,23 +68,21 @@ def read_certificate(content: bytes, now: float) -> Certificate:
         )
     try:
         certs = pysequoia.Cert.split_bytes(content)
-    except (RuntimeError, ValueError) as error:
-        raise CertificateRefused(f"this is no OpenPGP certificate: {_said(error)}") from error
-    if len(certs) != 1:
-        raise CertificateRefused(
-            f"there are {len(certs)} certificates in it: give one, as `gpg --export --armor KEY` does"
-        )
-    try:
+        if len(certs) != 1:
+            raise CertificateRefused(
+                f"there are {len(certs)} certificates in it: give one, as `gpg --export --armor KEY` does"
+            )
         if any(tag in openpgp.SECRET_KEYS for tag, _ in openpgp.packets(openpgp.dearmour(content))):
             raise CertificateRefused("this is a secret key: give the public one, as `gpg --export --armor KEY` does")
         known = _known(certs[0])
-    except Unreadable as error:
-        raise CertificateRefused(f"this is no OpenPGP certificate: {error}") from error
-    why = _unfit(known, now)
-    if why:
-        raise CertificateRefused(f"the certificate {known.fingerprint} {why}")
-    names = [str(each) for each in certs[0].user_ids]
-    return Certificate(known.fingerprint, _name(names), address_in(names), str(certs[0]))
+        if why := _unfit(known, now):
+            raise CertificateRefused(f"the certificate {known.fingerprint} {why}")
+        names = [str(each) for each in certs[0].user_ids]
+        return Certificate(known.fingerprint, _name(names), address_in(names), str(certs[0]))
+    except CertificateRefused:
+        raise
+    except (RuntimeError, ValueError, OverflowError) as error:  # Sequoia's are all of the first kind.
+        raise CertificateRefused(f"this is no OpenPGP certificate: {_said(error)}") from error
 
 
 def address_of(certificate: str) -> str:
@@ -89,17 +90,21 @@ def address_of(certificate: str) -> str:
     return address_in([str(each) for each in pysequoia.Cert.from_bytes(certificate.encode()).user_ids])
 
 
-def check(file: str, content: bytes, certificates: Iterable[str], now: float, archive: str) -> Signed:
+def check(
+    file: str, content: bytes, certificates: Iterable[str], now: float, archive: str, *, age_s: float = math.inf
+) -> Signed:
     """What is signed of a file, by one of these certificates.
 
     :param file: what it is called.
+    :param age_s: that its signature may have.
     :param archive: what its archive is called.
     :raises SignatureRefused: in the words for it.
     """
     payload, armour = _split(file, content)
     known = [_known(pysequoia.Cert.from_bytes(text.encode())) for text in certificates]
     try:
-        told = openpgp.signatures(openpgp.dearmour(armour))
+        raw = openpgp.dearmour(armour)
+        told = openpgp.signatures(raw)
     except Unreadable as error:
         raise SignatureRefused(f"the signature of {file} cannot be read ({error}): sign it again", payload) from error
     if not told:
@@ -116,8 +121,19 @@ def check(file: str, content: bytes, certificates: Iterable[str], now: float, ar
         key = next((each for each in cert.keys if each.fingerprint == valid.signing_key.upper()), cert.keys[0])
         why = _unfit(cert, now) or _unfit_key(key, now)
         if not why:
-            return Signed(verified.bytes, cert.fingerprint)
+            _must_be_new(file, [each.created_at for each in told if each.is_by(key)], now, age_s, verified.bytes)
+            identity = hashlib.sha256(verified.bytes.rstrip() + b"\n" + raw).hexdigest()
+            return Signed(verified.bytes, cert.fingerprint, identity)
     raise SignatureRefused(f"{file} is signed by a key that {why}: sign it with another one", verified.bytes)
+
+
+def _must_be_new(file: str, made: list[int], now: float, age_s: float, payload: bytes) -> None:
+    """Old uploads lie about for everybody to take."""
+    if max(made, default=0) < now - age_s:
+        day = _day(max(made, default=0))
+        raise SignatureRefused(
+            f"{file} was signed on {day}, which is too long ago: sign it again with debsign", payload
+        )
 
 
 def unsigned(content: bytes) -> bytes:

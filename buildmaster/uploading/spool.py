@@ -12,10 +12,12 @@ import os
 import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 
 from buildmaster.store import Sha256, parse_sha256
@@ -24,6 +26,9 @@ from buildmaster.uploading.rules import Came
 from buildmaster.uploading.terms import Terms
 
 _FILES_MAX = 10_000
+_FILES_OF_PEER = 500
+_AT_ONCE_MAX = 200  # Files that are being written; each takes a descriptor.
+_AT_ONCE_OF_PEER = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]{0,199}", re.ASCII)
 _SUFFIXES = (".changes", ".dsc", ".buildinfo", ".deb", ".udeb", ".ddeb", ".asc", ".gz", ".bz2", ".xz", ".lzma", ".zst")
 
@@ -71,6 +76,7 @@ class Spool:
         self._used = 0  # Bytes, with those that are on their way.
         self._count = 0
         self._of_peer: dict[str, int] = {}
+        self._writing: Counter[str] = Counter()  # Files that are being written, by who sends them.
         self._peers: dict[Path, str] = {}  # Who sent what is here, as far as this process knows.
 
     def begin(self, name: str, peer: str, size: int | None = None) -> "Incoming":
@@ -82,12 +88,23 @@ class Spool:
         :raises OSError: the disk is broken.
         """
         check_name(name)
-        if self._count >= _FILES_MAX:
+        peer = who(peer)
+        if self._count >= _FILES_MAX or list(self._peers.values()).count(peer) >= _FILES_OF_PEER:
             raise SpoolRefused(Why.FULL, "too many files wait here for the rest of their uploads: try again in an hour")
+        if self._writing.total() >= _AT_ONCE_MAX or self._writing[peer] >= _AT_ONCE_OF_PEER:
+            raise SpoolRefused(Why.FULL, "too many files come at the same time: send one after the other")
         if size is not None:
             self.check_room(name, peer, size, size)
         self._new.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return Incoming(self, name, peer, self._new)
+        incoming = Incoming(self, name, peer, self._new)
+        self._writing[peer] += 1
+        return incoming
+
+    def ended(self, peer: str) -> None:
+        """Note that a file is not being written any more."""
+        self._writing[peer] -= 1
+        if self._writing[peer] <= 0:
+            del self._writing[peer]
 
     def check_room(self, name: str, peer: str, more: int, size: int) -> None:
         """Look whether there is room for more bytes of a file that will have had so many.
@@ -243,6 +260,7 @@ class Incoming:
             self.discard()
             raise
         self._ended = True
+        self._spool.ended(self.peer)
         return kept
 
     def discard(self) -> None:
@@ -254,6 +272,7 @@ class Incoming:
             self._stream.close()
         self._part.unlink(missing_ok=True)
         self._spool.count(self.peer, -self.size)
+        self._spool.ended(self.peer)
 
 
 def check_name(name: str) -> str:
@@ -265,3 +284,14 @@ def check_name(name: str) -> str:
         known = ", ".join(_SUFFIXES)
         raise SpoolRefused(Why.NAME, f"no file of an upload is called {name[:80]!r}: names end in one of {known}")
     return name
+
+
+def who(address: str) -> str:
+    """One client, by its address: of IPv6, all that a household or a machine has is one."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, IPv4Address):
+        return str(found)
+    return str(found.ipv4_mapped or ip_network((int(found) >> 64 << 64, 64)))

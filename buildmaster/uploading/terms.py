@@ -12,5 +12,6 @@ class Terms:
     spool_bytes: int = 40 << 30  # All that is there of uploads that are not complete.
     unpacked_bytes: int = 20 << 30  # What a tarball may unpack to.
     keep_s: float = 86400.0  # What was not completed by then vanishes.
+    signature_s: float = 7 * 86400.0  # How old the signature of a .changes may be.
     signed: bool = True  # No: whoever brings it vouches for it.
     tells: bool = False  # Uploaders are told, by mail or as the farm does otherwise.

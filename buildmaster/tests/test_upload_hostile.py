@@ -1,0 +1,149 @@
+"""Strangers who want to keep others from uploading, or the master from its work: what they take is bounded."""
+
+import ftplib
+import struct
+import time
+from typing import Any
+
+import pytest
+from twisted.internet.threads import deferToThread
+
+from buildmaster.database import DatabaseLost
+from buildmaster.tests.upload_case import UploadCase
+from buildmaster.tests.uploading import Upload
+from buildmaster.uploading import acceptance, sftp, spool
+from buildmaster.uploading import reception as receiving
+from buildmaster.uploading.reception import NotNow
+from buildmaster.uploading.spool import SpoolRefused, who
+
+
+class TestHostile(UploadCase):
+    async def send(self, upload: Upload) -> tuple[int, str]:
+        changes = upload.write(self.directory / f"{upload.name}-{upload.version}".replace(":", "-"))
+        for path in sorted(changes.parent.iterdir()):
+            if path != changes:
+                await self.put(path.name, path.read_bytes())
+        return await self.put(changes.name, changes.read_bytes())
+
+    async def test_what_nobody_foresaw(self) -> None:
+        """An upload on which the judge fails is refused, written down, and in nobody's way."""
+        real = acceptance.process
+
+        def fails(farm: Any, received: Any, *more: Any) -> Any:
+            if "evil" in received.name:
+                raise ZeroDivisionError
+            return real(farm, received, *more)
+
+        self.patch(receiving, "process", fails)  # type: ignore[no-untyped-call]
+        code, said = await self.send(Upload(name="evil"))
+        assert code == 400 and "cannot be looked at" in said
+        assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1  # type: ignore[no-untyped-call]
+        assert (await self.send(Upload()))[0] == 201
+        assert self.spooled() == [] and self.sources() == ["hello 1.0"] and len(self.uploads()) == 2
+
+    async def test_a_database_that_is_away(self) -> None:
+        """What cannot be judged for that is kept, and others' uploads are judged all the same."""
+        real, away = acceptance.process, ["hello"]
+
+        def lose(farm: Any, received: Any, *more: Any) -> Any:
+            if received.name.partition("_")[0] in away:
+                raise DatabaseLost("no route")
+            return real(farm, received, *more)
+
+        self.patch(receiving, "process", lose)  # type: ignore[no-untyped-call]
+        assert (await self.send(Upload()))[0] == 503
+        assert (await self.send(Upload(name="world")))[0] == 201
+        with pytest.raises(NotNow):
+            await self.reception._look()
+        away.clear()
+        await self.reception._look()
+        assert self.sources() == ["world 1.0", "hello 1.0"] and self.spooled() == []
+
+    async def test_many_that_wait(self) -> None:
+        """.changes files that are never completed are forgotten beyond a number, and cost others nothing."""
+        files = {f"hello_1.0.{number}.tar.xz": b"x" for number in range(900)}
+        self.patch(receiving, "_PENDING_OF_PEER", 4)  # type: ignore[no-untyped-call]
+        for number in range(8):
+            upload = Upload(version=f"2.{number}", signer="", more=files)
+            changes = upload.write(self.directory / str(number))
+            code, said = await self.put(changes.name, changes.read_bytes())
+            assert code == 202 and len(said) < 1000 and "more" in said
+        assert len(self.reception._pending) == receiving._PENDING_OF_PEER
+        began = time.process_time()
+        assert (await self.send(Upload()))[0] == 201
+        assert time.process_time() - began < 2.0
+
+    async def test_many_files_at_once(self) -> None:
+        """Files that are begun and not ended take descriptors: some of each client, and not too many in all."""
+        begun = []
+        with pytest.raises(SpoolRefused, match="at the same time"):
+            for number in range(100):
+                begun.append(self.reception.begin(f"{number}.dsc", "192.0.2.1"))
+        assert len(begun) == spool._AT_ONCE_OF_PEER
+        self.reception.begin("x.dsc", "192.0.2.2").discard()
+        for each in begun:
+            each.discard()
+        self.reception.begin("x.dsc", "192.0.2.1").discard()
+        assert self.spooled() == []
+
+    async def test_many_files(self) -> None:
+        """One address cannot take all the room that there is for files."""
+        self.patch(spool, "_FILES_OF_PEER", 3)  # type: ignore[no-untyped-call]
+        for number in range(3):
+            assert (await self.put(f"{number}.dsc", b"x"))[0] == 201
+        assert (await self.put("more.dsc", b"x"))[0] == 507
+        self.reception.begin("x.dsc", "192.0.2.2").discard()
+
+    async def test_a_refusal_that_is_sent_again(self) -> None:
+        """It is answered each time, and written down once."""
+        upload = Upload(distribution="sid")
+        first = await self.send(upload)
+        content = (self.directory / "hello-1.0" / "hello_1.0_source.changes").read_bytes()
+        for path in (self.directory / "hello-1.0").iterdir():
+            await self.put(path.name, path.read_bytes())
+        await self.put("hello_1.0.dsc", (self.directory / "hello-1.0" / "hello_1.0.dsc").read_bytes())
+        again = await self.put("hello_1.0_source.changes", content)
+        assert first[0] == 400 and again[0] in (202, 400)
+        assert len(self.uploads()) == 1
+
+    async def test_many_clients(self) -> None:
+        """One address has some connections, by FTP and SFTP."""
+        port = self.ftp()
+
+        def connect() -> int:
+            clients = []
+            try:
+                for _ in range(20):
+                    clients.append(ftplib.FTP())
+                    clients[-1].connect("127.0.0.1", port, timeout=5)
+            except (EOFError, OSError):
+                return len(clients) - 1
+            finally:
+                for each in clients:
+                    each.close()
+            return len(clients)
+
+        assert await deferToThread(connect) == 10
+
+    def test_long_packets(self) -> None:
+        """SFTP packets that are longer than any client's end the connection before they are kept."""
+
+        class Transport:
+            lost = 0
+
+            def loseConnection(self) -> None:
+                self.lost += 1
+
+        for pieces in ([struct.pack("!L", 0xFFFFFFF0) + bytes(100)], [b"\xff\xff", b"\xff\xf0"]):
+            server = sftp._Server.__new__(sftp._Server)
+            server.buf, server.transport = b"", Transport()
+            for piece in pieces:
+                server.dataReceived(piece)
+            assert server.transport.lost == 1 and len(server.buf) < 10
+        assert sftp._Transport.supportedCompressions == [b"none"]
+
+
+def test_who_a_client_is() -> None:
+    """An address of IPv4; of IPv6 the network that somebody has."""
+    assert who("192.0.2.1") == who("::ffff:192.0.2.1") == "192.0.2.1"
+    assert who("2001:db8:1:2:3:4:5:6") == who("2001:db8:1:2::1%eth0") != who("2001:db8:1:3::1")
