@@ -93,6 +93,40 @@ def test_bad_ones(suffix: str, tmp_path: Path) -> None:
         look_over(path, path.name, MOST)
 
 
+def pax(*records: bytes, name: str = "good", kind: bytes = tarfile.XHDTYPE) -> bytes:
+    """A pax header of these records, and an empty member."""
+    header = tarfile.TarInfo("x")
+    header.type, header.size = kind, sum(map(len, records))
+    content = b"".join(records)
+    return header.tobuf() + content + bytes(-len(content) % 512) + tarfile.TarInfo(name).tobuf() + bytes(1024)
+
+
+def record(key: bytes, value: bytes) -> bytes:
+    size = len(key) + len(value) + 3
+    while len(b"%d %s=%s\n" % (size, key, value)) != size:
+        size += 1
+    return b"%d %s=%s\n" % (size, key, value)
+
+
+def test_what_reads_otherwise_than_it_looks(tmp_path: Path) -> None:
+    """pax headers are read by their lengths, as tar does; what changes how much of a member there is, is refused."""
+    path = tmp_path / "x.tar.xz"
+
+    def said(content: bytes) -> str:
+        return refused(path, lzma.compress(content))
+
+    for header in (record(b"size", b"0"), record(b"GNU.sparse.major", b"1"), record(b"hdrcharset", b"BINARY")):
+        assert "reads otherwise than it looks" in said(pax(header))
+        assert "reads otherwise than it looks" in said(pax(header, kind=tarfile.XGLTYPE))
+    hidden = record(b"path", b"../../evil") + record(b"comment", b"x\n13 path=good")
+    assert "leads elsewhere" in said(pax(hidden))
+    for broken in (b"path=x\n", b"99 path=x\n", b"9 path=x", b"0 path=x\n", b"-1 a=b\n", b"7 path\n"):
+        assert "cannot be read" in said(pax(broken))
+    assert "more than 4096 bytes" in said(pax(record(b"path", b"a/" * 20_000)))
+    path.write_bytes(lzma.compress(pax(record(b"path", b"a/" * 100), record(b"mtime", b"1.5"))))
+    look_over(path, path.name, MOST)
+
+
 def test_a_bomb_in_a_header(tmp_path: Path) -> None:
     """A name that is said to have gigabytes is not read into memory."""
     member = tarfile.TarInfo("bomb")

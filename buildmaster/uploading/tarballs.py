@@ -18,6 +18,8 @@ _MEMORY_MAX = 256 << 20  # Of a decompressor: xz -9 needs 65 MiB.
 _MEMBERS_MAX = 1_000_000  # The kernel has 90,000.
 _NAME_MAX = 1 << 16  # Of a record that holds a name, or what pax has about a member.
 _LONG = (b"L", b"K", b"x", b"g", b"X")
+_READ_OTHERWISE = ("size", "hdrcharset")  # In a pax header.
+_PATH_MAX = 4096  # Bytes; as the kernel has it.
 _KINDS = (b"\0", b"0", b"1", b"2", b"5", b"7")  # Files, hard and symbolic links, directories.
 
 
@@ -115,7 +117,7 @@ def _look_at(member: tarfile.TarInfo, links: set[int]) -> None:
     if member.type not in _KINDS:
         raise BadTarball(f"has {member.name[:80]!r} in it, which is no file, directory or link: take it out")
     path = _checked(member.name)
-    if any(hash(path[:length]) in links for length in range(1, len(path))):
+    if links and any(hash(path[:length]) in links for length in range(1, len(path))):
         raise BadTarball(f"has the path {member.name[:80]!r} in it, which leads through a link: take it out")
     if member.type == b"1":
         _checked(member.linkname)
@@ -129,17 +131,31 @@ def _long(member: tarfile.TarInfo, stream: "_Stream") -> dict[str, str]:
         raise BadTarball(f"has a name of {member.size} bytes in it: no path is so long")
     data = stream.read(-(-member.size // _BLOCK) * _BLOCK)[: member.size]
     if member.type in (b"L", b"K"):
-        return {"path" if member.type == b"L" else "linkpath": data.rstrip(b"\0").decode("utf-8", "replace")}
-    found = {}
-    for line in data.split(b"\n"):
-        key, equals, value = line.partition(b" ")[2].partition(b"=")
-        if equals and key in (b"path", b"linkpath"):
-            found[key.decode()] = value.decode("utf-8", "replace")
-    return found
+        return {"path" if member.type == b"L" else "linkpath": data.partition(b"\0")[0].decode("utf-8", "replace")}
+    found = dict(_pax(data))
+    if strange := sorted(key for key in found if key in _READ_OTHERWISE or key.startswith("GNU.sparse.")):
+        raise BadTarball(f"has a pax header with {strange[0]}, by which it reads otherwise than it looks: make it anew")
+    return {key: found[key] for key in ("path", "linkpath") if key in found}
+
+
+def _pax(data: bytes) -> Iterator[tuple[str, str]]:
+    """Keys and values of a pax header: lines of a length, a blank, KEY=VALUE and a newline, which the length counts."""
+    while data:
+        length, blank, _ = data.partition(b" ")
+        if not blank or not length.isdigit() or len(length) > 8:
+            raise BadTarball("has a pax header that cannot be read: make it anew")
+        size = int(length)
+        record, data = data[:size], data[size:]
+        key, equals, value = record[len(length) + 1 :].partition(b"=")
+        if len(record) < size or not record.endswith(b"\n") or not equals:
+            raise BadTarball("has a pax header that cannot be read: make it anew")
+        yield key.decode("utf-8", "replace"), value[:-1].decode("utf-8", "replace")
 
 
 def _checked(name: str) -> tuple[str, ...]:
     """The words of a path that stays below where it is unpacked."""
+    if len(name.encode("utf-8", "surrogateescape")) > _PATH_MAX:
+        raise BadTarball(f"has a path of more than {_PATH_MAX} bytes in it, which nobody can unpack: make it shorter")
     words = name.split("/")
     if name.startswith("/") or ".." in words or "\0" in name:
         raise BadTarball(f"has the path {name[:80]!r} in it, which leads elsewhere: take it out")
