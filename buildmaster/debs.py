@@ -1,14 +1,13 @@
 """What .deb files say of themselves. They are hostile until they are parsed; deb_reader.py is how they are read."""
 
-import gzip
 import json
 import re
 import subprocess
 import sys
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -17,10 +16,11 @@ from debian.deb822 import Deb822
 
 from buildd.protocol import FileName, ProtocolError, parse_architecture
 from buildmaster.binaries import Deb
-from buildmaster.deb_reader import Held
+from buildmaster.deb_reader import LINE_MAX_BYTES, Held
 from buildmaster.store import Store, StoredFile
 
 _LIMIT_S = 1800.0
+_PIECE = 1 << 20
 # Debian Policy 5.6.1, 5.6.7, 5.6.12.
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}", re.ASCII)
 _VERSION = re.compile(r"(?:[0-9]+:)?[0-9][0-9A-Za-z.+~-]*", re.ASCII)
@@ -54,7 +54,6 @@ class Said:
     section: str
     debug: bool
     control: str
-    paths: tuple[str, ...]  # Of its files, sorted; bytes that are no UTF-8 as surrogates.
 
     @property
     def file_name(self) -> str:
@@ -71,23 +70,22 @@ def read(store: Store, files: Mapping[FileName, StoredFile], folder: Path | None
     """
     with ExitStack() as stack:
         streams = {name: stack.enter_context(_opened(store, stored, folder)) for name, stored in files.items()}
-        found = examine(streams)
-    return [
-        Deb(
-            name=said.name,
-            version=said.version,
-            architecture=said.architecture,
-            source=said.source,
-            source_version=said.source_version,
-            section=said.section,
-            debug=said.debug,
-            control=said.control,
-            file_name=name,
-            file=files[name],
-            contents=_keep_paths(store, said.paths),
-        )
-        for name, said in zip(files, found, strict=True)
-    ]
+        return [
+            Deb(
+                name=said.name,
+                version=said.version,
+                architecture=said.architecture,
+                source=said.source,
+                source_version=said.source_version,
+                section=said.section,
+                debug=said.debug,
+                control=said.control,
+                file_name=name,
+                file=files[name],
+                contents=store.add(_pieces(paths, size)) if size else None,
+            )
+            for name, said, paths, size in _each(streams, folder)
+        ]
 
 
 def examine(streams: Mapping[FileName, IO[bytes]]) -> list[Said]:
@@ -96,20 +94,41 @@ def examine(streams: Mapping[FileName, IO[bytes]]) -> list[Said]:
     :param streams: files of this machine, by name.
     :raises BadDeb: one of them cannot be read, or is not called by what it says.
     """
+    return [said for _, said, _, _ in _each(streams, None)]
+
+
+def _each(
+    streams: Mapping[FileName, IO[bytes]], folder: Path | None
+) -> Iterator[tuple[FileName, Said, IO[bytes], int]]:
+    """For each file what it says, a stream, and how much of that is the list of its files: to be read before the next.
+
+    What the reader says goes to files: there is no bound on what all of it may be for who made the packages, but one on
+    a line.
+    """
     if not streams:
-        return []
-    names, descriptors = list(streams), [stream.fileno() for stream in streams.values()]
-    command = [sys.executable, "-m", "buildmaster.deb_reader", *map(str, descriptors)]
-    try:
-        done = subprocess.run(command, capture_output=True, pass_fds=descriptors, timeout=_LIMIT_S, check=False)
-        printed = done.stdout
-    except subprocess.TimeoutExpired as late:
-        printed = late.stdout or b""
-    lines = printed.split(b"\n")[:-1]
-    found = [_said(name, json.loads(line)) for name, line in zip(names, lines, strict=False)]
-    if len(found) < len(names):
-        raise BadDeb(names[len(found)], "to read it takes more time or memory than any package needs")
-    return found
+        return
+    descriptors = [stream.fileno() for stream in streams.values()]
+    with tempfile.TemporaryFile(dir=folder) as printed, tempfile.TemporaryFile(dir=folder) as paths:
+        passed = [paths.fileno(), *descriptors]
+        command = [sys.executable, "-m", "buildmaster.deb_reader", *map(str, passed)]
+        with suppress(subprocess.TimeoutExpired):
+            subprocess.run(
+                command, stdout=printed, stderr=subprocess.DEVNULL, pass_fds=passed, timeout=_LIMIT_S, check=False
+            )
+        printed.seek(0)
+        paths.seek(0)
+        for name in streams:
+            line = printed.readline(LINE_MAX_BYTES)
+            if not line.endswith(b"\n"):
+                raise BadDeb(name, "to read it takes more time or memory than any package needs")
+            held: Held = json.loads(line)
+            yield name, _said(name, held), paths, held["paths_bytes"]
+
+
+def _pieces(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    while size and (piece := stream.read(min(size, _PIECE))):
+        size -= len(piece)
+        yield piece
 
 
 def check(found: Iterable[Deb], source: str, version: str, architecture: str) -> None:
@@ -139,20 +158,12 @@ def _opened(store: Store, stored: StoredFile, folder: Path | None) -> IO[bytes]:
     return stream
 
 
-def _keep_paths(store: Store, paths: Sequence[str]) -> StoredFile | None:
-    """A list of files in the store, the same bytes for the same list."""
-    if not paths:
-        return None
-    text = "".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape")
-    return store.add([gzip.compress(text, mtime=0)])
-
-
 def _said(name: FileName, held: Held) -> Said:
     if fault := held.get("fault"):
         raise BadDeb(name, fault)
     control = held["control"].rstrip("\n") + "\n"
     try:
-        said = _parse(control, tuple(held["paths"]))
+        said = _parse(control)
     except ValueError as error:
         raise BadDeb(name, f"its control file: {error}") from error
     if said.file_name != name:
@@ -160,7 +171,7 @@ def _said(name: FileName, held: Held) -> Said:
     return said
 
 
-def _parse(control: str, paths: tuple[str, ...]) -> Said:
+def _parse(control: str) -> Said:
     """:raises ValueError: the control file is not what it must be; the message says why."""
     _must_be_a_paragraph(control)
     fields = Deb822(control.split("\n"))
@@ -188,16 +199,11 @@ def _parse(control: str, paths: tuple[str, ...]) -> Said:
         section=section,
         debug=debug,
         control=control,
-        paths=paths,
     )
 
 
 def _must_be_a_paragraph(control: str) -> None:
     """Refuse what readers could read in different ways."""
-    try:
-        control.encode()
-    except UnicodeEncodeError:
-        raise ValueError("it is not in UTF-8") from None
     seen: set[str] = set()
     for line in control.removesuffix("\n").split("\n"):
         if not line.strip():

@@ -5,12 +5,14 @@ import io
 import os
 import tarfile
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from buildd.protocol import FileName
 from buildmaster import debs
+from buildmaster.deb_reader import _held, _Room
 from buildmaster.debs import BadDeb, Said
 from buildmaster.farm import Farm
 from buildmaster.tests.factories import write_deb
@@ -25,6 +27,15 @@ def examine(path: Path) -> Said:
     with path.open("rb") as stream:
         (found,) = debs.examine({FileName(path.name): stream})
     return found
+
+
+def paths(farm: Farm, path: Path) -> list[bytes]:
+    """Of the files in a .deb, as the store has them."""
+    (found,) = debs.read(farm.store, {FileName(path.name): farm.add_file(path)})
+    if found.contents is None:
+        return []
+    with farm.store.open(found.contents.sha256) as stream:
+        return gzip.decompress(stream.read()).splitlines()
 
 
 def tar(members: dict[str, bytes], *, kind: bytes = tarfile.REGTYPE) -> bytes:
@@ -64,7 +75,7 @@ def refusal(folder: Path, content: bytes, name: str = NAME) -> str:
 
 
 @pytest.mark.parametrize("compression", ["gzip", "xz", "zstd", "none"])
-def test_a_deb(tmp_path: Path, compression: str) -> None:
+def test_a_deb(farm: Farm, tmp_path: Path, compression: str) -> None:
     """Its control file as it is, and the paths of its files, whatever it is compressed with."""
     files = {"usr/share/doc/hello/copyright": b"", "usr/bin/hello": b"hello"}
     path = write_deb(tmp_path, version="1:1.0-2+b1", fields="Source: greet (1:1.0-2)\nSection: net", files=files,
@@ -73,7 +84,7 @@ def test_a_deb(tmp_path: Path, compression: str) -> None:
     assert (found.name, found.version, found.architecture) == ("hello", "1:1.0-2+b1", "amd64")
     assert (found.source, found.source_version, found.section) == ("greet", "1:1.0-2", "net")
     assert found.control.startswith("Package: hello\n") and found.control.endswith("\n to whoever is there\n")
-    assert found.paths == ("usr/bin/hello", "usr/share/doc/hello/copyright")
+    assert paths(farm, path) == [b"usr/bin/hello", b"usr/share/doc/hello/copyright"]
     assert not found.debug
 
 
@@ -85,13 +96,12 @@ def test_debug_symbols(tmp_path: Path) -> None:
 
 def test_in_the_store(farm: Farm, tmp_path: Path) -> None:
     """Several of one build, in their order; with a list of files for those that have any."""
-    paths = [write_deb(tmp_path), write_deb(tmp_path, "empty", architecture="all", files={})]
-    stored = {FileName(path.name): farm.add_file(path) for path in paths}
+    files = [write_deb(tmp_path), write_deb(tmp_path, "empty", architecture="all", files={})]
+    stored = {FileName(path.name): farm.add_file(path) for path in files}
     one, empty = debs.read(farm.store, stored)
     assert (one.name, one.file, empty.architecture) == ("hello", stored[FileName(NAME)], "all")
     assert one.contents is not None and empty.contents is None
-    with farm.store.open(one.contents.sha256) as stream:
-        assert gzip.decompress(stream.read()) == b"usr/bin/hello\n"
+    assert paths(farm, files[0]) == [b"usr/bin/hello"]
     debs.check([one], "hello", "1.0", "amd64")
     with pytest.raises(BadDeb, match=r"source empty 1\.0, not of hello 1\.0"):
         debs.check([one, empty], "hello", "1.0", "amd64")
@@ -123,6 +133,7 @@ def test_in_the_store(farm: Farm, tmp_path: Path) -> None:
         (CONTROL + "Section: a b\n", "Section: 'a b'"),
         (CONTROL.replace("hello", "other", 1), "must be called other_1.0_amd64.deb"),
         (CONTROL + "X-A: " + "a" * (1 << 20), "one plain file"),
+        (CONTROL + "X-A: " + "\x01" * ((1 << 20) - 200), "control characters"),  # The longest line that is printed.
     ],
 )
 def test_bad_control_files(tmp_path: Path, control: str | bytes, words: str) -> None:
@@ -161,14 +172,14 @@ def test_bad_archives(tmp_path: Path, content: bytes, words: str) -> None:
     assert words in refusal(tmp_path, content)
 
 
-def test_names_that_are_no_text(tmp_path: Path) -> None:
+def test_names_that_are_no_text(farm: Farm, tmp_path: Path) -> None:
     """Files may have them; they are kept as they are."""
     path = tmp_path / NAME
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz", format=tarfile.GNU_FORMAT, errors="surrogateescape") as archive:
         archive.addfile(tarfile.TarInfo(os.fsdecode(b"./usr/caf\xe9")))
     path.write_bytes(deb(data=stream.getvalue()))
-    assert [os.fsencode(each) for each in examine(path).paths] == [b"usr/caf\xe9"]
+    assert paths(farm, path) == [b"usr/caf\xe9"]
 
 
 def test_a_bomb_of_memory(tmp_path: Path) -> None:
@@ -187,3 +198,49 @@ def test_too_many_names(tmp_path: Path) -> None:
     """A list of files has an end, however little there is in the file."""
     names = {f"{number:060000d}": b"" for number in range(1200)}
     assert "more than 67108864 bytes" in refusal(tmp_path, deb(data=tar(names)))
+
+
+def long_names(folder: Path, name: str, count: int) -> Path:
+    """A small .deb with a list of files of 4,000 bytes each that are no UTF-8."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz", format=tarfile.GNU_FORMAT, errors="surrogateescape") as archive:
+        for number in range(count):
+            archive.addfile(tarfile.TarInfo("\udcff" * 4000 + f"{number:06}"))
+    path = folder / f"{name}_1.0_amd64.deb"
+    control = tar({"./control": CONTROL.replace("hello", name, 1).encode()})
+    members = ("debian-binary", b"2.0\n"), ("control.tar.gz", control), ("data.tar.gz", stream.getvalue())
+    path.write_bytes(ar(*members))
+    return path
+
+
+def test_lists_of_files_are_not_held_in_memory(farm: Farm, tmp_path: Path) -> None:
+    """Small files with long lists cost whoever has them read next to nothing, and their lists are there."""
+    files = [long_names(tmp_path, f"p{number}", 1000) for number in range(3)]
+    stored = {FileName(path.name): farm.add_file(path) for path in files}
+    tracemalloc.start()
+    try:
+        found = debs.read(farm.store, stored)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert all(path.stat().st_size < 30_000 for path in files)
+    assert peak < 3 << 20  # The lists have 4 MB each.
+    assert [each.name for each in found] == ["p0", "p1", "p2"]
+    for path in files[0], files[2]:
+        assert paths(farm, path) == [b"\xff" * 4000 + b"%06d" % number for number in range(1000)]
+
+
+@pytest.mark.parametrize(
+    ("room", "words"),
+    [
+        (_Room(paths_bytes=8_030), "names of more than 268435456 bytes"),
+        (_Room(paths=5), "more than 4000000 files"),
+        (_Room(controls_bytes=200), "control file, with those before it"),
+    ],
+)
+def test_too_much_of_a_build(tmp_path: Path, room: _Room, words: str) -> None:
+    """What is read at once has bounds as well as each file of it: the first that is too much is named."""
+    one, two = long_names(tmp_path, "one", 2), write_deb(tmp_path, "two", files={f"usr/{each}": b"" for each in "abcd"})
+    with one.open("rb") as first, two.open("rb") as second, (tmp_path / "paths").open("wb") as out:
+        assert "fault" not in _held(first.fileno(), room, out)
+        assert words in _held(second.fileno(), room, out)["fault"]
