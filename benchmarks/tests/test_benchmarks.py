@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks import filecache, latency, load, masters, noops, overhead, queue, rpc, scale, table
+from benchmarks import filecache, journey, latency, load, masters, noops, overhead, queue, rpc, scale, table
 from benchmarks.servers import baseline, daemon
 from benchmarks.span import Watch, now
 from harness import BuilddTestSetup
@@ -145,3 +145,14 @@ def test_queue(capsys: pytest.CaptureFixture[str]) -> None:
     (row,) = rows(capsys.readouterr().out, "SQLite")
     assert len(row) == len(queue.COLUMNS) - 1
     assert all(figure >= 0 for figure in row)
+
+
+@pytest.mark.real
+@pytest.mark.skipif(os.geteuid() != 0, reason="a system of its own needs root")
+def test_a_journey(capsys: pytest.CaptureFixture[str]) -> None:
+    """An upload comes to its end, whatever it takes, and each part of the way took something."""
+    journey.main(QUICK)
+    output = capsys.readouterr().out
+    for part in ("upload to start", "the build", "end to installable", "beyond the build"):
+        ((median, *_),) = rows(output, part)
+        assert median > 0
