@@ -120,7 +120,8 @@ def done(connection: Connection, planned: Plan, shown: Shown, now: float) -> Non
     for each in planned.leaves:
         reason = planned.why.get(each.publication.id, each.publication.reason)
         connection.execute(_LEFT, {"this": each.publication.id, "now": now, "why": reason})
-    if planned.enters or planned.leaves:
+    # A source alone changes nothing for who waits for packages.
+    if any(each.publication.binary_id is not None for each in (*planned.enters, *planned.leaves)):
         for archive_id in _users_of(connection, where.archive_id):
             depwaits.published(connection, archive_id, now)
 

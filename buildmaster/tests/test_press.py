@@ -191,7 +191,7 @@ def test_for_all_architectures(mine: Mine) -> None:
 
 
 def test_who_waits_is_looked_at(mine: Mine) -> None:
-    """In the archive, and in those whose builds may use it; nobody, when nothing has changed."""
+    """In the archive, and in those whose builds may use it; nobody, when no package has come, or left."""
     user, stranger = make_repository(mine.farm, "user"), make_repository(mine.farm, "stranger")
     mine.farm.write(offered.depend, user, mine.archive_id)
 
@@ -202,7 +202,10 @@ def test_who_waits_is_looked_at(mine: Mine) -> None:
 
     mine.publish()
     assert told() == [None, None, None]
-    mine.accept()
+    accepted = mine.accept()
+    mine.publish()
+    assert told() == [None, None, None]
+    mine.built(accepted)
     mine.publish()
     assert told() == [mine.now, mine.now, None]
 
