@@ -3,6 +3,7 @@
 What is meant is always a version: its source, and all that was built of it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from debian.debian_support import Version
@@ -13,7 +14,7 @@ from buildmaster.lifecycle import PENDING, BuildState, Event
 from buildmaster.pockets import suite_name
 from buildmaster.publications import LISTED, WANTED, Publication, Suite
 from buildmaster.scoring import Pocket
-from buildmaster.tables import archive, build, series
+from buildmaster.tables import archive, binary, build, series, stored_file
 
 
 class NotThere(LookupError):
@@ -85,8 +86,39 @@ def copy(connection: Connection, what: list[Publication], where: Suite, now: flo
     known = {*distributions.architectures_of(connection, where.series_id), "all", "source"}
     if lacks := sorted({each.architecture for each in what} - known):
         raise CannotCopy(f"that series has no architecture {', '.join(lacks)}: nothing of {what[0].source} is copied")
-    new = publications.copy_to(connection, what, where, now)
+    new = copy_to(connection, what, where, now)
     return Moved(what[0].source, what[0].source_version, new)
+
+
+def copy_to(connection: Connection, what: Iterable[Publication], where: Suite, now: float) -> int:
+    """Let packages be in another suite as well, as they are; what is there, or about to be, stays. Returns how many
+    are new there.
+
+    :raises PoolConflict: files of them have names that others have in that archive.
+    """
+    what = list(what)
+    if any(each.suite.archive_id != where.archive_id for each in what):
+        publications.must_be_free(publications.conflicts(connection, where.archive_id, _files_of(connection, what)))
+    new = 0
+    for each in what:
+        there = [one for one in publications.of_source(connection, each.source_id) if one.binary_id == each.binary_id]
+        if not any(one.suite == where and one.state in WANTED for one in there):
+            publications.add(
+                connection, where, now, component=each.component, source_id=each.source_id, binary_id=each.binary_id
+            )
+            new += 1
+    return new
+
+
+def _files_of(connection: Connection, what: Iterable[Publication]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for each in what:
+        if each.binary_id is None:
+            found |= {row.name: row.sha256 for row in connection.execute(publications.FILES, {"this": each.source_id})}
+        else:
+            row = connection.execute(_DEB, {"this": each.binary_id}).one()
+            found[row.file_name] = row.sha256
+    return found
 
 
 def promote(connection: Connection, what: list[Publication], where: Suite, now: float) -> Moved:
@@ -120,6 +152,11 @@ _SERIES = (
     select(series.c.id, series.c.name)
     .join_from(series, archive, archive.c.distribution_id == series.c.distribution_id)
     .where(archive.c.id == bindparam("this"))
+)
+_DEB = (
+    select(binary.c.file_name, stored_file.c.sha256)
+    .join(stored_file, stored_file.c.id == binary.c.stored_file_id)
+    .where(binary.c.id == bindparam("this"))
 )
 _BUILDS = (
     select(build.c.id, build.c.state)

@@ -105,13 +105,13 @@ def add_source(connection: Connection, source_id: int, now: float) -> None:
     repository = repositories.find(connection, row.archive_id)
     if repository is None:
         return
-    files = {each.name: each.sha256 for each in connection.execute(_FILES, {"this": source_id})}
-    _refuse(conflicts(connection, row.archive_id, files))
+    files = {each.name: each.sha256 for each in connection.execute(FILES, {"this": source_id})}
+    must_be_free(conflicts(connection, row.archive_id, files))
     where = Suite(row.archive_id, row.series_id, Pocket(row.pocket))
     hold = repositories.holds(connection, repository, row.name)
     deadline = now + repository.hold_deadline_s if hold and repository.hold_deadline_s else None
     this = {"component": row.component, "source_id": source_id}
-    _add(connection, where, now, **this, held=hold, held_until=deadline)
+    add(connection, where, now, **this, held=hold, held_until=deadline)
 
 
 def add_binaries(connection: Connection, source_id: int, build_id: int | None, debs: Sequence[Deb], now: float) -> None:
@@ -124,7 +124,7 @@ def add_binaries(connection: Connection, source_id: int, build_id: int | None, d
     there = home(connection, source_id)
     if not there or not debs:
         return
-    _refuse(conflicts(connection, there[0].suite.archive_id, {each.file_name: each.file.sha256 for each in debs}))
+    must_be_free(conflicts(connection, there[0].suite.archive_id, {each.file_name: each.file.sha256 for each in debs}))
     ids = binaries.record(connection, source_id, build_id, debs, now)
     known = {(each.suite, each.binary_id) for each in of_source(connection, source_id) if each.state in WANTED}
     for own in there:
@@ -132,7 +132,7 @@ def add_binaries(connection: Connection, source_id: int, build_id: int | None, d
             if (own.suite, binary_id) not in known:
                 this = {"source_id": source_id, "binary_id": binary_id}
                 component = component_of(own.component, deb.debug)
-                _add(connection, own.suite, now, component=component, **this, held=own.state is State.HELD)
+                add(connection, own.suite, now, component=component, **this, held=own.state is State.HELD)
 
 
 def archive_of(connection: Connection, source_id: int) -> int | None:
@@ -228,35 +228,6 @@ def refuse(connection: Connection, publication_id: int, reason: str, now: float)
     connection.execute(_REFUSE, {"this": publication_id, "reason": reason, "now": now})
 
 
-def copy_to(connection: Connection, what: Iterable[Publication], where: Suite, now: float) -> int:
-    """Let packages be in another suite as well, as they are; what is there, or about to be, stays. Returns how many
-    are new there.
-
-    :raises PoolConflict: files of them have names that others have in that archive.
-    """
-    what = list(what)
-    if any(each.suite.archive_id != where.archive_id for each in what):
-        _refuse(conflicts(connection, where.archive_id, _files_of(connection, what)))
-    new = 0
-    for each in what:
-        there = [one for one in of_source(connection, each.source_id) if one.binary_id == each.binary_id]
-        if not any(one.suite == where and one.state in WANTED for one in there):
-            _add(connection, where, now, component=each.component, source_id=each.source_id, binary_id=each.binary_id)
-            new += 1
-    return new
-
-
-def _files_of(connection: Connection, what: Iterable[Publication]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for each in what:
-        if each.binary_id is None:
-            found |= {row.name: row.sha256 for row in connection.execute(_FILES, {"this": each.source_id})}
-        else:
-            row = connection.execute(_DEB, {"this": each.binary_id}).one()
-            found[row.file_name] = row.sha256
-    return found
-
-
 def ensure_suite(connection: Connection, where: Suite, now: float) -> None:
     """Let there be a suite, and be published, if only as an empty one."""
     rows.add(connection, suite, {**vars(where), "refresh_at": now})
@@ -275,12 +246,13 @@ def refresh(connection: Connection, archive_id: int, when: float) -> None:
     connection.execute(update(suite).where(suite.c.archive_id == archive_id, due).values(refresh_at=when))
 
 
-def _refuse(names: Sequence[str]) -> None:
+def must_be_free(names: Sequence[str]) -> None:
+    """:raises PoolConflict: there are any, of what conflicts() finds."""
     if names:
         raise PoolConflict(names)
 
 
-def _add(
+def add(
     connection: Connection,
     where: Suite,
     now: float,
@@ -291,6 +263,7 @@ def _add(
     held: bool = False,
     held_until: float | None = None,
 ) -> None:
+    """Let a package be published in a suite, which is made if it is not there."""
     values = {**vars(where), "component": component, "source_id": source_id, "binary_id": binary_id, "created_at": now}
     values |= {"state": State.HELD if held else State.PENDING, "held_until": held_until}
     connection.execute(_ADD, values)
@@ -331,15 +304,10 @@ _ARCHIVE_OF = (
     .select_from(source.join(repository, repository.c.archive_id == source.c.archive_id))
     .where(source.c.id == bindparam("this"))
 )
-_FILES = (
+FILES = (
     select(source_file.c.name, stored_file.c.sha256)
     .join(stored_file, stored_file.c.id == source_file.c.stored_file_id)
     .where(source_file.c.source_id == bindparam("this"))
-)
-_DEB = (
-    select(binary.c.file_name, stored_file.c.sha256)
-    .join(stored_file, stored_file.c.id == binary.c.stored_file_id)
-    .where(binary.c.id == bindparam("this"))
 )
 _ADD = publication.insert()
 _ROW = select(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from buildd.protocol import FileName
-from buildmaster import distributions, packages, publications, repositories
+from buildmaster import copying, distributions, packages, publications, repositories
 from buildmaster.binaries import Deb
 from buildmaster.farm import Farm
 from buildmaster.publications import PoolConflict, Publication, State, Suite
@@ -165,8 +165,8 @@ def test_copied(farm: Farm, mine: int) -> None:
     with farm.reading() as connection:
         what = publications.named(connection, mine, "hello")
     there = Suite(yours, what[0].suite.series_id, Pocket.PROPOSED)
-    assert farm.write(publications.copy_to, what, there, time.time()) == 2
-    assert farm.write(publications.copy_to, what, there, time.time()) == 0
+    assert farm.write(copying.copy_to, what, there, time.time()) == 2
+    assert farm.write(copying.copy_to, what, there, time.time()) == 0
     other = accept(farm, archive="yours", name="bye")
     with pytest.raises(PoolConflict):
         others = [deb(farm, content="other")]
