@@ -362,11 +362,12 @@ class _Struct:
             return ()
         if isinstance(value, str) or not isinstance(value, Sequence):
             raise ProtocolError(f"{key} must be an array of strings, not {_shown(value)}")
-        for line in value:
+        for number, line in enumerate(value):
+            shown = f"what item {number} is" if key == "archives" else _shown(line)  # There may be a password in it.
             if not isinstance(line, str) or not line.replace("\n", "").isprintable():
-                raise ProtocolError(f"{key} must hold lines of text, not {_shown(line)}")
+                raise ProtocolError(f"{key} must hold lines of text, not {shown}")
             if "\n" in line.strip() and key != "trusted_keys":
-                raise ProtocolError(f"{key} must hold single lines, not {_shown(line)}")
+                raise ProtocolError(f"{key} must hold single lines, not {shown}")
         return tuple(line.strip() for line in value)
 
 

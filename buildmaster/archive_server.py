@@ -8,6 +8,7 @@
 
 import base64
 import binascii
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -148,7 +149,7 @@ class Tree(Resource):
 
     def _open(self, words: list[str], asked: Asked) -> tuple[bytes, Opened, Answer]:
         """A file, what to answer, and the first piece of that. Blocks."""
-        opened = open_file(self._directory.joinpath(*words[:2]), words[2:])
+        opened = open_file(self._directory.joinpath(*words[:2]), words[2:], time.time())
         try:
             told = answer(opened.file, asked)
             opened.stream.seek(told.start)

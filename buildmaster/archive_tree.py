@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import stat
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ SNAPSHOTS = "snapshot"
 POOL = "pool"
 
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO}  # ENXIO: a socket.
+_TRIES = 3  # A suite may be published twice between two steps of ours.
 _TIME = re.compile(r"(\d{8})(?:T(\d{2})(\d{2})?(\d{2})?Z?)?", re.ASCII)
 
 
@@ -45,7 +47,7 @@ def parse_path(path: Sequence[bytes]) -> list[str]:
     return words
 
 
-def open_file(archive: Path, path: Sequence[str]) -> Opened:
+def open_file(archive: Path, path: Sequence[str], now: float) -> Opened:
     """Open a file below an archive's folder.
 
     A suite is a link to what it is at the moment, which is looked at once: all that follows is of one publication.
@@ -54,16 +56,7 @@ def open_file(archive: Path, path: Sequence[str]) -> Opened:
     :raises NotThere: there is no such file, or it is outside.
     :raises OSError: it is there, and cannot be read.
     """
-    home = os.path.realpath(archive)
-    try:
-        found = Path(os.path.realpath(_in_snapshot(archive, path), strict=True))
-        if not found.is_relative_to(home):
-            raise NotThere
-        descriptor = os.open(found, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in _NO_FILE:
-            raise NotThere from None
-        raise
+    descriptor = _open(archive, path, now)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -76,28 +69,48 @@ def open_file(archive: Path, path: Sequence[str]) -> Opened:
         raise
 
 
-def _in_snapshot(archive: Path, path: Sequence[str]) -> Path:
+def _open(archive: Path, path: Sequence[str], now: float) -> int:
+    home = os.path.realpath(archive)
+    for left in reversed(range(_TRIES)):
+        found = None
+        try:
+            found = Path(os.path.realpath(_in_snapshot(archive, path, now), strict=True))
+            if not found.is_relative_to(home):
+                raise NotThere
+            return os.open(found, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            if found is None or not left:
+                raise NotThere from None
+    raise NotThere
+
+
+def _in_snapshot(archive: Path, path: Sequence[str], now: float) -> Path:
     """Where a path leads, in which a time may stand for the newest snapshot that is no younger."""
     if path[:1] != [SNAPSHOTS] or len(path) < 2:
         return archive.joinpath(*path)
     snapshots = archive / SNAPSHOTS
     if not (snapshots / path[1]).is_dir():
-        name = newest([each.name for each in snapshots.iterdir()], path[1])
+        name = newest([each.name for each in snapshots.iterdir()], path[1], now)
         return snapshots.joinpath(name, *path[2:])
     return snapshots.joinpath(*path[1:])
 
 
-def newest(snapshots: Sequence[str], wanted: str) -> str:
+def newest(snapshots: Sequence[str], wanted: str, now: float) -> str:
     """The name of the newest snapshot at or before a time: 20261122, 20261122T12, 20261122T1200 or 20261122T120000Z.
 
     What is left out of a time is 0, as when a day begins.
 
-    :raises NotThere: it is no time, or there is no snapshot that old.
+    :raises NotThere: it is no time, or there is no snapshot that old; or it is yet to come, and what that is may change
+        between two files.
     """
     match = _TIME.fullmatch(wanted)
     if match is None:
         raise NotThere
     moment = f"{match[1]}T{match[2] or '00'}{match[3] or '00'}{match[4] or '00'}Z"
+    if moment >= time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)):
+        raise NotThere
     known = [name for name in snapshots if _TIME.fullmatch(name) and name <= moment]
     if not known:
         raise NotThere

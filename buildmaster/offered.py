@@ -1,6 +1,7 @@
 """Archives that the farm publishes, as readers see them, and what builds take packages from; as queries."""
 
 import base64
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,9 +101,10 @@ def _suites(connection: Connection, archive_ids: Sequence[int]) -> list[tuple[in
 
 
 def _keys(connection: Connection, archive_ids: Sequence[int]) -> dict[int, list[str]]:
-    """The keys that sign some archives, as base64 of their certificates."""
+    """The keys that sign some archives, or will, as base64 of their certificates; not those that do so no more, which
+    may have been replaced since others have them."""
     keys: dict[int, list[str]] = {}
-    for row in connection.execute(_KEYS, {"these": archive_ids}):
+    for row in connection.execute(_KEYS, {"these": archive_ids, "now": time.time()}):
         keys.setdefault(row.archive_id, []).append(base64.b64encode(row.certificate.encode()).decode())
     return keys
 
@@ -151,6 +153,9 @@ _SUITES = (
 )
 _KEYS = (
     select(archive_key.c.archive_id, archive_key.c.certificate)
-    .where(archive_key.c.archive_id.in_(bindparam("these", expanding=True)))
+    .where(
+        archive_key.c.archive_id.in_(bindparam("these", expanding=True)),
+        archive_key.c.signs_until.is_(None) | (archive_key.c.signs_until > bindparam("now")),
+    )
     .order_by(archive_key.c.id)
 )

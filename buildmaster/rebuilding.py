@@ -101,9 +101,8 @@ def dependants(connection: Connection, where: Where, package: str) -> list[str]:
 
 def build_dependants(connection: Connection, where: Where, package: str) -> list[str]:
     """The sources of a suite, in their newest versions, that build-depend on a package, by name."""
-    rows = connection.execute(_SOURCES, vars(where))
     newest: dict[str, Any] = {}
-    for row in rows:
+    for row in _sources(connection, where):
         if row.name not in newest or Version(newest[row.name].version) < Version(row.version):
             newest[row.name] = row
     return sorted(
@@ -113,13 +112,18 @@ def build_dependants(connection: Connection, where: Where, package: str) -> list
     )
 
 
+def _sources(connection: Connection, where: Where, name: str | None = None) -> list[Any]:
+    """The rows of sources that are wanted in a suite, of this name or of all: where we publish it, by what is there,
+    since sources are promoted."""
+    published = repositories.find(connection, where.archive_id) is not None
+    query = (_WANTED if published else _NOT_SUPERSEDED) if name is None else _NAMED[published]
+    states = {"states": sorted(publications.WANTED)} if published else {}
+    return list(connection.execute(query, {**vars(where), **states, **({} if name is None else {"name": name})}))
+
+
 def _newest(connection: Connection, where: Where, name: str) -> Any:
     """The row of the newest source of a name that is wanted in a suite."""
-    rows = connection.execute(_NAMED, {**vars(where), "name": name}).all()
-    if repositories.find(connection, where.archive_id) is not None:
-        known = {"name": name, "states": sorted(publications.WANTED), **vars(where)}
-        wanted = set(connection.execute(_WANTED, known).scalars())
-        rows = [row for row in rows if row.id in wanted]
+    rows = _sources(connection, where, name)
     if not rows:
         raise RebuildRefused(f"there is no source {name!r} in this archive, series and pocket")
     return max(rows, key=lambda row: Version(row.version))
@@ -162,15 +166,16 @@ def _asks_for(package: str, relations: str) -> bool:
 
 # Made once: to make a statement takes longer than to execute it.
 _HERE = tuple(source.c[name] == bindparam(name) for name in ("archive_id", "series_id", "pocket"))
-_NAMED = select(source).where(*_HERE, source.c.name == bindparam("name"))
-_SOURCES = select(source.c.name, source.c.version, source.c.relations).where(*_HERE)
 _THERE = tuple(publication.c[name] == bindparam(name) for name in ("archive_id", "series_id", "pocket"))
 _IN_STATES = publication.c.state.in_(bindparam("states", expanding=True))
 _WANTED = (
-    select(publication.c.source_id)
-    .join(source, source.c.id == publication.c.source_id)
-    .where(*_THERE, _IN_STATES, publication.c.binary_id.is_(None), source.c.name == bindparam("name"))
+    select(source)
+    .join(publication, publication.c.source_id == source.c.id)
+    .where(*_THERE, _IN_STATES, publication.c.binary_id.is_(None), source.c.archive_id == bindparam("archive_id"))
 )
+_NOT_SUPERSEDED = select(source).where(*_HERE, source.c.superseded_at.is_(None))
+_OF_NAME = source.c.name == bindparam("name")
+_NAMED = {True: _WANTED.where(_OF_NAME), False: _NOT_SUPERSEDED.where(_OF_NAME)}  # By whether we publish it.
 _SAYING = (
     select(source.c.name.label("source"), binary.c.name.label("package"), binary.c.control)
     .select_from(

@@ -1,10 +1,14 @@
 """Archives on the disk, as readers find them."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from buildmaster.archive_tree import NotThere, newest, open_file, parse_path
+
+NOW = 1795348800.0  # 2026-11-22 12:00 UTC.
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def read(archive: Path, path: str) -> str:
-    opened = open_file(archive, parse_path([word.encode() for word in path.split("/")]))
+    opened = open_file(archive, parse_path([word.encode() for word in path.split("/")]), NOW)
     with opened.stream:
         content = opened.stream.read().decode()
     assert opened.file.size == len(content)
@@ -42,7 +46,7 @@ def test_files(archive: Path) -> None:
 
 def test_a_publication_in_between(archive: Path) -> None:
     """A file that is open stays what it was, whatever is published then."""
-    opened = open_file(archive, ["dists", "bookworm", "InRelease"])
+    opened = open_file(archive, ["dists", "bookworm", "InRelease"], NOW)
     (archive / "dists/new").symlink_to("../.state/2")
     (archive / "dists/new").replace(archive / "dists/bookworm")
     with opened.stream:
@@ -80,20 +84,36 @@ def test_snapshots(archive: Path) -> None:
     """Any time is that of the newest snapshot that was there then."""
     assert read(archive, "snapshot/20261120T120000Z/dists/bookworm/InRelease") == "as of 20261120T120000Z"
     assert read(archive, "snapshot/20261122T075959Z/dists/bookworm/InRelease") == "as of 20261120T120000Z"
-    assert read(archive, "snapshot/20991231/dists/bookworm/InRelease") == "as of 20261122T080000Z"
-    with pytest.raises(NotThere):
-        read(archive, "snapshot/20261120T115959Z/dists/bookworm/InRelease")
+    assert read(archive, "snapshot/20261122T10/dists/bookworm/InRelease") == "as of 20261122T080000Z"
+    for early_or_late in ("20261120T115959Z", "20261122T120000Z", "20991231"):
+        with pytest.raises(NotThere):
+            read(archive, f"snapshot/{early_or_late}/dists/bookworm/InRelease")
+
+
+def test_a_suite_that_is_published_while_it_is_looked_for(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is gone by the time that it is opened was replaced, and the new one is there."""
+    opening = os.open
+
+    def slow(path: Path, flags: int) -> int:
+        monkeypatch.setattr(os, "open", opening)
+        (archive / "dists/new").symlink_to("../.state/2")
+        (archive / "dists/new").replace(archive / "dists/bookworm")
+        shutil.rmtree(archive / ".state/1")
+        return opening(path, flags)
+
+    monkeypatch.setattr(os, "open", slow)
+    assert read(archive, "dists/bookworm/InRelease") == "release 2"
 
 
 def test_times() -> None:
     """What is left out of a time is 0."""
     names = ["20261122T080000Z", "20261122T000000Z", "unfinished", "20261121T235959Z"]
-    assert newest(names, "20261122") == "20261122T000000Z"
-    assert newest(names, "20261122T08") == newest(names, "20261122T0800Z") == "20261122T080000Z"
-    assert newest(names, "20261122T0759") == "20261122T000000Z"
+    assert newest(names, "20261122", NOW) == "20261122T000000Z"
+    assert newest(names, "20261122T08", NOW) == newest(names, "20261122T0800Z", NOW) == "20261122T080000Z"
+    assert newest(names, "20261122T0759", NOW) == "20261122T000000Z"
     for bad in ("", "2026", "20261122T", "20261122T0", "20261122 080000", "٢٠٢٦١١٢٢"):
         with pytest.raises(NotThere):
-            newest(names, bad)
+            newest(names, bad, NOW)
 
 
 def test_segments() -> None:

@@ -1,6 +1,7 @@
 """What builds take packages from."""
 
 import base64
+import time
 
 import pytest
 from sqlalchemy import update
@@ -68,6 +69,17 @@ def test_itself(farm: Farm, place: int) -> None:
     publish(farm, mine, components="main main/debug contrib contrib/debug")
     key = add_key(farm, mine, "mine's key")
     assert lines(farm, mine) == ["mine bookworm main contrib"] and sources(farm, mine).keys == (key,)
+
+
+def test_a_key_that_was_replaced(farm: Farm, place: int) -> None:
+    """Builds trust no key that signs no more: somebody else may have it."""
+    mine = make_repository(farm, "mine")
+    publish(farm, mine)
+    add_key(farm, mine, "old")
+    with farm.transaction() as connection:
+        connection.execute(update(archive_key).values(signs_until=time.time() - 1))
+    key = add_key(farm, mine, "new")
+    assert sources(farm, mine).keys == (key,)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Binary rebuilds."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -129,3 +130,17 @@ def test_build_dependants(farm: Farm, where: Where) -> None:
     make_build(farm, "once", "2.0", relations="Build-Depends: libfoo-dev-bin")
     with farm.reading() as connection:
         assert rebuilding.build_dependants(connection, where, "libfoo-dev") == ["indep", "uses"]
+
+
+def test_what_was_promoted(farm: Farm, where: Where) -> None:
+    """A source is rebuilt where it is published, be that not where it was accepted."""
+    relations = "Build-Depends: libfoo-dev"
+    build_id = make_build(farm, pocket=Pocket.PROPOSED, relations=relations)
+    with farm.transaction() as connection:
+        own = publications.home(connection, builds.find(connection, build_id).source_id)
+        publications.copy_to(connection, own, publications.Suite(**vars(where)), time.time())
+        publications.leave(connection, [each.id for each in own], "promoted", time.time())
+        assert rebuilding.build_dependants(connection, where, "libfoo-dev") == ["hello"]
+    assert rebuild(farm, where).number == 1
+    with pytest.raises(RebuildRefused, match="no source"):
+        rebuild(farm, replace(where, pocket=Pocket.PROPOSED))
