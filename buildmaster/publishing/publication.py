@@ -24,7 +24,7 @@ from buildmaster.publications import Suite
 from buildmaster.publishing import archive_keys
 from buildmaster.publishing.edits import Unlistable, edits_of, records_of
 from buildmaster.publishing.files import write
-from buildmaster.publishing.pool import Pool, PoolFile
+from buildmaster.publishing.pool import Pool, PoolConflict, PoolFile
 from buildmaster.publishing.signing import Keys, keyring
 from buildmaster.publishing.tree import Published, SuiteTree, TreeDamaged
 from buildmaster.secrets import Secrets
@@ -80,8 +80,14 @@ class Press:
                     shown = self._bring(plan, folder, full=full)
                     break
                 except Unlistable as error:  # It was accepted, so nobody may have to wait for what is wrong with it.
-                    refused.append(str(error))
-                    self.farm.write(publications.refuse, error.publication.id, str(error), self.now())
+                    bad, why = [error.publication.id], str(error)
+                except PoolConflict as error:  # Two came at the same moment, neither of which saw the other.
+                    bad, why = [each.publication.id for each in plan.enters if error.path in each.files], str(error)
+                    if not bad:
+                        raise
+                refused.append(why)
+                for each in bad:
+                    self.farm.write(publications.refuse, each, why, self.now())
             self.farm.write(suites.done, plan, shown, self.now())
         name = f"{plan.repository.words} {plan.name}"
         numbers = shown.generation, len(plan.enters), len(plan.leaves)

@@ -1,5 +1,6 @@
 """What the database has for a suite comes to the tree on disk, and apt reads it."""
 
+import dataclasses
 import hashlib
 import shutil
 import time
@@ -8,10 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from buildd.protocol import FileName
-from buildmaster import copying, debs, inventory, offered, packages, publications, repositories, retention, suites
+from buildmaster import (
+    binaries,
+    copying,
+    debs,
+    inventory,
+    offered,
+    packages,
+    publications,
+    repositories,
+    retention,
+    suites,
+)
 from buildmaster.farm import Farm
 from buildmaster.publications import State, Suite
 from buildmaster.publishing import archive_keys, cleaning
@@ -24,6 +36,8 @@ from buildmaster.suites import PublishedMeanwhile
 from buildmaster.tables import archive
 from buildmaster.tests.archive_case import Apt, Client, key
 from buildmaster.tests.factories import make_repository, make_series, write_deb, write_source
+from buildmaster.tests.test_debs import CONTROL
+from buildmaster.tests.test_publications import deb
 
 
 @dataclass
@@ -254,6 +268,27 @@ def test_an_architecture_that_the_series_has_not(mine: Mine) -> None:
     mine.built(accepted)
     assert mine.publish().refused == ("hello 1.0 (riscv64): the suite has amd64",)
     assert mine.index() == ["hello 1.0"]
+
+
+def test_two_files_of_one_name(mine: Mine) -> None:
+    """Of builds that ended at the same moment: the first stays, the second is left out, and keeps nobody waiting."""
+    first = mine.accept()
+    mine.built(first)
+    mine.publish()
+    second = mine.accept("1.1")
+    own = dataclasses.replace(deb(mine.farm, content="other"), control=CONTROL)
+
+    def add(connection: Connection) -> None:
+        (binary_id,) = binaries.record(connection, second.source_id, None, [own], mine.now)
+        publications.add(
+            connection, mine.suite, mine.now, component="main", source_id=second.source_id, binary_id=binary_id
+        )
+
+    mine.farm.write(add)
+    (refused,) = mine.publish().refused
+    assert refused == "pool/main/h/hello/hello_1.0_amd64.deb is in the pool already, with other content"
+    assert mine.index() == ["hello 1.0"]
+    assert mine.states(second.source_id) == {"hello/source": State.PUBLISHED, "hello/amd64": State.GONE}
 
 
 def test_a_death_between_disk_and_database(mine: Mine, monkeypatch: pytest.MonkeyPatch) -> None:
