@@ -8,6 +8,7 @@
 
 import base64
 import binascii
+import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -29,8 +30,9 @@ from buildmaster.database import DatabaseLost
 from buildmaster.farm import Farm
 from buildmaster.offered import Published
 from buildmaster.ports import IMasterReactor
-from buildmaster.sending import CHUNK, QuietSite, Sending
+from buildmaster.sending import CHUNK, OpenSite, Sending
 
+_OF_ONE = 100  # Connections of one address.
 _KNOWN_S = 1.0  # For so long it may be unknown that an archive is private now.
 _FOR_EVER = "max-age=31536000, immutable"
 _TYPES = {
@@ -58,7 +60,7 @@ def archive_site(
     url_for: Callable[[int], str],
     *,
     more: Mapping[bytes, Resource] | None = None,
-) -> QuietSite:
+) -> OpenSite:
     """A site with the archives that the farm publishes.
 
     :param directory: DIST/ARCHIVE are below it.
@@ -67,9 +69,10 @@ def archive_site(
     :param more: what else there is, by the first word of its path.
     """
     root = _Root(Tree(farm, reactor, directory, secret, url_for))
-    for word, resource in (more or {}).items():
-        root.putChild(word, resource)
-    return QuietSite(root)  # type: ignore[no-untyped-call]
+    for word, other in (more or {}).items():
+        root.putChild(word, other)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4  # Each may have a file open as well.
+    return OpenSite(root, most, _OF_ONE)
 
 
 class _Root(Resource):

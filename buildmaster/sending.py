@@ -1,5 +1,6 @@
 """Files on their way out over HTTP."""
 
+from collections import Counter
 from typing import Any, BinaryIO
 
 from twisted.internet.defer import Deferred
@@ -12,6 +13,7 @@ from zope.interface import implementer
 from buildmaster.ports import IMasterReactor
 
 CHUNK = 1 << 18
+_PATIENCE_S = 60.0  # Without anything taken of what is in the buffers.
 
 _log = Logger()
 
@@ -24,6 +26,37 @@ class QuietSite(Site):
 
     def log(self, request: Any) -> None:
         _log.debug("{method} {uri} {code}", method=request.method, uri=request.uri, code=request.code)
+
+
+class OpenSite(QuietSite):
+    """The same for strangers: they may not have all connections that this process can have."""
+
+    def __init__(self, root: Any, most: int, of_one: int) -> None:
+        """:param most: connections at a time, in all.
+        :param of_one: of one address; of this machine itself there may be a proxy.
+        """
+        super().__init__(root)  # type: ignore[no-untyped-call]
+        self._most = most
+        self._of_one = of_one
+        self._open: Counter[str] = Counter()
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """None, and the connection is closed at once, when there are too many."""
+        host = str(addr.host)
+        here = host.startswith("127.") or host == "::1"
+        if self._open.total() >= self._most or (self._open[host] >= self._of_one and not here):
+            return None
+        protocol: Any = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+        self._open[host] += 1
+        lost = protocol.connectionLost
+
+        def connection_lost(reason: Any) -> None:
+            self._open[host] -= 1
+            self._open += Counter()  # Without those that have none.
+            lost(reason)
+
+        protocol.connectionLost = connection_lost
+        return protocol
 
 
 @implementer(IPushProducer)
@@ -54,7 +87,7 @@ class Sending:
                 size -= len(data)
                 data = await deferToThreadPool(self._reactor, pool, stream.read, min(CHUNK, size)) if size > 0 else b""
                 if self._resumed is not None:
-                    await self._resumed
+                    await self._until_resumed(self._resumed)
         finally:
             if not self._gone:
                 request.unregisterProducer()
@@ -64,6 +97,13 @@ class Sending:
             request.loseConnection()  # It is shorter than was promised: what came next would be taken for the rest.
         else:
             request.finish()
+
+    async def _until_resumed(self, resumed: Deferred[None]) -> None:
+        """Wait until more is taken. Who takes nothing for long is left: a connection is not had for nothing."""
+        patience = self._reactor.callLater(_PATIENCE_S, self._request.channel.forceAbortClient)
+        await resumed
+        if patience.active():
+            patience.cancel()
 
     def pauseProducing(self) -> None:
         if self._resumed is None:

@@ -6,15 +6,19 @@ import json
 import shutil
 import socket
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from sqlalchemy import update
 from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from buildmaster import archives, credentials, distributions, packages
+from buildmaster import archives, credentials, distributions, packages, sending
 from buildmaster.apt_sources import Login
 from buildmaster.archive_server import archive_site
 from buildmaster.scoring import ArchivePurpose
@@ -209,6 +213,64 @@ class TestArchives(TestCase):
         found = await deferToThread(ask)
         order = [found.index(each) for each in (b"of mine", CONTENT, b"404 Not Found", b"a key")]
         assert order == sorted(order) and found.count(b"HTTP/1.1 ") == 4
+
+    async def test_who_reads_nothing(self) -> None:
+        """Whoever asks for a file and takes nothing of it has no connection for ever."""
+        (self.tree / "debian/mine/pool/large").write_bytes(CONTENT * 20)
+
+        def ask_and_sleep() -> bytes:
+            with socket.create_connection(("127.0.0.1", self.number), timeout=20) as connection:
+                connection.sendall(b"GET /debian/mine/pool/large HTTP/1.1\r\nHost: x\r\n\r\n")
+                time.sleep(1.5)
+                found = b""
+                try:
+                    while data := connection.recv(1 << 16):
+                        found += data
+                except ConnectionResetError:
+                    pass
+                return found
+
+        with mock.patch.object(sending, "_PATIENCE_S", 0.3):
+            found = await deferToThread(ask_and_sleep)
+        assert len(found) < len(CONTENT) * 20
+        assert (await self.get("/debian/mine/key.asc"))[0] == 200
+
+    async def test_too_many_connections(self) -> None:
+        """Nobody has all connections: one too many is closed at once, and one that has ended counts no more."""
+        site: Any = self.port.factory
+        site._most = 3
+
+        def ask() -> list[bytes]:
+            opened, answers = [], []
+            for _ in range(5):
+                connection = socket.create_connection(("127.0.0.1", self.number), timeout=5)
+                opened.append(connection)
+                try:
+                    connection.sendall(b"GET /debian/mine/key.asc HTTP/1.1\r\nHost: x\r\n\r\n")
+                    answers.append(connection.recv(12))
+                except ConnectionError:
+                    answers.append(b"")
+            for connection in opened:
+                connection.close()
+            return answers
+
+        assert await deferToThread(ask) == [b"HTTP/1.1 200"] * 3 + [b""] * 2
+        for _ in range(100):
+            if not site._open:
+                break
+            await deferLater(reactor, 0.02)
+        assert await deferToThread(ask) == [b"HTTP/1.1 200"] * 3 + [b""] * 2
+
+    def test_connections_of_one_address(self) -> None:
+        """One address has fewer than all; this machine may be a proxy, and has all."""
+        site: Any = self.port.factory
+        site._of_one = 2
+
+        def take(host: str) -> bool:
+            return site.buildProtocol(IPv4Address("TCP", host, 1)) is not None
+
+        assert [take("192.0.2.1") for _ in range(3)] == [True, True, False]
+        assert take("192.0.2.2") and all(take("127.0.0.1") for _ in range(5))
 
     async def test_a_suite_that_is_published_meanwhile(self) -> None:
         """What goes out is of one publication, be it the old one."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from buildd.protocol import FileName
-from buildmaster import builds, distributions, listings, orders, publications, rebuilding
+from buildmaster import builds, copying, distributions, listings, orders, publications, rebuilding
 from buildmaster.binaries import Deb
 from buildmaster.farm import Farm
 from buildmaster.rebuilding import Rebuild, RebuildRefused, Where, Why
@@ -138,7 +138,7 @@ def test_what_was_promoted(farm: Farm, where: Where) -> None:
     build_id = make_build(farm, pocket=Pocket.PROPOSED, relations=relations)
     with farm.transaction() as connection:
         own = publications.home(connection, builds.find(connection, build_id).source_id)
-        publications.copy_to(connection, own, publications.Suite(**vars(where)), time.time())
+        copying.copy_to(connection, own, publications.Suite(**vars(where)), time.time())
         publications.leave(connection, [each.id for each in own], "promoted", time.time())
         assert rebuilding.build_dependants(connection, where, "libfoo-dev") == ["hello"]
     assert rebuild(farm, where).number == 1
