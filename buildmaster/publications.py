@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, select, update
+from sqlalchemy import Connection, and_, bindparam, func, select, update
 
 from buildmaster import binaries, repositories, rows
 from buildmaster.binaries import Deb
@@ -372,7 +372,7 @@ _SOURCE_FILES_TAKEN = (
     .where(
         source_file.c.name.in_(bindparam("names", expanding=True)),
         publication.c.archive_id == bindparam("archive_id"),
-        publication.c.binary_id.is_(None),
+        func.coalesce(publication.c.binary_id, 0) == 0,  # Else SQLite takes the index of binary_id for all sources.
         _IN_POOL,
     )
 )

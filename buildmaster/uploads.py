@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from debian.debian_support import Version
-from sqlalchemy import Connection, Select, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, or_, select, update
 
 from buildmaster import builds, notifications, publications, repositories
 from buildmaster.lifecycle import ACTIVE, PENDING, BuildState, Event
@@ -100,13 +100,15 @@ def had(connection: Connection, archive_id: int, source_name: str, names: Collec
     """
     known: dict[str, set[str]] = {}
     newest: dict[tuple[str, Pocket], str] = {}
-    here = publication.c.archive_id == archive_id
-    ours = or_(source.c.archive_id == archive_id, source.c.id.in_(select(publication.c.source_id).where(here)))
     dscs = source_file.c.source_id == source.c.id, source_file.c.name == source.c.dsc
     joined = source.join(series, series.c.id == source.c.series_id).outerjoin(source_file, dscs[0] & dscs[1])
     joined = joined.outerjoin(stored_file, stored_file.c.id == source_file.c.stored_file_id)
     columns = source.c.archive_id, source.c.version, source.c.pocket, source.c.superseded_at, series.c.name
-    query = select(*columns, stored_file.c.sha256).select_from(joined).where(source.c.name == source_name, ours)
+    query = (
+        select(*columns, stored_file.c.sha256)
+        .select_from(joined)
+        .where(source.c.name == source_name, _is_in(archive_id))
+    )
     published = repositories.find(connection, archive_id) is not None
     for row in connection.execute(query):
         known.setdefault(row.version, set()).add(row.sha256 or "")
@@ -126,17 +128,28 @@ def _note(newest: dict[tuple[str, Pocket], str], where: tuple[str, Pocket], vers
         newest[where] = version
 
 
+def _is_in(archive_id: int) -> ColumnElement[bool]:
+    """Whether an archive has a source package, or had it: of its own, or copied to it."""
+    copied = exists().where(publication.c.source_id == source.c.id, publication.c.archive_id == archive_id)
+    return or_(source.c.archive_id == archive_id, copied)
+
+
 def _files(connection: Connection, archive_id: int, names: Collection[str]) -> dict[str, tuple[int, str]]:
     """Files of an archive's sources and binary packages, by name."""
-    here = publication.c.archive_id == archive_id
     stored = source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id)
     stored = stored.join(source, source.c.id == source_file.c.source_id)
-    ours = or_(source.c.archive_id == archive_id, source.c.id.in_(select(publication.c.source_id).where(here)))
     columns = stored_file.c.size, stored_file.c.sha256
-    sources = select(source_file.c.name, *columns).select_from(stored).where(source_file.c.name.in_(names), ours)
-    there = select(publication.c.binary_id).where(here, publication.c.state != publications.State.REMOVED)
+    sources = (
+        select(source_file.c.name, *columns)
+        .select_from(stored)
+        .where(source_file.c.name.in_(names), _is_in(archive_id))
+    )
+    in_pool = publication.c.state != publications.State.REMOVED
     debs = select(binary.c.file_name.label("name"), *columns).where(
-        binary.c.stored_file_id == stored_file.c.id, binary.c.file_name.in_(names), binary.c.id.in_(there)
+        binary.c.stored_file_id == stored_file.c.id,
+        binary.c.name.in_({name.partition("_")[0] for name in names}),  # By which they are found.
+        binary.c.file_name.in_(names),
+        exists().where(publication.c.binary_id == binary.c.id, publication.c.archive_id == archive_id, in_pool),
     )
     return {row.name: (row.size, row.sha256) for query in (sources, debs) for row in connection.execute(query)}
 

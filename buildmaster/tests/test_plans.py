@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, event
 
-from buildmaster import holding, publications
+from buildmaster import holding, publications, uploads
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
 from buildmaster.tests.databases import on_postgresql
@@ -76,11 +76,15 @@ def test_a_publication(farm: Farm, tmp_path: Path) -> None:
         with farm.reading() as connection:
             publications.suites_with_work(connection, mine.now)
             holding.is_over(connection, mine.now)
+            uploads.had(connection, mine.archive_id, "hello", ["hello_1.1.dsc", "hello_1.1_amd64.deb"])
     finally:
         event.remove(Engine, "before_cursor_execute", note)
     assert len(asked) > 30
     for statement, parameters, plan in plans(farm, asked):
         assert not any(map(READS_ALL.match, plan)), (statement, plan)
+        # The index has all sources there ever were by this "value".
+        sources = any("ix_publication_binary_id" in line for line in plan)
+        assert not (sources and "publication.binary_id IS NULL" in statement), (statement, plan)
         by_state = any("ix_publication_state" in line for line in plan)
         assert not (by_state and statement.startswith("UPDATE")), (statement, plan)
         assert not (by_state and {"PUBLISHED", "GONE"} & set(parameters)), (statement, plan)
