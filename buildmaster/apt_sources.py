@@ -1,12 +1,14 @@
 """Where apt takes packages from: suites that we publish, and lines for archives elsewhere. Pure."""
 
 import base64
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from debian.deb822 import Deb822
 
+_LOGIN = re.compile(r"(?<=://)[^\s/@]+@")
 _OPTIONS = {  # Of a one-line entry, by the field that says the same; sources.list(5).
     "Architectures": "arch",
     "Trusted": "trusted",
@@ -127,6 +129,11 @@ def _lines_of(paragraph: Mapping[str, str], keys: list[str]) -> Iterator[str]:
         for url in fields.get("URIs", "").split():
             for suite in fields.get("Suites", "").split():
                 yield f"{kind} {options}{url} {suite} {fields.get('Components', '')}".strip()
+
+
+def without_login(text: str) -> str:
+    """A text without the user:password@ of its URLs."""
+    return _LOGIN.sub("", text)
 
 
 def joined(several: Iterable[Sources]) -> Sources:

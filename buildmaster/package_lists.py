@@ -26,6 +26,7 @@ from typing import Final
 
 import requests
 
+from buildmaster.apt_sources import without_login
 from buildmaster.available import FIELDS, prepared, with_installed
 from buildmaster.chroot_system import STATUS, System
 from buildmaster.programs import Children, ProgramFailed
@@ -45,7 +46,6 @@ _RELEASE_MAX: Final = 32 << 20
 _WEAK_S: Final = 60.0  # Archives publish twice in a second, and dates have seconds (RFC 9110, 8.8.2.2).
 _KEYRING = re.compile(r"/(?:usr/share/keyrings|etc/apt)/[^\s,\]]+")
 _URI = re.compile(r"^'(\S+/InRelease)' (\S+) ", re.MULTILINE)
-_SECRET = re.compile(r"(?<=://)[^\s/@]+@")
 # Keeps the fields that are looked at, with the lines that go on with them.
 _AWK: Final = f"/^[ \\t]/ {{ if (k) print; next }} {{ k = /^({'|'.join(FIELDS)}):/ }} k || /^$/"
 
@@ -199,7 +199,7 @@ def fetch(folder: Path, source: ListSource, children: Children, proxy: str = "",
     try:
         told = json.loads(children.run(_MODULE, str(folder), source.architecture, limit_s=_UPDATE_S))
     except ProgramFailed as exc:
-        raise NoLists(_SECRET.sub("", str(exc))) from exc
+        raise NoLists(without_login(str(exc))) from exc
     releases = tuple(Release(**each) for each in told["releases"])
     return Lists(folder, source.architecture, told["state"], releases)
 

@@ -11,6 +11,7 @@ from buildd.settings import parse_duration
 from buildmaster import archives as farm_archives
 from buildmaster import depwaits, distributions, listings, tags
 from buildmaster import needs as farm_needs
+from buildmaster.apt_sources import without_login
 from buildmaster.archives import Archive, Changes
 from buildmaster.cli.farms import farm_of
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
@@ -278,6 +279,6 @@ def _document(archive: Archive) -> dict[str, object]:
         "needs": archive.tags.split(),
         "notify": archive.notify.split(),
         "build_timeout_s": archive.build_timeout_s or None,
-        "archive_lines": archive.apt_lines.splitlines(),
+        "archive_lines": without_login(archive.apt_lines).splitlines(),
         "waiting": archive.waiting,
     }

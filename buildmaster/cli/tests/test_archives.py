@@ -100,3 +100,13 @@ def test_score(ready: Cli, tmp_path: Path) -> None:
     assert "there is no build 9" in ready("score", 9, 1, status=1).err
     for word in ("many", "--5", "1.5", 10**9):
         ready("score", 1, word, status=2)
+
+
+def test_passwords_of_lines(ready: Cli) -> None:
+    """What builds read an archive elsewhere with is told nobody."""
+    line = "deb http://ada:s3cr3t@deb.example/debian bookworm main"
+    ready("add-archive", "far", "--archive-line", line)
+    told = ready("archives", "--json").json["archives"]
+    assert [each["archive_lines"] for each in told if each["name"] == "far"] == [
+        ["deb http://deb.example/debian bookworm main"]
+    ]
