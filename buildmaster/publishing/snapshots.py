@@ -37,7 +37,7 @@ def take_snapshot(archive: Path, name: str) -> None:
         for suite in suites:
             turns.enter_context(files.locked(archive / STATE / "suites" / suite / "lock", shared=True))
         turns.enter_context(files.locked(archive / STATE / "pool.lock", shared=True))
-        shutil.rmtree(beside, ignore_errors=True)  # Of one who died.
+        shutil.rmtree(beside.parent, ignore_errors=True)  # Of one who died.
         beside.mkdir(parents=True)
         for suite in suites:
             _link_suite(archive, suite, beside / "dists" / suite)
@@ -57,7 +57,7 @@ def remove_snapshot(archive: Path, name: str) -> None:
     """
     target, beside = _places(archive, name)
     with files.locked(archive / STATE / "snapshots.lock"):
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(beside.parent, ignore_errors=True)
         if target.exists():
             beside.parent.mkdir(parents=True, exist_ok=True)
             target.rename(beside)

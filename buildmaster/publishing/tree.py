@@ -34,6 +34,7 @@ from buildmaster.publishing.signing import Signer
 STATE: Final = ".state"
 _MANIFEST: Final = "manifest"
 _SUITE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*", re.ASCII)
+_CLOCKS_DIFFER_S: Final = 3600.0  # At most. A clock that was further ahead was wrong, and is wrong no more.
 _AT_ONCE: Final = 4  # Indices that are written at the same time, by as many processors.
 _KEPT_FOLDERS: Final = 2  # Of generations: the current one, and the one that somebody may be opening a file in.
 
@@ -202,8 +203,10 @@ class SuiteTree:
         generation = Generation(folder / "dists", self._by_hash)
         indices = self._indices(generation, None if anew else before, parts)
         at, modified_at = terms.now, int(terms.now)
-        if before is not None:  # apt passes over what says that it is older than what apt has.
-            at, modified_at = max(at, before.published_at), max(modified_at, before.modified_at + 1)
+        if before is not None:
+            modified_at = max(modified_at, before.modified_at + 1)
+            if before.published_at < at + _CLOCKS_DIFFER_S:  # apt passes over what is older than what it has,
+                at = max(at, before.published_at)  # and refuses what is of the future.
         manifest = Manifest(number, at, modified_at, terms.facts, terms.signer.fingerprints, indices, {})
         manifest = replace(manifest, left=self._left(before, manifest))
         release = release_text(terms.facts, manifest.sums(), at)
@@ -246,7 +249,7 @@ class SuiteTree:
         found = {**({} if before is None else before.left), **dict.fromkeys(leaving, now)}
         current = after.digests()
         return {
-            name: each
+            name: Left(min(each.at, now.at), each.generation)
             for name, each in found.items()
             if name not in current and not self._expired(each, after.generation, after.published_at)
         }

@@ -66,6 +66,15 @@ def test_all_or_nothing(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> No
     assert list(tree_of(archive.directory / ".state/snapshots")) == []
 
 
+def test_what_a_dead_one_left(archive: Archive) -> None:
+    """What somebody left who died goes with the next snapshot that is taken or removed, whatever its name."""
+    left = archive.directory / ".state/snapshots/20251122T120000Z/pool"
+    for act in (take_snapshot, remove_snapshot):
+        left.mkdir(parents=True)
+        act(archive.directory, NAME)
+        assert not left.exists()
+
+
 def test_removed(archive: Archive) -> None:
     """A snapshot is removed, twice harmlessly; the archive does not mind."""
     take_snapshot(archive.directory, NAME)

@@ -145,6 +145,26 @@ def test_a_clock_that_is_set_back(archive: Archive, tmp_path: Path) -> None:
     assert archive.add("coreutils").published_at == archive.now
 
 
+def test_a_clock_that_was_far_ahead(tmp_path: Path) -> None:
+    """When a clock was a year ahead, what is published by a right one is of its time; and by-hash files expire."""
+    archive = Archive(tmp_path, keep=Keep(seconds=10, generations=1))
+    archive.now += 365 * 86400
+    archive.add("hello")
+    archive.add("bash")
+    archive.now -= 365 * 86400
+    assert archive.add("coreutils").published_at == archive.now
+    clients = [Client(archive.dists)]
+    for number in range(3):
+        archive.now += 20
+        archive.add(f"package{number}")
+        clients.append(Client(archive.dists))
+    clients[-1].check()
+    with pytest.raises(FileNotFoundError):
+        clients[0].check()
+    by_hash = tmp_path / ".state/suites/bookworm/by-hash"
+    assert len(list(by_hash.iterdir())) < 10
+
+
 def test_another_key(archive: Archive, tmp_path: Path) -> None:
     """With another key the suite is signed again, by both while it takes over; and who knows one is content."""
     archive.add("hello")
