@@ -77,10 +77,15 @@ def find(
 def copy(connection: Connection, what: list[Publication], where: Suite, now: float) -> Moved:
     """Let a version be in another suite as well.
 
-    :param what: as find() finds it.
+    :param what: as find() finds it; what has come of it since comes as well.
+    :raises NotThere: somebody has just had it leave.
     :raises CannotCopy: it is held; its architectures are not there.
     :raises PoolConflict: files of it have names that others have in that archive.
     """
+    return _copy(connection, _as_it_is_now(connection, what), where, now)
+
+
+def _copy(connection: Connection, what: list[Publication], where: Suite, now: float) -> Moved:
     if not all(each.state in LISTED for each in what):
         raise CannotCopy(f"{what[0].source} is held until all architectures are there: `buildmaster archive release`")
     known = {*distributions.architectures_of(connection, where.series_id), "all", "source"}
@@ -124,21 +129,45 @@ def _files_of(connection: Connection, what: Iterable[Publication]) -> dict[str, 
 def promote(connection: Connection, what: list[Publication], where: Suite, now: float) -> Moved:
     """Let a version be in another suite instead of where it is.
 
-    :raises CannotCopy: as copy() does.
+    :param what: as for copy().
+    :raises NotThere: as copy() does.
+    :raises CannotCopy: likewise.
     :raises PoolConflict: likewise.
     """
-    moved = copy(connection, what, where, now)
+    what = _as_it_is_now(connection, what)
+    moved = _copy(connection, what, where, now)
     publications.leave(connection, [each.id for each in what if each.suite != where], "promoted", now)
     return moved
 
 
 def delete(connection: Connection, what: list[Publication], reason: str, now: float) -> Moved:
-    """Have a version leave a suite. What is queued of it is not built, where it is in no other suite of its archive."""
+    """Have a version leave a suite. What is queued of it is not built, where it is in no other suite of its archive.
+
+    :param what: as for copy().
+    :raises NotThere: somebody else has just had it leave.
+    """
+    what = _as_it_is_now(connection, what)
     left = publications.leave(connection, [each.id for each in what], reason, now)
     for source_id in sorted({each.source_id for each in what}):
         if not publications.home(connection, source_id):
             _give_up_builds(connection, source_id, reason, now)
     return Moved(what[0].source, what[0].source_version, left)
+
+
+def _as_it_is_now(connection: Connection, what: list[Publication]) -> list[Publication]:
+    """A version in a suite with all that has come of it since it was looked for: nobody else changes it any more."""
+    places = {(each.source_id, each.suite) for each in what}
+    sources = sorted({source_id for source_id, _ in places})
+    publications.hold_sources(connection, sources)
+    found = [
+        each
+        for source_id in sources
+        for each in publications.of_source(connection, source_id)
+        if each.state in WANTED and (source_id, each.suite) in places
+    ]
+    if not found:
+        raise NotThere(f"{what[0].source} {what[0].source_version} has just left: look once more")
+    return found
 
 
 def _give_up_builds(connection: Connection, source_id: int, reason: str, now: float) -> None:

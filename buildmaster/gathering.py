@@ -268,6 +268,8 @@ class Gatherer:
     def _record(self, connection: Connection, ending: _Ending) -> BuildState:
         now, build_id = self._now(), ending.job.build_id
         event, reason = ending.event, ending.reason
+        if ending.source is not None and ending.source.archive_id is not None:
+            publications.hold_sources(connection, [ending.source.id])  # The last two builds may end at the same time.
         if event is Event.GATHERED and builds.is_superseded(connection, build_id):
             event = Event.GATHERED_LATE
         elif event is Event.GATHERED and (taken := _taken(connection, ending)):

@@ -18,6 +18,7 @@ from buildmaster.tables import build, publication, series_architecture
 def look(connection: Connection, source_id: int, now: float) -> bool:
     """Let a version go, if there is a build that is BUILT for each of its architectures that it waits for. Whether it
     does."""
+    publications.hold_sources(connection, [source_id])
     held = _held(connection, source_id)
     if not held or lacking(connection, source_id):
         return False
@@ -27,6 +28,7 @@ def look(connection: Connection, source_id: int, now: float) -> bool:
 
 def waive(connection: Connection, source_id: int, architectures: Iterable[str], now: float) -> bool:
     """Have a version that is held wait for these architectures no more. Whether it goes."""
+    publications.hold_sources(connection, [source_id])
     held = _held(connection, source_id)
     waived = {*architectures, *(name for each in held for name in each.waived)}
     connection.execute(_WAIVE, {"ids": [each.id for each in held], "waived": " ".join(sorted(waived))})
@@ -35,6 +37,7 @@ def waive(connection: Connection, source_id: int, architectures: Iterable[str], 
 
 def let_go(connection: Connection, source_id: int, now: float) -> bool:
     """Let go what there is of a version, whatever it lacks. Whether there was anything."""
+    publications.hold_sources(connection, [source_id])
     held = _held(connection, source_id)
     _let_go(connection, held, "let go by hand", now)
     return bool(held)
@@ -56,6 +59,7 @@ def is_over(connection: Connection, now: float) -> bool:
 def let_go_by_time(connection: Connection, now: float) -> int:
     """Let go what has been held for as long as it may be: what there is of its version. Returns how many versions."""
     over = sorted(set(connection.execute(_OVERDUE, {"now": now}).scalars()))
+    publications.hold_sources(connection, over)
     for source_id in over:
         _let_go(connection, _held(connection, source_id), "the time is over for which it was held", now)
     return len(over)
@@ -69,14 +73,20 @@ def _let_go(connection: Connection, held: list[Publication], why: str, now: floa
     """With what is held of older versions: nobody will wait for those."""
     connection.execute(_GO, {"ids": [each.id for each in held], "why": why})
     for one in (each for each in held if each.binary_id is None):
-        older = [
-            each.id
-            for each in publications.named(connection, one.suite.archive_id, one.source)
-            if each.state is State.HELD
-            and each.suite == one.suite
-            and Version(each.source_version) < Version(one.source_version)
-        ]
+        publications.hold_sources(connection, {each.source_id for each in _older(connection, one)})
+        older = [each.id for each in _older(connection, one)]
         publications.leave(connection, older, f"{one.source} {one.source_version} took its place", now)
+
+
+def _older(connection: Connection, one: Publication) -> list[Publication]:
+    """What is held of older versions in the same suite."""
+    return [
+        each
+        for each in publications.named(connection, one.suite.archive_id, one.source)
+        if each.state is State.HELD
+        and each.suite == one.suite
+        and Version(each.source_version) < Version(one.source_version)
+    ]
 
 
 # Made once: to make a statement takes longer than to execute it.

@@ -114,6 +114,15 @@ def add_source(connection: Connection, source_id: int, now: float) -> None:
     add(connection, where, now, **this, held=hold, held_until=deadline)
 
 
+def hold_sources(connection: Connection, source_ids: Iterable[int]) -> None:
+    """Wait until nobody else changes what is published of sources, and let nobody before this transaction ends.
+
+    To be called before anything else that looks at their publications, in order to make or change some by what there
+    is: what it sees then is what the others left.
+    """
+    connection.execute(_HOLD_SOURCES, {"these": sorted(set(source_ids))})
+
+
 def add_binaries(connection: Connection, source_id: int, build_id: int | None, debs: Sequence[Deb], now: float) -> None:
     """Let binary packages be published where their source is, in the archive that it was accepted for; held, where
     it is held. Where it is no more, they are not.
@@ -121,6 +130,7 @@ def add_binaries(connection: Connection, source_id: int, build_id: int | None, d
     :param build_id: None: they were uploaded.
     :raises PoolConflict: files of them have names that others have there.
     """
+    hold_sources(connection, [source_id])
     there = home(connection, source_id)
     if not there or not debs:
         return
@@ -299,6 +309,13 @@ def _publication(row: Any) -> Publication:
 
 # Made once: to make a statement takes longer than to execute it.
 _SOURCE = select(source).where(source.c.id == bindparam("this"))
+# Before their builds, as who has others take their place holds them.
+_HOLD_SOURCES = (
+    select(source.c.id)
+    .where(source.c.id.in_(bindparam("these", expanding=True)))
+    .order_by(source.c.id)
+    .with_for_update(key_share=True)
+)
 _ARCHIVE_OF = (
     select(repository.c.archive_id)
     .select_from(source.join(repository, repository.c.archive_id == source.c.archive_id))
