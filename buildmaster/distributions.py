@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, Table, bindparam, select, update
 
 from buildd.protocol import ProtocolError, parse_architecture, parse_suite
-from buildmaster import builds, chroots, rows
+from buildmaster import builds, chroots, publications, rows
 from buildmaster.scoring import ArchivePurpose, Pocket
 from buildmaster.store import StoredFile
 from buildmaster.tables import archive, distribution, series, series_architecture
@@ -34,16 +34,18 @@ def ensure(
     """
     try:
         parse_suite(distribution_name, "distribution")
-        found = _ensure(connection, distribution, name=distribution_name)
-        _ensure_archive(connection, found, PRIMARY, ArchivePurpose.PRIMARY)
+        of = _ensure(connection, distribution, name=distribution_name)
+        _ensure_archive(connection, of, PRIMARY, ArchivePurpose.PRIMARY)
         if series_name is None:
-            return found
-        found = _ensure(connection, series, distribution_id=found, name=parse_suite(series_name, "series"))
+            return of
+        found = _ensure(connection, series, distribution_id=of, name=parse_suite(series_name, "series"))
         if architecture is None:
             return found
         nominated = (series.c.id == found) & series.c.nominated_architecture.is_(None)
         known = parse_architecture(architecture)
         connection.execute(update(series).where(nominated).values(nominated_architecture=known))
+        if known not in architectures_of(connection, found):
+            publications.ensure_suites(connection, of, found)
         return _ensure(connection, series_architecture, series_id=found, architecture=known)
     except ProtocolError as error:
         raise DistributionRefused(str(error)) from error

@@ -16,7 +16,7 @@ from buildmaster import binaries, repositories, rows
 from buildmaster.binaries import Deb
 from buildmaster.pockets import suite_name
 from buildmaster.scoring import Pocket
-from buildmaster.tables import binary, publication, repository, series, source, source_file, stored_file, suite
+from buildmaster.tables import archive, binary, publication, repository, series, source, source_file, stored_file, suite
 
 
 class State(StrEnum):
@@ -243,6 +243,14 @@ def ensure_suite(connection: Connection, where: Suite, now: float) -> None:
     rows.add(connection, suite, {**vars(where), "refresh_at": now})
 
 
+def ensure_suites(connection: Connection, distribution_id: int, series_id: int) -> None:
+    """Let all archives of a distribution that we publish have a suite for a series, and have all suites that there are
+    published anew: it has another architecture."""
+    for row in connection.execute(_REPOSITORIES, {"this": distribution_id}):
+        ensure_suite(connection, Suite(row.archive_id, series_id, Pocket.RELEASE), 0.0)
+    connection.execute(update(suite).where(suite.c.series_id == series_id).values(refresh_at=0.0))
+
+
 def suites_of(connection: Connection, archive_id: int) -> list[Known]:
     """An archive's suites, by name."""
     rows = connection.execute(_SUITES, {"this": archive_id})
@@ -352,6 +360,11 @@ _CHANGES = _EVERY.where(_THERE, _CHANGING).order_by(publication.c.id).limit(bind
 _LISTED_THERE = _EVERY.where(_THERE, publication.c.state.in_(sorted(LISTED))).order_by(publication.c.id)
 _RELATED_SOURCES = _EVERY.where(source.c.name.in_(bindparam("sources", expanding=True)), _THERE)
 _RELATED_PACKAGES = _BINARIES.where(binary.c.name.in_(bindparam("packages", expanding=True)), _THERE)
+_REPOSITORIES = (
+    select(repository.c.archive_id)
+    .join(archive, archive.c.id == repository.c.archive_id)
+    .where(archive.c.distribution_id == bindparam("this"))
+)
 _SUITES = (
     select(suite, series.c.name.label("series")).join_from(suite, series).where(suite.c.archive_id == bindparam("this"))
 )

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import update
 
 from buildd.protocol import FileName
 from buildmaster import copying, distributions, packages, publications, repositories
@@ -12,6 +13,7 @@ from buildmaster.farm import Farm
 from buildmaster.publications import PoolConflict, Publication, State, Suite
 from buildmaster.repositories import Settings
 from buildmaster.scoring import Pocket
+from buildmaster.tables import suite
 from buildmaster.tests.factories import make_repository, make_series, write_source
 
 
@@ -171,3 +173,27 @@ def test_copied(farm: Farm, mine: int) -> None:
     with pytest.raises(PoolConflict):
         others = [deb(farm, content="other")]
         farm.write(publications.add_binaries, other.source_id, other.build_ids[0], others, time.time())
+
+
+def test_a_new_architecture(farm: Farm, mine: int) -> None:
+    """An archive has a suite for each series of its distribution, and publishes it anew for a new architecture."""
+
+    def due() -> set[tuple[str, int]]:
+        with farm.reading() as connection:
+            return {(each.pocket, each.series_id) for each in publications.suites_with_work(connection, 1.0)}
+
+    with farm.transaction() as connection:
+        connection.execute(update(suite).values(refresh_at=None))
+    assert not due()
+    make_series(farm, architecture="riscv64")
+    with farm.reading() as connection:
+        first = distributions.find_series(connection, "debian", "bookworm")
+    assert due() == {("RELEASE", first)}
+    with farm.transaction() as connection:
+        connection.execute(update(suite).values(refresh_at=None))
+    make_series(farm, architecture="riscv64")
+    assert not due()
+    make_series(farm, series="trixie")
+    with farm.reading() as connection:
+        assert {each.name for each in publications.suites_of(connection, mine)} >= {"trixie"}
+    assert len(due()) == 1
