@@ -164,6 +164,7 @@ def test_reprepro_takes_packages_from_it(archive: Archive, tmp_path: Path, schem
         )
         command = ["reprepro", "-b", str(mirror), "update"]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    subprocess.run(["gpgconf", "--kill", "all"], env=environment, check=True)
     told = done.stdout + done.stderr
     assert done.returncode == 0 and "warning" not in told.lower() and "error" not in told.lower(), told
     listed = subprocess.run(["reprepro", "-b", mirror, "list", "bookworm"], capture_output=True, text=True, check=True)
