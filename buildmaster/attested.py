@@ -8,14 +8,16 @@ provenance/key.pem         what that is signed with
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import and_, bindparam, exists, or_, select
 
 from buildmaster import attesting
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
+from buildmaster.publications import State
 from buildmaster.store import Sha256
-from buildmaster.tables import archive, build, build_file, distribution, publication, source, stored_file
+from buildmaster.tables import archive, binary, build, build_file, distribution, publication, source, stored_file
 
 FOLDERS = frozenset({"buildinfo", "provenance"})
 _STATEMENT = re.compile(r"([0-9a-f]{64})\.json", re.ASCII)
@@ -79,12 +81,23 @@ _ARCHIVE = (
     .where(distribution.c.name == bindparam("distribution"), archive.c.name == bindparam("archive"))
     .scalar_subquery()
 )
-# It was built for this archive, or copied there.
-_COPIED = select(publication.c.source_id).where(publication.c.archive_id == _ARCHIVE)
+
+
+def _has(*states: State) -> Any:
+    """Whether the archive has packages of a build, in one of these states."""
+    here = (publication.c.archive_id == _ARCHIVE, publication.c.state.in_(states), binary.c.build_id == build.c.id)
+    of = publication.join(binary, binary.c.id == publication.c.binary_id)
+    return exists(select(publication.c.id).select_from(of).where(*here).correlate(build))
+
+
+# It was built for this archive, and is not held back; or its packages were copied there, not just others of its source.
 _THERE = (
     build.c.state == BuildState.BUILT,
     build.c.reproduces_id.is_(None),
-    or_(source.c.archive_id == _ARCHIVE, source.c.id.in_(_COPIED)),
+    or_(
+        and_(source.c.archive_id == _ARCHIVE, ~_has(State.HELD)),
+        _has(State.PENDING, State.PUBLISHED, State.LEAVING, State.GONE),
+    ),
 )
 _MAKER = (
     select(build.c.id)

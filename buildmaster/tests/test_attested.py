@@ -13,7 +13,7 @@ from buildmaster.lifecycle import BuildState, Event
 from buildmaster.publications import State
 from buildmaster.scoring import ArchivePurpose
 from buildmaster.store import StoredFile
-from buildmaster.tables import build, build_file, publication, source
+from buildmaster.tables import binary, build, build_file, publication, source
 from buildmaster.tests.factories import make_build, make_builder, make_busy, make_farm, make_series
 
 HERE = ("debian", "primary")
@@ -103,12 +103,40 @@ def test_of_another_archive(farm: Farm, deb: StoredFile) -> None:
         assert attested.served(farm, *HERE, path) is not None
     with farm.transaction() as connection:
         other = distributions.find_archive(connection, "debian", "other")
-        row = connection.execute(source.select()).one()
-        values = {"archive_id": other, "series_id": row.series_id, "pocket": "RELEASE", "component": "main"}
-        values |= {"source_id": row.id, "state": State.PUBLISHED, "created_at": 1.0}
-        connection.execute(publication.insert().values(**values))
+    publish(farm, other, None, State.PUBLISHED)  # The source, and perhaps packages of another build.
+    publish(farm, other, deb, State.REMOVED)
+    for path in (BUILDINFO, statement(deb.sha256)):
+        assert attested.served(farm, "debian", "other", path) is None
+    publish(farm, other, deb, State.PUBLISHED)
     for path in (BUILDINFO, statement(deb.sha256)):
         assert attested.served(farm, "debian", "other", path) is not None
+
+
+def test_what_is_held(farm: Farm, deb: StoredFile) -> None:
+    """Nobody sees of a build that is held back that it was made."""
+    with farm.reading() as connection:
+        own = distributions.find_archive(connection, *HERE)
+    publish(farm, own, deb, State.HELD)
+    for path in (BUILDINFO, statement(deb.sha256)):
+        assert attested.served(farm, *HERE, path) is None
+    with farm.transaction() as connection:
+        connection.execute(publication.update().values(state=State.PENDING))
+    for path in (BUILDINFO, statement(deb.sha256)):
+        assert attested.served(farm, *HERE, path) is not None
+
+
+def publish(farm: Farm, archive_id: int, deb: StoredFile | None, state: State) -> None:
+    """Let an archive have what build 1 has built, or its source."""
+    with farm.transaction() as connection:
+        row = connection.execute(source.select()).one()
+        values = {"archive_id": archive_id, "series_id": row.series_id, "pocket": "RELEASE", "component": "main"}
+        values |= {"source_id": row.id, "state": state, "created_at": 1.0}
+        if deb is not None:
+            said = {"source_id": row.id, "build_id": 1, "name": "hello", "version": "1.0", "architecture": "amd64"}
+            said |= {"file_name": "hello_1.0_amd64.deb", "control": "", "stored_file_id": 1}
+            added = connection.execute(binary.insert().values(**said).returning(binary.c.id))
+            values |= {"binary_id": added.scalar_one()}
+        connection.execute(publication.insert().values(**values))
 
 
 def test_of_a_reproduction(farm: Farm, deb: StoredFile) -> None:
