@@ -1,9 +1,9 @@
 """One publication: what the database has for a suite is brought to the tree on disk, and then said to be there.
 
-First the pool's files, then the indices, by one rename, then one transaction. Whoever dies between the rename and the
-transaction does the same once more, which changes nothing on disk. Masters that share a farm publish an archive one
-after the other: by a lock on its directory, and, where that does not hold, since the transaction finds the suite's
-number changed.
+First the pool's files, then the indices, by one rename, then one transaction. When somebody died between the rename
+and the transaction, the numbers of both differ, and the suite is made anew. Masters that share a farm publish an
+archive one after the other: by a lock on its directory, and, where that does not hold, since the transaction finds the
+suite's number changed.
 """
 
 import errno
@@ -170,13 +170,14 @@ def _facts(plan: Plan, goods: Iterable[Goods] = ()) -> Facts:
 
 
 def _is_in_step(tree: SuiteTree, plan: Plan) -> bool:
-    """Whether what is on disk is what the database knows, or one step further, since somebody died after that. If not,
-    one of them was lost, or is from a backup.
+    """Whether what is on disk is what the database knows. If not, one of them was lost, or is from a backup, or
+    somebody died before the database knew: what is on disk then was another plan, of packages that may have been
+    deleted since, or had others leave that now stay. So no edits help, not even when there is one step between them.
 
     :raises TreeDamaged: it cannot be read.
     """
     current = tree.current()
-    return (0 if current is None else current.generation) in (plan.generation, plan.generation + 1)
+    return (0 if current is None else current.generation) == plan.generation
 
 
 def _architectures(folder: Path, name: str) -> tuple[str, ...] | None:

@@ -291,23 +291,49 @@ def test_two_files_of_one_name(mine: Mine) -> None:
     assert mine.states(second.source_id) == {"hello/source": State.PUBLISHED, "hello/amd64": State.GONE}
 
 
-def test_a_death_between_disk_and_database(mine: Mine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next publication finds all of it done, and says so; apt saw one change."""
-    mine.built(mine.accept())
-    done = suites.done
+def die(mine: Mine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A master dies after apt sees what it has published, before the database does."""
 
-    def die(*_: object) -> None:
+    def now(*_: object) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(suites, "done", die)
-    with pytest.raises(SystemExit):
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(suites, "done", now)
         mine.publish()
+
+
+def test_a_death_between_disk_and_database(mine: Mine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next publication finds all of it there, and says so."""
+    accepted = mine.accept()
+    mine.built(accepted)
+    die(mine, monkeypatch)
     assert mine.index() == ["hello 1.0"]
-    monkeypatch.setattr(suites, "done", done)
-    assert mine.publish().generation == 1
+    outcome = mine.publish()
+    assert (outcome.entered, outcome.changed, mine.index()) == (2, True, ["hello 1.0"])
+    assert set(mine.states(accepted.source_id).values()) == {State.PUBLISHED}
     mine.built(mine.accept("1.1"))
-    assert mine.publish().generation == 2
+    mine.publish()
     assert mine.index() == ["hello 1.1"]
+
+
+@pytest.mark.parametrize("then", ["deleted", "kept", "backup"])
+def test_another_plan_after_a_death(mine: Mine, monkeypatch: pytest.MonkeyPatch, then: str) -> None:
+    """What the dead one had put there, or taken out, is not left so: the indices say what the database does."""
+    mine.built(mine.accept())
+    mine.publish()
+    new = mine.accept("1.1")
+    mine.built(new)
+    die(mine, monkeypatch)
+    assert mine.index() == ["hello 1.1"]
+    if then == "deleted":
+        mine.farm.write(copying.delete, found(mine, new), "bad", mine.now)
+    elif then == "kept":
+        mine.farm.write(repositories.change, mine.archive_id, Settings(keep_versions=1))
+    else:  # It was before 1.1 came.
+        with mine.farm.transaction() as connection:
+            connection.exec_driver_sql(f"DELETE FROM publication WHERE source_id = {new.source_id}")
+    mine.publish()
+    assert mine.index() == (["hello 1.0", "hello 1.1"] if then == "kept" else ["hello 1.0"])
 
 
 def test_all_of_it_anew(mine: Mine) -> None:
