@@ -51,8 +51,9 @@ class Output:
         return not self.as_json and sys.stdout.isatty()
 
     def document(self, value: object) -> None:
-        """Print the one JSON document of a command."""
-        click.echo(json.dumps(value, indent=2, ensure_ascii=not _prints_unicode()))
+        """Print the one JSON document of a command. What a terminal would take for an order is escaped in it: it can only
+        be in strings."""
+        click.echo(text.escaped(json.dumps(value, indent=2, ensure_ascii=not _prints_unicode())))
 
     def say(self, sentence: str) -> None:
         """Print a result as a sentence; not beside a JSON document."""

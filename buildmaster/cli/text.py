@@ -1,6 +1,7 @@
 """Values as a person reads them, and text of strangers made harmless for a terminal. Pure."""
 
 import codecs
+import json
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,13 @@ def harmless(text: str, keep: str = "\n\t") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else _shown(c) for c in text)
+
+
+def escaped(document: str) -> str:
+    """A JSON document in which no string has characters that are not to be seen."""
+    if document.replace("\n", "").isprintable():
+        return document
+    return "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in document)
 
 
 def _shown(character: str) -> str:

@@ -1,5 +1,6 @@
 """Values for people, and text of strangers on a terminal."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,11 @@ def test_a_command_that_can_be_copied() -> None:
     assert text.command_on(Path("/srv/our farm"), "log 3") == "buildmaster --dir '/srv/our farm' log 3"
     words = text.command_on(Path("/srv/farm"), "log 3", Path("/etc/our farm.conf"))
     assert words == "buildmaster --config '/etc/our farm.conf' --dir /srv/farm log 3"
+
+
+def test_documents() -> None:
+    """A JSON document says the same, and nothing to a terminal."""
+    value = {"a": "\x9b31m\u202e \U000e0001 b", "c": ["ä", "x\ny"]}
+    document = text.escaped(json.dumps(value, indent=2, ensure_ascii=False))
+    assert json.loads(document) == value and document.replace("\n", "").isprintable() and "ä" in document
+    assert text.escaped(json.dumps({"a": "ä"}, indent=2)) == json.dumps({"a": "ä"}, indent=2)
