@@ -51,8 +51,7 @@ class Output:
         return not self.as_json and sys.stdout.isatty()
 
     def document(self, value: object) -> None:
-        """Print the one JSON document of a command. What a terminal would take for an order is escaped in it: it can only
-        be in strings."""
+        """Print the one JSON document of a command, in which what a terminal would take for an order is escaped."""
         click.echo(text.escaped(json.dumps(value, indent=2, ensure_ascii=not _prints_unicode())))
 
     def say(self, sentence: str) -> None:
