@@ -1,5 +1,6 @@
 """Signatures of uploads: who is believed, and what is said to the others. gpgv is asked about the same files."""
 
+import base64
 import contextlib
 import re
 import time
@@ -162,6 +163,37 @@ def test_what_is_believed(keys: Keys) -> None:
     assert [unsigned(each).rstrip() for each in (by_gpg, by_sequoia, text)] == [text.rstrip()] * 3
     assert found[0].fingerprint == keys.fingerprint("uploader")
     assert GOOD in gpg.gpgv(by_gpg, keys.certificate("uploader")) and GOOD in gpg.gpgv(by_sequoia, theirs.encode())
+
+
+def test_one_signature_however_it_is_wrapped(keys: Keys) -> None:
+    """What is signed by whom and when is known again whatever is changed of what is not signed; and nothing of that
+    makes it younger."""
+    certificate, text = keys.certificate("uploader").decode(), keys.sign("uploader", TEXT)
+    head, _, armour = text.partition(b"-----BEGIN PGP SIGNATURE-----")
+    raw = openpgp.dearmour(b"-----BEGIN PGP SIGNATURE-----" + armour)
+    ((_, body),) = openpgp.packets(raw)
+    longer = bytes([0xC2, 0xFF]) + len(body).to_bytes(4) + body  # Another encoding of its length.
+    hashed = int.from_bytes(body[4:6])
+    at = 6 + hashed
+    noise = b"\x05\x64abcd"  # A subpacket of somebody's own, not hashed.
+    more = body[:at] + (int.from_bytes(body[at : at + 2]) + len(noise)).to_bytes(2) + noise + body[at + 2 :]
+    noisy = bytes([0xC2, 0xFF]) + len(more).to_bytes(4) + more
+
+    def wrapped(packets: bytes, before: bytes = head) -> bytes:
+        encoded = base64.encodebytes(packets)
+        return before + b"-----BEGIN PGP SIGNATURE-----\n\n" + encoded + b"-----END PGP SIGNATURE-----\n"
+
+    first = check("x.changes", text, [certificate], time.time(), "debian/mine")
+    spaced = head.replace(b"1.0", b"1.0  ")
+    for each in (wrapped(raw), wrapped(longer), wrapped(noisy), wrapped(raw, spaced), b"\n\n" + text + b"\n \n"):
+        again = check("x.changes", each, [certificate], time.time(), "debian/mine")
+        assert again.identity == first.identity
+    for each in (raw + raw, raw + longer, raw + b"\xca\x03PGP"):
+        with pytest.raises(SignatureRefused, match="more than one signature"):
+            check("x.changes", wrapped(each), [certificate], time.time(), "debian/mine")
+    with pytest.raises(SignatureRefused, match="too long ago"):
+        check("x.changes", wrapped(noisy), [certificate], time.time() + 100, "debian/mine", age_s=50)
+    assert check("x.changes", keys.sign("uploader", TEXT + b"x: y\n"), [certificate], time.time(), "d/m") != first
 
 
 def test_certificates(keys: Keys) -> None:

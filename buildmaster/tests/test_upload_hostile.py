@@ -61,7 +61,7 @@ class TestHostile(UploadCase):
 
     async def test_many_that_wait(self) -> None:
         """.changes files that are never completed are forgotten beyond a number, and cost others nothing."""
-        files = {f"hello_1.0.{number}.tar.xz": b"x" for number in range(900)}
+        files = {f"hello_1.0.{number}.tar.xz": b"x" for number in range(100)}
         self.patch(receiving, "_PENDING_OF_PEER", 4)  # type: ignore[no-untyped-call]
         for number in range(8):
             upload = Upload(version=f"2.{number}", signer="", more=files)
@@ -106,6 +106,43 @@ class TestHostile(UploadCase):
         assert first[0] == 400 and again[0] in (202, 400)
         assert len(self.uploads()) == 1
 
+    async def from_elsewhere(self, name: str, content: bytes, peer: str = "192.0.2.1") -> Any:
+        """A file that a stranger sends."""
+        incoming = self.reception.begin(name, peer)
+        incoming.write(content)
+        return await self.reception.finish(incoming, "debian", "mine")
+
+    async def test_a_trap(self) -> None:
+        """A stranger's .changes that waits for a file of one's name brings nobody a refusal, and tells him nothing."""
+        evil = Upload(name="evil", signer="", more={"hello_1.0.dsc": b"x", "hello_1.0.tar.xz": b"y"})
+        content = evil.write(self.directory / "evil").read_bytes()
+        assert (await self.from_elsewhere("evil_1.0_source.changes", content)).missing
+        changes = Upload().write(self.directory / "good")
+        for path in sorted(changes.parent.iterdir()):
+            if path != changes:
+                assert (await self.put(path.name, path.read_bytes()))[0] == 201
+        assert (await self.put(changes.name, changes.read_bytes()))[0] == 201
+        assert self.sources() == ["hello 1.0"]
+        assert [each.name for each in self.uploads()] == ["hello_1.0_source.changes"]
+
+    async def test_theft(self) -> None:
+        """Nor can he have others' files removed by naming them, or by sending them first."""
+        upload = Upload()
+        changes = upload.write(self.directory / "good")
+        tarball = (changes.parent / "hello_1.0.tar.xz").read_bytes()
+        await self.from_elsewhere("hello_1.0.tar.xz", tarball)
+        for path in sorted(changes.parent.iterdir()):
+            if path != changes:
+                await self.put(path.name, path.read_bytes())
+        thief = Upload(name="thief", signer="", files={"thief_1.0.tar.xz": b"x"}, more={"hello_1.0.tar.xz": tarball})
+        folder = thief.write(self.directory / "thief").parent
+        for name in ("thief_1.0.dsc", "thief_1.0.tar.xz", "thief_1.0_source.changes"):
+            outcome = await self.from_elsewhere(name, (folder / name).read_bytes())
+        assert not outcome.accepted
+        await self.from_elsewhere("hello_1.0.tar.xz", b"another")
+        assert (await self.put(changes.name, changes.read_bytes()))[0] == 201
+        assert self.sources() == ["hello 1.0"] and len(self.spooled()) == 1
+
     async def test_many_clients(self) -> None:
         """One address has some connections, by FTP and SFTP."""
         port = self.ftp()
@@ -124,6 +161,19 @@ class TestHostile(UploadCase):
             return len(clients)
 
         assert await deferToThread(connect) == 10
+
+    async def test_packets_that_cannot_be_read(self) -> None:
+        """A client that sends what SFTP does not know is sent away, with one line in the log."""
+        lost: list[bool] = []
+
+        class Transport:
+            def loseConnection(self) -> None:
+                lost.append(True)
+
+        server = sftp._Server.__new__(sftp._Server)
+        server.buf, server.transport, server._log = b"", Transport(), sftp._Strict(server)
+        server.dataReceived(struct.pack("!LB", 5, 3) + b"abcd")  # OPEN, without a name.
+        assert lost == [True]
 
     def test_long_packets(self) -> None:
         """SFTP packets that are longer than any client's end the connection before they are kept."""

@@ -23,7 +23,7 @@ from buildmaster.uploading.terms import Terms
 from buildmaster.uploads import Had, Place
 
 FILES_MAX = 1000  # The largest upload of Debian's has 700.
-_STRANGERS_BYTES = 1 << 16  # A .changes that is larger is not looked at further, when nobody known has signed it.
+STRANGERS_BYTES = 1 << 16  # A .changes that is larger is not looked at further, when nobody known has signed it.
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def judge(farm: Farm, received: Received, place: Place, terms: Terms, now: float
     payload = signed.read(name, content, terms.signature_s)
     judgement = Judgement(name, signed.identity or hashlib.sha256(content).hexdigest(), (), signed.by)
     faults = list(signed.faults)
-    if faults and len(content) > _STRANGERS_BYTES:
+    if faults and len(content) > STRANGERS_BYTES:
         return replace(judgement, faults=rules.told(faults))
     with farm.reading() as connection:
         before = uploads.accepted_by(connection, judgement.sha256)

@@ -46,6 +46,9 @@ class Signature:
     created_at: int
     lasts_s: int  # 0: for ever.
     key_lasts_s: int  # What a binding signature says of the key; likewise.
+    hashed: (
+        bytes  # What is signed beside the text: its own head, with the time. The rest of a packet anybody can change.
+    )
 
     def is_by(self, key: Key) -> bool:
         """Whether it says that it is by this key."""
@@ -158,7 +161,7 @@ def _signature(body: bytes) -> Signature | None:
     version = body[0] if body else 0
     if version == 3 and len(body) >= 17:
         issuer = body[7:15].hex().upper()
-        return Signature(body[2], body[16], frozenset({issuer}), int.from_bytes(body[3:7]), 0, 0)
+        return Signature(body[2], body[16], frozenset({issuer}), int.from_bytes(body[3:7]), 0, 0, body[2:7])
     if version not in (4, 6) or len(body) < 6:
         return None
     size = 2 if version == 4 else 4
@@ -175,7 +178,7 @@ def _signature(body: bytes) -> Signature | None:
                 if len(value) != 4:
                     raise Unreadable("a time in it is none")
                 times[kind] = int.from_bytes(value)
-    return Signature(body[1], body[3], frozenset(issuers), times[2], times[3], times[9])
+    return Signature(body[1], body[3], frozenset(issuers), times[2], times[3], times[9], body[: 4 + size + len(hashed)])
 
 
 def _area(body: bytes, at: int, size: int) -> bytes:

@@ -4,7 +4,7 @@ An upload is complete when its .changes and every file that this names have come
 judged when the master ends, or when the database is away, is judged later.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,14 +17,15 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from buildd.control import ControlError, parse_changes
-from buildmaster import uploads
+from buildmaster import uploaders, uploads
 from buildmaster.database import DatabaseLost
 from buildmaster.farm import Farm
 from buildmaster.ports import IMasterReactor
 from buildmaster.uploading import signatures
 from buildmaster.uploading.acceptance import Verdict, process
 from buildmaster.uploading.arrivals import Arrived, NotReadable, Received, read_control
-from buildmaster.uploading.judging import FILES_MAX
+from buildmaster.uploading.judging import FILES_MAX, STRANGERS_BYTES
+from buildmaster.uploading.signatures import SignatureRefused
 from buildmaster.uploading.spool import Incoming, Spool, Spooled
 from buildmaster.uploading.terms import Terms
 from buildmaster.uploads import Place
@@ -92,9 +93,10 @@ class _OfArchive:
 
     spool: Spool
     archive_id: int
+    peer: str  # Where the .changes came from.
 
     def find(self, name: str, sha256: str) -> Arrived | None:
-        return self.spool.find(self.archive_id, name, sha256)
+        return self.spool.find(self.archive_id, name, sha256, self.peer)
 
 
 @dataclass
@@ -147,7 +149,10 @@ class Reception:
         spooled = incoming.finish(place.archive_id)
         if spooled.is_changes:
             await self._note(spooled, place)
-        verdicts = await self._judge_complete(self._concerned(spooled))
+        theirs, others = self._concerned(spooled, incoming.peer)
+        verdicts = await self._judge_complete(theirs)
+        if others:  # Which is nothing to tell who sent this.
+            Deferred.fromCoroutine(self._judge_complete(others)).addErrback(self._told)
         left = self._pending.get(spooled.path)
         missing = tuple(self._missing(left)) if left is not None else ()
         return Outcome(spooled.name, place, tuple(verdicts), missing, spooled.path if left is not None else None)
@@ -196,7 +201,11 @@ class Reception:
 
     async def _note(self, changes: Spooled, place: Place) -> None:
         """Remember a .changes. One too many is forgotten: the oldest."""
-        wanted = await self._in_thread(_wanted, changes)
+        certificates = []
+        if changes.size > STRANGERS_BYTES:
+            everyone = await self.farm.read(uploaders.every, place.archive_id)
+            certificates = [each.certificate for each in everyone]
+        wanted = await self._in_thread(_wanted, changes, certificates, self.now())
         self._pending[changes.path] = _Pending(changes, place, wanted)
         peer = self.spool.peer_of(changes)
         theirs = [path for path, each in self._pending.items() if self.spool.peer_of(each.changes) == peer]
@@ -205,14 +214,21 @@ class Reception:
         while len(self._pending) > _PENDING_MAX:
             self._pending.pop(next(iter(self._pending)))
 
-    def _concerned(self, spooled: Spooled) -> list[_Pending]:
-        """Whose upload a file may make complete."""
-        here = [each for each in self._pending.values() if each.place.archive_id == spooled.archive_id]
-        return [each for each in here if each.changes.path == spooled.path or spooled.name in each.names]
+    def _concerned(self, spooled: Spooled, peer: str) -> tuple[list[_Pending], list[_Pending]]:
+        """Whose uploads a file may make complete: those of who sent it, and others'."""
+        theirs: list[_Pending] = []
+        others: list[_Pending] = []
+        for each in self._pending.values():
+            if each.place.archive_id != spooled.archive_id:
+                continue
+            if each.changes.path == spooled.path or spooled.name in each.names:
+                same = each.changes.path == spooled.path or self.spool.came_from(each.changes, peer)
+                (theirs if same else others).append(each)
+        return theirs, others
 
     def _missing(self, pending: _Pending) -> list[str]:
-        archive_id = pending.place.archive_id
-        return [name for name, sha256 in pending.wanted if self.spool.find(archive_id, name, sha256) is None]
+        archive_id, peer = pending.place.archive_id, self.spool.peer_of(pending.changes)
+        return [name for name, sha256 in pending.wanted if self.spool.find(archive_id, name, sha256, peer) is None]
 
     async def _judge_complete(self, pending: Iterable[_Pending]) -> list[Verdict]:
         """Judge those that are complete.
@@ -251,7 +267,7 @@ class Reception:
             except Exception:  # Whatever a stranger may have found: it must not be in the way of others.
                 self.log.failure("cannot judge {name}", name=pending.changes.name)
                 verdict = await self._in_thread(self._refuse, pending, "cannot be looked at: tell whose farm this is")
-            self._forget(pending)
+            self._forget(pending, known=bool(verdict.uploader) or verdict.accepted)
         finally:
             self._turn.release()
         outcome = "accepted" if verdict.accepted else f"refused: {'; '.join(verdict.faults[:3])}"
@@ -265,7 +281,8 @@ class Reception:
             content = read_control(changes.path)
         except NotReadable as error:
             return self._refuse(pending, str(error))
-        received = Received(changes.name, content, _OfArchive(self.spool, place.archive_id))
+        arrivals = _OfArchive(self.spool, place.archive_id, self.spool.peer_of(changes))
+        received = Received(changes.name, content, arrivals)
         return process(self.farm, received, place, self.terms, self.now())
 
     def _refuse(self, pending: _Pending, why: str) -> Verdict:
@@ -275,21 +292,30 @@ class Reception:
         self.farm.write(uploads.record, place.archive_id, changes.name, changes.sha256, self.now(), faults=faults)
         return Verdict(changes.name, place.words, faults, "")
 
-    def _forget(self, pending: _Pending) -> None:
-        """Remove an upload that was judged; of other addresses' files only those that it named as they are."""
+    def _forget(self, pending: _Pending, *, known: bool) -> None:
+        """Remove an upload that was judged; see Spool.remove()."""
         self._pending.pop(pending.changes.path, None)
         peer = self.spool.peer_of(pending.changes)
+        if not peer:
+            known = True  # Of a master that was: nobody knows whose files they are.
         for name, sha256 in (*pending.wanted, (pending.changes.name, pending.changes.sha256)):
-            self.spool.remove(pending.place.archive_id, name, sha256, peer)
+            self.spool.remove(pending.place.archive_id, name, sha256, peer, known=known)
 
     async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         return await deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *args)
 
 
-def _wanted(changes: Spooled) -> tuple[tuple[str, str], ...]:
-    """The files that a .changes names; none, if that cannot be read: then it is refused as it is."""
-    with suppress(ControlError, NotReadable, OSError):
-        content = signatures.unsigned(read_control(changes.path))
-        files = parse_changes(PurePath(changes.name), content).files
+def _wanted(changes: Spooled, certificates: Sequence[str], now: float) -> tuple[tuple[str, str], ...]:
+    """The files that a .changes names; none, if that cannot be read: then it is refused as it is.
+
+    :param certificates: of who may have signed a large one, which takes long to read.
+    """
+    with suppress(ControlError, NotReadable, SignatureRefused, OSError):
+        content = read_control(changes.path)
+        if len(content) > STRANGERS_BYTES:
+            payload = signatures.check(changes.name, content, certificates, now, "").payload
+        else:
+            payload = signatures.unsigned(content)
+        files = parse_changes(PurePath(changes.name), payload).files
         return tuple((each.name, each.sha256) for each in files) if len(files) < FILES_MAX else ()
     return ()

@@ -6,6 +6,7 @@ To be imported when there is a reactor: Twisted's conch takes the global one.
 
 import base64
 import posixpath
+import sys
 from collections import Counter
 from typing import Any
 
@@ -31,6 +32,7 @@ from twisted.conch.ssh.userauth import SSHUserAuthServer
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.protocols.policies import TimeoutFactory
 from twisted.python.components import registerAdapter
 from twisted.python.failure import Failure
@@ -46,6 +48,8 @@ _CLIENTS_MAX = 100
 _CLIENTS_OF_PEER = 10
 _IDLE_S = 300
 _LOGIN_S = 60
+_UNREAD_MAX = 1 << 20
+_PATH_MAX = 4096
 _PACKET_MAX = (256 << 10) + 1024  # As OpenSSH has it.
 _FOLDER = 0o040755
 _FILE = 0o100644
@@ -156,16 +160,49 @@ class _Channel(SSHSession):
     request_shell = request_exec = request_pty_req = request_env = request_window_change = _no
 
 
+class _Strict:
+    """In place of conch's log: what it cannot handle ends the connection, in one line."""
+
+    log = Logger()
+
+    def __init__(self, server: FileTransferServer) -> None:
+        self._server: Any = server
+        self._told = False
+
+    def info(self, *_: object, **__: object) -> None:
+        """A line for each packet."""
+
+    debug = info
+
+    def failure(self, said: str, failure: Any = None, **about: Any) -> None:
+        """Something that no client of ours sends; or a mistake of ours, which is told as well."""
+        if not self._told:
+            self._told = True
+            why = failure.value if failure is not None else sys.exc_info()[1]
+            self.log.warn("an SFTP client is sent away: {why}", why=repr(why)[:200])
+        if self._server.transport is not None:
+            self._server.transport.loseConnection()
+
+
 class _Server(FileTransferServer):
     """SFTP, where what breaks off is no file, and packets have a length."""
 
     buf: bytes
     transport: Any
+    _log: Any
+
+    def __init__(self, data: object = None, avatar: object = None) -> None:
+        super().__init__(data, avatar)  # type: ignore[no-untyped-call]
+        self._log: Any = _Strict(self)
 
     def dataReceived(self, data: bytes) -> None:
         """Conch would keep a packet of any length, and copy it whenever a part of it comes."""
         head = (self.buf + data[:4])[:4]
         if len(head) == 4 and int.from_bytes(head) > _PACKET_MAX:
+            self.transport.loseConnection()
+            return
+        channel = getattr(self.transport, "session", None)
+        if len(getattr(channel, "buf", b"")) > _UNREAD_MAX:  # Answers that nobody reads.
             self.transport.loseConnection()
             return
         super().dataReceived(data)  # type: ignore[no-untyped-call]
@@ -213,6 +250,8 @@ class _Commands:
         """Modes and times: they do not matter."""
 
     def realPath(self, path: bytes) -> bytes:
+        if len(path) > _PATH_MAX:
+            raise _error(FX_NO_SUCH_FILE, "no path is so long")
         return posixpath.normpath(b"/" + path.lstrip(b"/"))
 
     def _no(self, *_: object) -> Any:

@@ -45,7 +45,7 @@ class Signed:
 
     payload: bytes  # What is signed, and nothing beside it.
     fingerprint: str  # Of the certificate.
-    identity: str  # The SHA-256 of payload and signature: however both are wrapped, it is this one.
+    identity: str  # A digest of what was signed, when, by whom: however that is wrapped, it is this one.
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,14 @@ def check(
     payload, armour = _split(file, content)
     known = [_known(pysequoia.Cert.from_bytes(text.encode())) for text in certificates]
     try:
-        raw = openpgp.dearmour(armour)
-        told = openpgp.signatures(raw)
+        found = list(openpgp.packets(openpgp.dearmour(armour)))
+        told = openpgp.signatures(openpgp.dearmour(armour))
     except Unreadable as error:
         raise SignatureRefused(f"the signature of {file} cannot be read ({error}): sign it again", payload) from error
     if not told:
         raise SignatureRefused(f"there is no signature in what {file} has for one: sign it again", payload)
+    if len(found) != 1:  # So that what is said of the one is what was verified of it.
+        raise SignatureRefused(f"{file} has more than one signature in its armour: sign it once, with debsign", payload)
     try:
         verified = pysequoia.verify(content, lambda _: [each.cert for each in known])
     except (RuntimeError, ValueError):
@@ -121,19 +123,23 @@ def check(
         key = next((each for each in cert.keys if each.fingerprint == valid.signing_key.upper()), cert.keys[0])
         why = _unfit(cert, now) or _unfit_key(key, now)
         if not why:
-            _must_be_new(file, [each.created_at for each in told if each.is_by(key)], now, age_s, verified.bytes)
-            identity = hashlib.sha256(verified.bytes.rstrip() + b"\n" + raw).hexdigest()
-            return Signed(verified.bytes, cert.fingerprint, identity)
+            _must_be_new(file, told[0].created_at, now, age_s, verified.bytes)
+            return Signed(verified.bytes, cert.fingerprint, _identity(verified.bytes, told[0]))
     raise SignatureRefused(f"{file} is signed by a key that {why}: sign it with another one", verified.bytes)
 
 
-def _must_be_new(file: str, made: list[int], now: float, age_s: float, payload: bytes) -> None:
+def _must_be_new(file: str, made_at: int, now: float, age_s: float, payload: bytes) -> None:
     """Old uploads lie about for everybody to take."""
-    if max(made, default=0) < now - age_s:
-        day = _day(max(made, default=0))
-        raise SignatureRefused(
-            f"{file} was signed on {day}, which is too long ago: sign it again with debsign", payload
-        )
+    if made_at < now - age_s:
+        said = f"{file} was signed on {_day(made_at)}, which is too long ago: sign it again"
+        raise SignatureRefused(said, payload)
+
+
+def _identity(payload: bytes, signature: Signature) -> str:
+    """The same for whatever can be made of a signed text without its key: ends of lines are not signed, nor is what
+    surrounds the hashed part of a signature."""
+    lines = [line.rstrip() for line in payload.rstrip().split(b"\n")]
+    return hashlib.sha256(b"\n".join([*lines, signature.hashed])).hexdigest()
 
 
 def unsigned(content: bytes) -> bytes:

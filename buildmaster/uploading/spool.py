@@ -77,7 +77,7 @@ class Spool:
         self._count = 0
         self._of_peer: dict[str, int] = {}
         self._writing: Counter[str] = Counter()  # Files that are being written, by who sends them.
-        self._peers: dict[Path, str] = {}  # Who sent what is here, as far as this process knows.
+        self._owners: dict[Path, list[str]] = {}  # Who sent what is here, as far as this process knows.
 
     def begin(self, name: str, peer: str, size: int | None = None) -> "Incoming":
         """Begin to take a file.
@@ -89,7 +89,7 @@ class Spool:
         """
         check_name(name)
         peer = who(peer)
-        if self._count >= _FILES_MAX or list(self._peers.values()).count(peer) >= _FILES_OF_PEER:
+        if self._count >= _FILES_MAX or self._files_of(peer) >= _FILES_OF_PEER:
             raise SpoolRefused(Why.FULL, "too many files wait here for the rest of their uploads: try again in an hour")
         if self._writing.total() >= _AT_ONCE_MAX or self._writing[peer] >= _AT_ONCE_OF_PEER:
             raise SpoolRefused(Why.FULL, "too many files come at the same time: send one after the other")
@@ -133,37 +133,67 @@ class Spool:
         else:
             self._of_peer.pop(peer, None)
 
+    def _files_of(self, peer: str) -> int:
+        return sum(peer in owners for owners in self._owners.values())
+
     def keep(self, part: Path, archive_id: int, name: str, peer: str, came: Came) -> Spooled:
         """Put a file that came whole where it belongs, in place of another of its name from the same address. One that
-        is there already is as good."""
+        is there already is as good, and belongs to both then."""
         path = self.directory / str(archive_id) / name / came.sha256
         for each in list(self._of_name(archive_id, name)):
-            if self._peers.get(each.path) == peer and each.path != path:
-                self._remove(each)
+            if each.path != path:
+                self._release(each, peer)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        owners = self._owners.setdefault(path, [])
         if path.exists():
-            self.count(peer, -came.size)
+            self.count(peer if owners else "", -came.size)
         else:
             self._count += 1
-            self._peers[path] = peer
+        if peer not in owners:
+            owners.append(peer)
         part.replace(path)
         return Spooled(archive_id, name, came.size, Sha256(came.sha256), path, path.stat().st_mtime)
 
-    def find(self, archive_id: int, name: str, sha256: str) -> Arrived | None:
-        """See :class:`buildmaster.uploading.arrivals.Arrivals`."""
+    def find(self, archive_id: int, name: str, sha256: str, peer: str) -> Arrived | None:
+        """See :class:`buildmaster.uploading.arrivals.Arrivals`. Of another content only what came from this address;
+        what others send is no business of an upload."""
         found = list(self._of_name(archive_id, name))
-        best = next((each for each in found if each.sha256 == sha256), found[0] if found else None)
+        best = next((each for each in found if each.sha256 == sha256), None)
+        if best is None:
+            best = next((each for each in found if peer and peer in self._owners.get(each.path, ())), None)
         return None if best is None else Arrived(best.path, Came(best.size, best.sha256))
 
-    def remove(self, archive_id: int, name: str, sha256: str, peer: str) -> None:
-        """Remove a file; and those of its name that came from this address, whatever they are."""
+    def remove(self, archive_id: int, name: str, sha256: str, peer: str, *, known: bool) -> None:
+        """An upload is over: remove what came for it from this address.
+
+        :param known: who signed it is known: then this file is removed as well when nobody can tell whose it is.
+        """
         for each in list(self._of_name(archive_id, name)):
-            if each.sha256 == sha256 or (peer and self._peers.get(each.path) == peer):
+            if peer and peer in self._owners.get(each.path, ()):
+                self._release(each, peer)
+            elif known and each.sha256 == sha256 and not self._owners.get(each.path):
                 self._remove(each)
 
+    def _release(self, spooled: Spooled, peer: str) -> None:
+        """Somebody needs a file no more, if it was his; it goes when nobody does."""
+        owners = self._owners.get(spooled.path, [])
+        if peer not in owners:
+            return
+        if owners == [peer]:
+            self._remove(spooled)
+            return
+        if owners[0] == peer:  # Who has it counted.
+            self.count(peer, -spooled.size)
+            self.count(owners[1], spooled.size)
+        owners.remove(peer)
+
     def peer_of(self, spooled: Spooled) -> str:
-        """The address that a file came from; "": nobody knows any more."""
-        return self._peers.get(spooled.path, "")
+        """The address that a file came from first; "": nobody knows any more."""
+        return next(iter(self._owners.get(spooled.path, ())), "")
+
+    def came_from(self, spooled: Spooled, peer: str) -> bool:
+        """Whether a file came from this address, too."""
+        return peer in self._owners.get(spooled.path, ())
 
     def every(self) -> Iterator[Spooled]:
         """All that is here whole."""
@@ -198,7 +228,7 @@ class Spool:
         with suppress(FileNotFoundError):
             spooled.path.unlink()
             self._count = max(0, self._count - 1)
-            self.count(self._peers.pop(spooled.path, ""), -spooled.size)
+            self.count(next(iter(self._owners.pop(spooled.path, ())), ""), -spooled.size)
         with suppress(OSError):  # Not empty.
             spooled.path.parent.rmdir()
             spooled.path.parent.parent.rmdir()
