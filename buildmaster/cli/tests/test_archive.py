@@ -57,7 +57,7 @@ def test_created(ready: Cli) -> None:
     assert ready("archive", "show", "debian/mine").out == said
     document = ready("archive", "show", "mine", "--json").json
     (fingerprint,) = document["keys"]
-    (secret,) = (ready.directory / "secrets").glob("archive-key-*")
+    (secret,) = ready.directory.parent.rglob("secrets/archive-key-*")
     assert secret.name == f"archive-key-{fingerprint.lower()}" and secret.stat().st_mode & 0o77 == 0
     assert (document["keep_versions"], document["suites"], document["hold_deadline_s"]) == (1, ["bookworm"], None)
     listed = ready("archive", "list", "--json").json["archives"]
