@@ -5,6 +5,7 @@ time is over, or when somebody says so, as far as it is there by then. What a bu
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from debian.debian_support import Version
 from sqlalchemy import Connection, bindparam, select, update
@@ -12,7 +13,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from buildmaster import publications
 from buildmaster.lifecycle import BuildState
 from buildmaster.publications import STATE_OF_FOUND, Publication, State
-from buildmaster.tables import build, publication, series_architecture
+from buildmaster.tables import binary, build, publication, series_architecture
 
 
 def look(connection: Connection, source_id: int, now: float) -> bool:
@@ -44,11 +45,19 @@ def let_go(connection: Connection, source_id: int, now: float) -> bool:
 
 
 def lacking(connection: Connection, source_id: int) -> list[str]:
-    """The architectures that a version waits for that have no build which is BUILT, by name."""
+    """The architectures that a version waits for that have no build which is BUILT, by name; nor packages that were
+    uploaded, so that nobody builds them."""
     waived = {name for each in _held(connection, source_id) for name in each.waived}
+    came = frozenset(connection.execute(_UPLOADED, {"this": source_id}).scalars())
     rows = connection.execute(_BUILDS, {"this": source_id}).all()
-    built = {row.architecture for row in rows if row.state == BuildState.BUILT}
-    return sorted({row.architecture for row in rows} - built - waived)
+    there = {row.architecture for row in rows if row.state == BuildState.BUILT or _is_spared(row, came)}
+    return sorted({row.architecture for row in rows} - there - waived)
+
+
+def _is_spared(row: Any, came: frozenset[str]) -> bool:
+    """Whether a build need not be, since its packages came."""
+    indep = row.arch_indep and "all" in came
+    return row.state == BuildState.SUPERSEDED and (row.architecture in came or indep)
 
 
 def is_over(connection: Connection, now: float) -> bool:
@@ -91,10 +100,11 @@ def _older(connection: Connection, one: Publication) -> list[Publication]:
 
 # Made once: to make a statement takes longer than to execute it.
 _BUILDS = (
-    select(build.c.state, series_architecture.c.architecture)
+    select(build.c.state, build.c.arch_indep, series_architecture.c.architecture)
     .join_from(build, series_architecture, series_architecture.c.id == build.c.series_architecture_id)
     .where(build.c.source_id == bindparam("this"), build.c.reproduces_id.is_(None))
 )
+_UPLOADED = select(binary.c.architecture).where(binary.c.source_id == bindparam("this"), binary.c.build_id.is_(None))
 _OVERDUE = select(publication.c.source_id).where(
     publication.c.state == State.HELD, publication.c.held_until <= bindparam("now")
 )

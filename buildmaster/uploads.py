@@ -191,8 +191,9 @@ def spare_builds(connection: Connection, source_id: int, came: Collection[str], 
     query = select(build.c.id, build.c.state, build.c.arch_indep, series_architecture.c.architecture).join_from(
         build, series_architecture
     )
+    theirs = query.where(build.c.source_id == source_id, build.c.reproduces_id.is_(None))
     spared = []
-    for row in connection.execute(query.where(build.c.source_id == source_id).with_for_update(of=build)).all():
+    for row in connection.execute(theirs.with_for_update(of=build)).all():
         state = BuildState(row.state)
         here, indep = row.architecture in came, "all" in came
         if state not in PENDING | ACTIVE or not (here or (row.arch_indep and indep)):

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from buildmaster import builds, publications, repositories, uploads
+from buildmaster import builds, holding, publications, repositories, uploads
 from buildmaster.lifecycle import BuildState
 from buildmaster.publications import State
 from buildmaster.tables import binary, build
-from buildmaster.tests.factories import make_builder, make_busy, write_deb
+from buildmaster.tests.factories import make_builder, make_busy, make_series, write_deb
 from buildmaster.tests.test_acceptance import World
 from buildmaster.tests.uploading import Upload
 from buildmaster.uploading.acceptance import Verdict
@@ -104,6 +104,36 @@ def test_for_a_source_that_is_there(world: BinaryWorld) -> None:
     assert world.builds() == [("superseded", False)]
     other = {name: content + b"" for name, content in world.deb("hello", "1.0", "amd64", fields="Section: x").items()}
     assert "hello_1.0_amd64.deb is in debian/mine with other content" in world.alone(other).faults[0]
+
+
+def test_held(world: BinaryWorld) -> None:
+    """What came is not waited for: a version goes with its upload if that has all, else with what is built beside."""
+    with world.farm.transaction() as connection:
+        repositories.change(connection, world.place.archive_id, repositories.Settings(hold=True))
+    upload = Upload(more=world.deb("hello", "1.0", "amd64"), changes_fields={"Architecture": "source amd64"})
+    assert world.send(upload).accepted
+    assert world.binaries() == [("hello", "1.0", "amd64", State.PENDING)]
+    make_series(world.farm, architecture="armhf")
+    debs = world.deb("hello", "1.1", "amd64")
+    verdict = world.send(Upload(version="1.1", more=debs, changes_fields={"Architecture": "source amd64"}))
+    with world.farm.transaction() as connection:
+        source_id = builds.find(connection, verdict.build_ids[0]).source_id
+        assert holding.lacking(connection, source_id) == ["armhf"]
+        assert world.binaries()[-1] == ("hello", "1.1", "amd64", State.HELD)
+        connection.execute(update(build).where(build.c.id == verdict.build_ids[0]).values(state=BuildState.BUILT))
+        assert holding.look(connection, source_id, 0.0)
+
+
+def test_a_reproduction_is_let_be(world: BinaryWorld) -> None:
+    """It is no build that packages which came could spare."""
+    assert world.send(Upload()).accepted
+    with world.farm.transaction() as connection:
+        values = {"state": BuildState.BUILDING, "reproduces_id": 1}
+        connection.execute(update(build).values(state=BuildState.BUILT))
+        again = dict(connection.execute(select(build)).one()._mapping) | values | {"id": 2}
+        connection.execute(build.insert().values(**again))
+    assert world.alone(world.deb("hello", "1.0", "amd64")).accepted
+    assert [each for each, _ in world.builds()] == ["built", "building"]
 
 
 def test_while_it_is_built(world: BinaryWorld) -> None:
