@@ -10,11 +10,11 @@ from debian.debian_support import Version
 from sqlalchemy import Connection, bindparam, select
 
 from buildmaster import builds, distributions, publications
-from buildmaster.lifecycle import PENDING, BuildState, Event
+from buildmaster.lifecycle import ACTIVE, PENDING, BuildState, Event
 from buildmaster.pockets import suite_name
 from buildmaster.publications import LISTED, WANTED, Publication, Suite
 from buildmaster.scoring import Pocket
-from buildmaster.tables import archive, binary, build, series, stored_file
+from buildmaster.tables import archive, binary, build, series, series_architecture, stored_file
 
 
 class NotThere(LookupError):
@@ -131,12 +131,19 @@ def promote(connection: Connection, what: list[Publication], where: Suite, now: 
 
     :param what: as for copy().
     :raises NotThere: as copy() does.
-    :raises CannotCopy: likewise.
+    :raises CannotCopy: likewise; or builds of it go on, and what they make would be nowhere after that.
     :raises PoolConflict: likewise.
     """
     what = _as_it_is_now(connection, what)
+    at_home = [source_id for source_id in {each.source_id for each in what} if publications.home(connection, source_id)]
     moved = _copy(connection, what, where, now)
     publications.leave(connection, [each.id for each in what if each.suite != where], "promoted", now)
+    for source_id in at_home:
+        if not publications.home(connection, source_id) and (names := _being_built(connection, source_id)):
+            raise CannotCopy(
+                f"{moved.source} {moved.version} is still being built for {', '.join(names)}; what that makes comes to "
+                "its own archive and series: wait for it, cancel it (`buildmaster cancel`), or copy what there is"
+            )
     return moved
 
 
@@ -152,6 +159,12 @@ def delete(connection: Connection, what: list[Publication], reason: str, now: fl
         if not publications.home(connection, source_id):
             _give_up_builds(connection, source_id, reason, now)
     return Moved(what[0].source, what[0].source_version, left)
+
+
+def _being_built(connection: Connection, source_id: int) -> list[str]:
+    """The architectures that there will be packages for, perhaps."""
+    rows = connection.execute(_BUILDS, {"this": source_id}).all()
+    return sorted({row.architecture for row in rows if BuildState(row.state) in PENDING | ACTIVE})
 
 
 def _as_it_is_now(connection: Connection, what: list[Publication]) -> list[Publication]:
@@ -188,8 +201,9 @@ _DEB = (
     .where(binary.c.id == bindparam("this"))
 )
 _BUILDS = (
-    select(build.c.id, build.c.state)
-    .where(build.c.source_id == bindparam("this"))
+    select(build.c.id, build.c.state, series_architecture.c.architecture)
+    .join_from(build, series_architecture, series_architecture.c.id == build.c.series_architecture_id)
+    .where(build.c.source_id == bindparam("this"), build.c.reproduces_id.is_(None))
     .order_by(build.c.id)
-    .with_for_update()
+    .with_for_update(of=build)
 )

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from debian.debian_support import Version
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from buildmaster import builds
+from buildmaster import builds, publications
 from buildmaster.lifecycle import PENDING, BuildState, Event
+from buildmaster.scoring import Pocket
 from buildmaster.tables import build, build_queue, source
 
 
@@ -25,10 +26,14 @@ class Superseded:
 
 def take_place(connection: Connection, source_id: int, now: float) -> Superseded:
     """Let a source that has just been added take the place of those of its name that are older. One that is newer
-    already stays, and so does the new one: a person wanted it."""
+    already stays, and so does the new one: a person wanted it. So does one that is in another suite by now, which what
+    is built of it comes to."""
     new = connection.execute(_NEW, {"this": source_id}).one()
     others = connection.execute(_OTHERS, {"this": source_id, **{name: getattr(new, name) for name in _SAME}})
     older = [row for row in others if Version(row.version) < Version(new.version)]
+    if older:
+        publications.hold_sources(connection, [row.id for row in older])
+    older = [row for row in older if not _is_elsewhere(connection, row.id, Pocket(new.pocket))]
     if not older:
         return Superseded()
     older.sort(key=lambda row: Version(row.version))
@@ -44,6 +49,10 @@ def take_place(connection: Connection, source_id: int, now: float) -> Superseded
     for build_id in waits:
         builds.record(connection, build_id, Event.SUPERSEDE, now, reason=f"{new.name} {new.version} took its place")
     return Superseded(tuple(row.version for row in older), tuple(waits))
+
+
+def _is_elsewhere(connection: Connection, source_id: int, pocket: Pocket) -> bool:
+    return any(each.suite.pocket is not pocket for each in publications.home(connection, source_id))
 
 
 # Made once: to make a statement takes longer than to execute it.
