@@ -115,6 +115,8 @@ def done(connection: Connection, planned: Plan, shown: Shown, now: float) -> Non
     values = {**vars(shown), "components": " ".join(shown.components), "refresh_at": refresh_at}
     if connection.execute(_SHOWN, {**_these(where), "before": planned.generation, **values}).rowcount != 1:
         raise PublishedMeanwhile(planned.name)
+    if _is_planned_otherwise(connection, planned):  # By who refreshed it meanwhile, which was just overwritten.
+        publications.refresh(connection, where.archive_id, now)
     for part in _parts([each.publication.id for each in planned.enters]):
         connection.execute(_ENTERED, {"ids": part, "now": now})
     for each in planned.leaves:
@@ -124,6 +126,16 @@ def done(connection: Connection, planned: Plan, shown: Shown, now: float) -> Non
     if any(each.publication.binary_id is not None for each in (*planned.enters, *planned.leaves)):
         for archive_id in _users_of(connection, where.archive_id):
             depwaits.published(connection, archive_id, now)
+
+
+def _is_planned_otherwise(connection: Connection, planned: Plan) -> bool:
+    """Whether by now a suite says, or is signed, otherwise than it was planned."""
+    where = planned.suite
+    return (planned.repository, planned.keys, planned.architectures) != (
+        repositories.get(connection, where.archive_id),
+        tuple(repositories.keys(connection, where.archive_id)),
+        tuple(distributions.architectures_of(connection, where.series_id)),
+    )
 
 
 def _refresh_at(planned: Plan, shown: Shown, now: float) -> float | None:

@@ -384,6 +384,35 @@ def test_signed_anew(mine: Mine) -> None:
     assert mine.publish().generation == 2
 
 
+@pytest.mark.parametrize("due", [False, True])
+def test_settings_that_change_meanwhile(mine: Mine, monkeypatch: pytest.MonkeyPatch, due: bool) -> None:
+    """What an archive is told while one of its suites is published is done by the next publication."""
+    if not due:
+        mine.publish()
+    mine.built(mine.accept())
+    bring = Press._bring
+
+    def change(connection: Connection) -> None:
+        repositories.change(connection, mine.archive_id, Settings(valid_s=604800.0))
+        publications.refresh(connection, mine.archive_id, mine.now)
+
+    def late(*arguments: Any, **more: Any) -> Any:
+        shown = bring(*arguments, **more)
+        mine.farm.write(change)
+        return shown
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Press, "_bring", late)
+        mine.publish()
+    with mine.farm.reading() as connection:
+        assert publications.suites_with_work(connection, mine.now) == [mine.suite]
+    assert mine.publish().changed
+    with mine.farm.reading() as connection:
+        assert publications.suites_with_work(connection, mine.now + 1) == []
+        (known,) = publications.suites_of(connection, mine.archive_id)
+    assert known.valid_until == mine.now + 604800.0
+
+
 def test_files_that_nobody_needs(mine: Mine) -> None:
     """They stay in the pool for a day after they have left, and go then."""
     mine.built(mine.accept())
