@@ -214,7 +214,7 @@ def key() -> None:
     """
 
 
-@key.command()
+@key.command(short_help="The keys that an archive has had.")
 @_NAME
 @json_option
 @pass_session
@@ -241,7 +241,7 @@ def show(session: Session, /, *, name: str) -> None:
     session.output.listing(document, [Column("key"), Column("signs from"), Column("until")], rows, "None.")
 
 
-@key.command()
+@key.command(short_help="The public keys, as apt takes them.")
 @_NAME
 @click.option("--to", type=click.Path(dir_okay=False, path_type=Path), help="Write it there, and not to stdout.")
 @json_option
