@@ -18,7 +18,7 @@ from buildmaster.tables import archive_dependency, binary, publication, series, 
 T = TypeVar("T")
 
 ALWAYS = ("main", "main/debug")  # Components that every suite has.
-CHANGES_MAX = 2000  # So many are published at once; what is more follows.
+CHANGES_MAX = 2000  # So many are published at once, and what belongs to them; what is more follows.
 _MENTIONS_MAX = 200  # SQLite takes no more than 1,000 conditions that are joined by OR.
 _RELATIONS = ("Depends", "Pre-Depends")
 
@@ -61,9 +61,10 @@ def plan(connection: Connection, where: Suite) -> Plan:
     :raises RepositoryRefused: its archive is not published by us.
     """
     changes = publications.changes(connection, where, CHANGES_MAX)
+    more = len(changes) == CHANGES_MAX
     repository = repositories.get(connection, where.archive_id)
     architectures = distributions.architectures_of(connection, where.series_id)
-    related = _related(connection, where, changes)
+    changes, related = _whole(connection, where, changes)
     why = _superseded(connection, where, related, architectures, repository.keep_versions)
     enters = [each for each in changes if each.state is State.PENDING and each.id not in why]
     leaving = {each.id: each for each in changes if each.state is State.LEAVING}
@@ -87,7 +88,7 @@ def plan(connection: Connection, where: Suite) -> Plan:
         enters=tuple(goods.of(connection, enters)),
         leaves=tuple(goods.of(connection, leaving.values())),
         stays=tuple(goods.of(connection, stays)),
-        more=len(changes) == CHANGES_MAX,
+        more=more,
         why=why,
     )
 
@@ -99,9 +100,13 @@ def _components(before: str, enters: Iterable[Publication]) -> tuple[str, ...]:
 
 def everything(connection: Connection, planned: Plan) -> Iterator[Goods]:
     """All that a suite names when this plan is carried out, a part of it at a time."""
-    leaves = {each.publication.id for each in planned.leaves}
-    stays = [each for each in publications.listed(connection, planned.suite) if each.id not in leaves]
-    for part in _parts(stays):
+    leaves, enters = ({each.publication.id for each in some} for some in (planned.leaves, planned.enters))
+    named = [
+        each
+        for each in publications.listed(connection, planned.suite)
+        if (each.id in enters or each.state is State.PUBLISHED) and each.id not in leaves
+    ]
+    for part in _parts(named):
         yield from goods.of(connection, part)
 
 
@@ -150,6 +155,19 @@ def _users_of(connection: Connection, archive_id: int) -> list[int]:
     """An archive, and those whose builds may take packages from it."""
     uses = select(archive_dependency.c.archive_id).where(archive_dependency.c.depends_on_id == archive_id)
     return sorted({archive_id, *connection.execute(uses).scalars()})
+
+
+def _whole(
+    connection: Connection, where: Suite, changes: list[Publication]
+) -> tuple[list[Publication], list[Publication]]:
+    """Some changes with all that is to enter of what is related to them, and what that is: nothing leaves because of a
+    package that follows later, or came while we looked."""
+    while True:
+        related, known = _related(connection, where, changes), {each.id for each in changes}
+        entering = [each for each in related if each.state is State.PENDING and each.id not in known]
+        if not entering:
+            return changes, related
+        changes = [*changes, *entering]
 
 
 def _related(connection: Connection, where: Suite, changes: Collection[Publication]) -> list[Publication]:

@@ -254,11 +254,26 @@ def test_many_changes(mine: Mine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suites, "_MENTIONS_MAX", 2)
     mine.built(mine.accept(), *(f"lib{number}" for number in range(5)))
     mine.built(mine.accept(name="user"), fields="Depends: lib0, lib3, lib4")
-    outcomes = [mine.publish() for _ in range(4)]
-    assert [(each.entered, each.more) for each in outcomes] == [(3, True), (3, True), (2, False), (0, False)]
+    outcomes = [mine.publish() for _ in range(3)]  # No source is cut in two.
+    assert [(each.entered, each.more) for each in outcomes] == [(6, True), (2, False), (0, False)]
     mine.built(mine.accept("2.0"), "other")
     mine.publish()
     assert mine.index() == ["lib0 1.0", "lib3 1.0", "lib4 1.0", "other 2.0", "user 1.0"]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_nothing_leaves_for_what_follows_later(mine: Mine, monkeypatch: pytest.MonkeyPatch, full: bool) -> None:
+    """However many changes there are: of its own source, or of another one that makes the package by now."""
+    mine.built(mine.accept(), "hello", "hello-a", "moved")
+    mine.publish()
+    mine.built(mine.accept("2.0"), "hello", "hello-a")
+    mine.built(mine.accept("2.0", "far"))
+    mine.built(mine.accept("2.0", "other"), "moved")
+    monkeypatch.setattr(suites, "CHANGES_MAX", 2)
+    assert mine.publish(full=full).more
+    assert mine.index() == ["hello 2.0", "hello-a 2.0", "moved 2.0"]
+    mine.publish(full=full)
+    assert mine.index() == ["far 2.0", "hello 2.0", "hello-a 2.0", "moved 2.0"]
 
 
 def test_an_architecture_that_the_series_has_not(mine: Mine) -> None:
