@@ -2,17 +2,18 @@
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, union, update
 
 from buildmaster import goods, publications
 from buildmaster.goods import Goods
-from buildmaster.publications import Publication, State
+from buildmaster.publications import State
 from buildmaster.tables import binary, build_file, publication
 
 
-def archives(connection: Connection) -> list[int]:
-    """The ids of the archives that have packages which have left, and whose files are there yet."""
-    return sorted(connection.execute(_ARCHIVES).scalars())
+def archives(connection: Connection, before: float) -> list[int]:
+    """The ids of the archives that have packages which have left, and whose files are there yet, or that may be
+    forgotten, having left before a moment."""
+    return sorted(set(connection.execute(_ARCHIVES, {"before": before}).scalars()))
 
 
 def gone(connection: Connection, archive_id: int) -> list[Goods]:
@@ -38,14 +39,13 @@ def removed(connection: Connection, ids: Collection[int]) -> None:
         connection.execute(_REMOVED, {"this": each})
 
 
-def forgettable(connection: Connection, archive_id: int, before: float) -> list[Publication]:
-    """Binary packages that have left an archive for good before a moment, and are in no other one."""
-    there = publications.in_archive(connection, archive_id, [State.REMOVED])
-    old = [each for each in there if each.binary_id is not None and (each.gone_at or before) < before]
-    return [each for each in old if _is_nowhere(connection, each.binary_id)]
+def forgettable(connection: Connection, archive_id: int, before: float) -> list[int]:
+    """The ids of binary packages that have left an archive for good before a moment, and are in no other one."""
+    old = sorted(connection.execute(_OLD, {"archive_id": archive_id, "before": before}).scalars())
+    return [each for each in old if _is_nowhere(connection, each)]
 
 
-def _is_nowhere(connection: Connection, binary_id: int | None) -> bool:
+def _is_nowhere(connection: Connection, binary_id: int) -> bool:
     states = connection.execute(_STATES, {"this": binary_id}).scalars()
     return all(state == State.REMOVED for state in states)
 
@@ -71,7 +71,16 @@ def builds_of(connection: Connection, binary_ids: Iterable[int]) -> dict[int, in
 
 
 # Made once: to make a statement takes longer than to execute it.
-_ARCHIVES = select(publication.c.archive_id).where(publication.c.state == State.GONE).distinct()
+_IS_OLD = (
+    publication.c.state == State.REMOVED,
+    publication.c.binary_id.is_not(None),
+    publication.c.gone_at < bindparam("before"),
+)
+_ARCHIVES = union(
+    select(publication.c.archive_id).where(publication.c.state == State.GONE),
+    select(publication.c.archive_id).where(*_IS_OLD),
+)
+_OLD = select(publication.c.binary_id).where(*_IS_OLD, publication.c.archive_id == bindparam("archive_id")).distinct()
 _REMOVED = (
     update(publication)
     .where(publication.c.id == bindparam("this"), publication.c.state == State.GONE)

@@ -44,7 +44,7 @@ def clean(press: Press, archive_id: int, grace_s: float = GRACE_S, forget_s: flo
 def _forget(press: Press, archive_id: int, before: float) -> int:
     """Statements of where packages come from are made before these go, as they are made of these."""
     with press.farm.reading() as connection:
-        ids = sorted({each.binary_id or 0 for each in retention.forgettable(connection, archive_id, before)})
+        ids = retention.forgettable(connection, archive_id, before)
         builds = retention.builds_of(connection, ids)
     stated: dict[int, bool] = {}
     for build_id in builds.values():

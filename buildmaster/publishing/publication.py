@@ -28,6 +28,7 @@ from buildmaster.publishing.pool import Pool, PoolConflict, PoolFile
 from buildmaster.publishing.signing import Keys, keyring
 from buildmaster.publishing.tree import Published, SuiteTree, TreeDamaged
 from buildmaster.secrets import Secrets
+from buildmaster.store import NotStored
 from buildmaster.suites import Plan, Shown
 
 KEY_FILE = "key.asc"
@@ -111,13 +112,13 @@ class Press:
         now = self.now()
         signer = archive_keys.signer(self.secrets, plan.keys, now)
         tree, facts = SuiteTree(folder, plan.name), _facts(plan)
-        edits = edits_of(plan, self.farm.store)
-        Pool(folder).place(self._pool_files(plan.enters))
         self._show_keys(plan, folder)
         try:
+            edits = edits_of(plan, self.farm.store)
+            Pool(folder).place(self._pool_files(plan.enters))
             if not full and _is_in_step(tree, plan) and _architectures(folder, plan.name) in (plan.architectures, None):
                 return _shown(tree.publish(edits, facts, signer, now), facts)
-        except TreeDamaged:
+        except (TreeDamaged, NotStored):  # What leaves can do so though the list of its files is lost.
             pass
         return self._rebuild(plan, folder, tree, signer)
 

@@ -21,7 +21,7 @@ from buildmaster.database import DatabaseLost
 from buildmaster.farm import Farm
 from buildmaster.ports import IMasterReactor
 from buildmaster.publications import Suite
-from buildmaster.publishing.cleaning import clean
+from buildmaster.publishing.cleaning import FORGET_S, clean
 from buildmaster.publishing.publication import Busy, Outcome, Press
 from buildmaster.snapshot import Snapshot
 from buildmaster.suites import PublishedMeanwhile
@@ -98,7 +98,8 @@ class Publisher:
             while not self._stopping:
                 await deferLater(self._reactor, _CLEAN_S)
                 with suppress(DatabaseLost):  # Told once, where it is found.
-                    for archive_id in await self._farm.read(retention.archives):
+                    before = self._press.now() - FORGET_S
+                    for archive_id in await self._farm.read(retention.archives, before):
                         await self._clean(archive_id)
 
     async def _clean(self, archive_id: int) -> None:

@@ -33,7 +33,7 @@ from buildmaster.repositories import ArchiveKey, Settings
 from buildmaster.scoring import Pocket
 from buildmaster.secrets import Secrets
 from buildmaster.suites import PublishedMeanwhile
-from buildmaster.tables import archive
+from buildmaster.tables import archive, binary, stored_file
 from buildmaster.tests.archive_case import Apt, Client, key
 from buildmaster.tests.factories import make_repository, make_series, write_deb, write_source
 from buildmaster.tests.test_debs import CONTROL
@@ -448,7 +448,7 @@ def test_files_that_nobody_needs(mine: Mine) -> None:
     }  # fmt: skip
     assert cleaning.clean(mine.press, mine.archive_id) == Cleaned((), 0)
     with mine.farm.reading() as connection:
-        assert retention.archives(connection) == []
+        assert retention.archives(connection, mine.now - cleaning.FORGET_S) == []
 
 
 def test_what_left_long_ago_is_forgotten(mine: Mine) -> None:
@@ -477,6 +477,40 @@ def test_what_left_long_ago_is_forgotten(mine: Mine) -> None:
     with (mine.farm.directory / "debs" / "hello_1.0_amd64.deb").open("rb") as stream:
         assert hashlib.file_digest(stream, "sha256").hexdigest() in unreferenced
     assert mine.index() == ["hello 1.1"]
+
+
+def test_what_left_a_quiet_archive_is_forgotten(mine: Mine) -> None:
+    """When its time is over, also if nothing has left since."""
+    accepted = mine.accept()
+    mine.built(accepted)
+    mine.publish()
+    mine.farm.write(copying.delete, found(mine, accepted), "a bug", mine.now)
+    mine.publish()
+    asked = []
+    for _ in range(40):
+        mine.now += 86400
+        with mine.farm.reading() as connection:
+            due = retention.archives(connection, mine.now - cleaning.FORGET_S)
+        asked.append(len(due))
+        for each in due:
+            cleaning.clean(mine.press, each)
+    assert mine.states(accepted.source_id) == {"hello/source": State.REMOVED}
+    assert sum(asked) < 5  # Not of what is to stay for long yet.
+
+
+def test_what_leaves_and_was_lost(mine: Mine) -> None:
+    """A package can leave though the store has the list of its files no more."""
+    accepted = mine.accept()
+    mine.built(accepted)
+    mine.built(mine.accept(name="other"))
+    mine.publish()
+    with mine.farm.reading() as connection:
+        lists = select(stored_file.c.sha256).join(binary, binary.c.contents_file_id == stored_file.c.id)
+        lost = connection.execute(lists.where(binary.c.name == "hello")).scalar_one()
+    mine.farm.store.delete(lost)
+    mine.farm.write(copying.delete, found(mine, accepted), "a bug", mine.now)
+    mine.publish()
+    assert mine.index() == ["other 1.0"] and "hello" not in mine.contents()
 
 
 def test_what_is_elsewhere_stays(mine: Mine) -> None:
