@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from debian.debian_support import Version
 from sqlalchemy import Connection, bindparam, select
 
-from buildmaster import builds, distributions, publications
+from buildmaster import builds, distributions, publications, repositories
 from buildmaster.lifecycle import ACTIVE, PENDING, BuildState, Event
 from buildmaster.pockets import suite_name
 from buildmaster.publications import LISTED, WANTED, Publication, Suite
@@ -79,7 +79,7 @@ def copy(connection: Connection, what: list[Publication], where: Suite, now: flo
 
     :param what: as find() finds it; what has come of it since comes as well.
     :raises NotThere: somebody has just had it leave.
-    :raises CannotCopy: it is held; its architectures are not there.
+    :raises CannotCopy: it is held; its architectures are not there; so is a newer version.
     :raises PoolConflict: files of it have names that others have in that archive.
     """
     return _copy(connection, _as_it_is_now(connection, what), where, now)
@@ -91,8 +91,24 @@ def _copy(connection: Connection, what: list[Publication], where: Suite, now: fl
     known = {*distributions.architectures_of(connection, where.series_id), "all", "source"}
     if lacks := sorted({each.architecture for each in what} - known):
         raise CannotCopy(f"that series has no architecture {', '.join(lacks)}: nothing of {what[0].source} is copied")
+    _must_be_new(connection, what[0], where)
     new = copy_to(connection, what, where, now)
     return Moved(what[0].source, what[0].source_version, new)
+
+
+def _must_be_new(connection: Connection, what: Publication, where: Suite) -> None:
+    """:raises CannotCopy: there are so many newer versions that this one would be gone as soon as it is there."""
+    every = publications.named(connection, where.archive_id, what.source)
+    there = [each for each in every if each.suite == where and each.binary_id is None and each.state in WANTED]
+    if any(each.source_id == what.source_id for each in there):
+        return
+    newer = sorted(
+        {each.version for each in there if Version(each.version) > Version(what.source_version)}, key=Version
+    )
+    if len(newer) > repositories.get(connection, where.archive_id).keep_versions:
+        raise CannotCopy(
+            f"{what.source} {newer[-1]} is there, which is newer than {what.source_version}: delete that one first"
+        )
 
 
 def copy_to(connection: Connection, what: Iterable[Publication], where: Suite, now: float) -> int:

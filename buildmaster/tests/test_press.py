@@ -24,6 +24,7 @@ from buildmaster import (
     retention,
     suites,
 )
+from buildmaster.copying import CannotCopy
 from buildmaster.farm import Farm
 from buildmaster.publications import State, Suite
 from buildmaster.publishing import archive_keys, cleaning
@@ -533,6 +534,27 @@ def test_what_is_elsewhere_stays(mine: Mine) -> None:
     mine.publish()
     mine.press.publish(there)
     assert mine.index() == ["hello 1.0"]
+
+
+def test_an_older_version_is_not_promoted(mine: Mine) -> None:
+    """It would be in no suite then. Where older versions are kept, or the newer one is deleted, it is."""
+    there = Suite(mine.archive_id, 1, Pocket.UPDATES)
+    old, new = mine.accept("1.9"), mine.accept("1.10")
+    mine.farm.write(copying.promote, found(mine, old), there, mine.now)
+    for move in (copying.promote, copying.copy):
+        with pytest.raises(CannotCopy, match=r"hello 1\.10 is there, which is newer than 1\.9"):
+            mine.farm.write(move, here(mine, old, there), mine.suite, mine.now)
+    mine.farm.write(repositories.change, mine.archive_id, Settings(keep_versions=1))
+    mine.farm.write(copying.copy, here(mine, old, there), mine.suite, mine.now)
+    mine.farm.write(repositories.change, mine.archive_id, Settings(keep_versions=0))
+    mine.farm.write(copying.delete, found(mine, new), "not wanted", mine.now)
+    mine.farm.write(copying.promote, here(mine, old, there), mine.suite, mine.now)
+    mine.publish()
+    assert mine.index("main/source/Sources") == ["hello 1.9"]
+
+
+def here(mine: Mine, accepted: packages.Accepted, where: Suite) -> list[publications.Publication]:
+    return [each for each in found(mine, accepted) if each.suite == where]
 
 
 def found(mine: Mine, accepted: packages.Accepted) -> list[publications.Publication]:
