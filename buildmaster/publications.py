@@ -202,9 +202,12 @@ def conflicts(connection: Connection, archive_id: int, files: Mapping[str, str])
 
 
 def suites_with_work(connection: Connection, now: float) -> list[Suite]:
-    """Where there is something to publish, take out, or sign anew."""
-    changed = {_suite(row) for row in connection.execute(_CHANGED)}
-    return sorted(changed | {_suite(row) for row in connection.execute(_DUE, {"now": now})})
+    """Where there is something to publish, take out, or sign anew; first where something is to enter, so that what goes
+    from one suite to another is in both for a moment rather than in neither."""
+    enters, others = set[Suite](), {_suite(row) for row in connection.execute(_DUE, {"now": now})}
+    for row in connection.execute(_CHANGED):
+        (enters if row.state == State.PENDING else others).add(_suite(row))
+    return [*sorted(enters), *sorted(others - enters)]
 
 
 def changes(connection: Connection, where: Suite, at_most: int = 1 << 30) -> list[Publication]:
@@ -369,7 +372,7 @@ _SUITES = (
     select(suite, series.c.name.label("series")).join_from(suite, series).where(suite.c.archive_id == bindparam("this"))
 )
 _WHERE = (publication.c.archive_id, publication.c.series_id, publication.c.pocket)
-_CHANGED = select(*_WHERE).where(_CHANGING).distinct()
+_CHANGED = select(*_WHERE, publication.c.state).where(_CHANGING).distinct()
 _DUE = select(suite.c.archive_id, suite.c.series_id, suite.c.pocket).where(suite.c.refresh_at <= bindparam("now"))
 # The same, for who finds rows by their ids: SQLite would take the index of states.
 STATE_OF_FOUND = publication.c.state.concat("")

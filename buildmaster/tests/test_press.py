@@ -553,6 +553,20 @@ def test_an_older_version_is_not_promoted(mine: Mine) -> None:
     assert mine.index("main/source/Sources") == ["hello 1.9"]
 
 
+def test_what_is_promoted_enters_before_it_leaves(mine: Mine) -> None:
+    """Who has both suites never misses it."""
+    accepted = mine.accept()
+    mine.publish()
+    for pocket in (Pocket.PROPOSED, Pocket.UPDATES):
+        there = Suite(mine.archive_id, 1, pocket)
+        (before,) = {each.suite for each in found(mine, accepted)}
+        mine.farm.write(copying.promote, found(mine, accepted), there, mine.now)
+        with mine.farm.reading() as connection:
+            assert publications.suites_with_work(connection, mine.now + 1) == [there, before]
+        mine.press.publish(there)
+        mine.press.publish(before)
+
+
 def here(mine: Mine, accepted: packages.Accepted, where: Suite) -> list[publications.Publication]:
     return [each for each in found(mine, accepted) if each.suite == where]
 
