@@ -145,9 +145,7 @@ class Publisher:
         name, began = str(archive_id), self._reactor.seconds()
         try:
             name = (await self._farm.read(repositories.get, archive_id)).words
-            for where in wanted:
-                outcome = await deferToThreadPool(self._reactor, self._pool, self._press.publish, where)
-                self._tell(outcome)
+            await self._publish_all(wanted)
         except (Busy, PublishedMeanwhile):
             self._failing[archive_id] = _Failing(0, self._reactor.seconds() + _PAUSES_S[0], "")
         except DatabaseLost:  # Told once, where it is found.
@@ -159,6 +157,19 @@ class Publisher:
             self._rests[archive_id] = ended + min(ended - began, _REST_S)
             if (failing := self._failing.pop(archive_id, None)) and failing.words:
                 self.log.info("archive {archive} can be published again", archive=name)
+
+    async def _publish_all(self, wanted: Iterable[Suite]) -> None:
+        """Publish suites one after the other, also those that come after one that fails; then fail as the first did."""
+        failed: Exception | None = None
+        for where in wanted:
+            try:
+                self._tell(await deferToThreadPool(self._reactor, self._pool, self._press.publish, where))
+            except (Busy, DatabaseLost):
+                raise
+            except Exception as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def _tell(self, outcome: Outcome) -> None:
         if outcome.changed:

@@ -10,8 +10,11 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from buildmaster import publications
+from buildmaster.publications import Suite
 from buildmaster.publishing import publisher
 from buildmaster.publishing.publisher import Publisher
+from buildmaster.scoring import Pocket
 from buildmaster.snapshot import Snapshot
 from buildmaster.tests.factories import make_farm
 from buildmaster.tests.test_press import Mine
@@ -76,3 +79,18 @@ class TestPublisher(TestCase):
         await self.until(lambda: ("info", "archive debian/mine can be published again") in self.told)
         errors = [words for level, words in self.told if level == "error"]
         assert len(errors) == 1 and "debian/mine cannot be published; trying again: SecretRefused" in errors[0]
+
+    async def test_one_suite_fails(self) -> None:
+        """The archive's other suites are published, and what failed is tried again."""
+        await self.until(self.there)
+        state = self.mine.folder / ".state" / "suites" / "bookworm"
+        state.rename(state.with_name("away"))
+        state.touch()
+        self.mine.built(self.mine.accept())
+        await self.until(lambda: any(level == "error" for level, _ in self.told))
+        other = Suite(self.mine.archive_id, 1, Pocket.UPDATES)
+        await self.farm.transact(publications.ensure_suite, other, self.mine.now)
+        await self.until((self.mine.folder / "dists" / "bookworm-updates").exists)
+        state.unlink()
+        state.with_name("away").rename(state)
+        await self.until(lambda: self.there("hello 1.0"))
