@@ -167,10 +167,15 @@ class BeingBuilt(Exception):
 
 
 def find_source(connection: Connection, archive_id: int, name: str, version: str) -> list[Source]:
-    """A source package that an archive has, in the series that it has it for."""
-    query = select(source.c.id, source.c.pocket, series.c.name).join_from(source, series)
+    """A source package that an archive has, in each suite that what is built of it comes to: not where it was deleted,
+    nor where it was before it was promoted."""
+    query = select(source.c.id, series.c.name).join_from(source, series)
     query = query.where(source.c.archive_id == archive_id, source.c.name == name, source.c.version == version)
-    return [Source(row.id, (row.name, Pocket(row.pocket))) for row in connection.execute(query)]
+    return [
+        Source(row.id, (row.name, each.suite.pocket))
+        for row in connection.execute(query).all()
+        for each in publications.home(connection, row.id)
+    ]
 
 
 def architectures(connection: Connection, place: Place, series_name: str) -> frozenset[str]:

@@ -1,19 +1,22 @@
 """Binary packages that are uploaded: with their source, or for one that the archive has."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
 
-from buildmaster import builds, holding, publications, repositories, uploads
+from buildmaster import builds, copying, holding, publications, repositories, uploads
 from buildmaster.lifecycle import BuildState
 from buildmaster.publications import State
+from buildmaster.scoring import Pocket
 from buildmaster.tables import binary, build
 from buildmaster.tests.factories import make_builder, make_busy, make_series, write_deb
 from buildmaster.tests.test_acceptance import World
 from buildmaster.tests.uploading import Upload
 from buildmaster.uploading.acceptance import Verdict
+from buildmaster.uploads import Source
 
 
 class BinaryWorld(World):
@@ -30,9 +33,12 @@ class BinaryWorld(World):
         path = write_deb(self.directory / "debs", *words, fields=fields)
         return {path.name: path.read_bytes()}
 
-    def alone(self, debs: dict[str, bytes], architectures: str = "amd64", version: str = "1.0") -> Verdict:
+    def alone(
+        self, debs: dict[str, bytes], architectures: str = "amd64", version: str = "1.0", suite: str = "bookworm"
+    ) -> Verdict:
         """Upload packages without their source."""
-        upload = Upload(version=version, more=debs, changes_fields={"Architecture": architectures})
+        fields = {"Architecture": architectures, "Distribution": suite}
+        upload = Upload(version=version, more=debs, changes_fields=fields)
         upload.edit_changes = _without_source
         return self.send(upload)
 
@@ -134,6 +140,31 @@ def test_a_reproduction_is_let_be(world: BinaryWorld) -> None:
         connection.execute(build.insert().values(**again))
     assert world.alone(world.deb("hello", "1.0", "amd64")).accepted
     assert [each for each, _ in world.builds()] == ["built", "building"]
+
+
+def test_for_a_source_that_was_promoted_or_deleted(world: BinaryWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come to where it is now, and are refused when it is gone, also if that was a moment ago."""
+
+    def change(move: Callable[..., object], *arguments: object) -> None:
+        with world.farm.transaction() as connection:
+            what = copying.find(connection, world.place.archive_id, "hello")
+            move(connection, what, *arguments)
+
+    assert world.send(Upload()).accepted
+    with world.farm.reading() as connection:
+        here = copying.find(connection, world.place.archive_id, "hello")[0].suite
+    change(copying.promote, replace(here, pocket=Pocket.UPDATES), 1.0)
+    packages, refused = world.deb("hello", "1.0", "amd64"), "hello 1.0 is not in bookworm of debian/mine"
+    assert refused in world.alone(packages).faults[0]
+    assert world.alone(packages, suite="bookworm-updates").accepted
+    assert world.binaries() == [("hello", "1.0", "amd64", State.PENDING)]
+    change(copying.delete, "a bug", 1.0)
+    assert "hello 1.0 is not in bookworm-updates" in world.alone(packages, suite="bookworm-updates").faults[0]
+    again = world.deb("hello", "1.0+b1", "amd64", fields="Source: hello (1.0)")
+    with monkeypatch.context() as patched:  # When it was judged, the source was there.
+        patched.setattr(uploads, "find_source", lambda *_: [Source(1, ("bookworm", Pocket.RELEASE))])
+        assert "hello has just been deleted from debian/mine" in world.alone(again, version="1.0+b1").faults[0]
+    assert [each[-1] for each in world.binaries()] == [State.LEAVING]
 
 
 def test_while_it_is_built(world: BinaryWorld) -> None:

@@ -171,8 +171,11 @@ def _check_again(connection: Connection, judgement: Judgement, place: Place) -> 
     assert judgement.changes is not None and judgement.suite is not None
     if uploads.accepted_by(connection, judgement.sha256):
         raise SourceRefused(f"{judgement.name} was accepted before, as it is: there is nothing to do")
-    if judgement.source_id is not None:
-        return  # Packages of what is there already.
+    if judgement.source_id is not None:  # Packages of what is there already.
+        publications.hold_sources(connection, [judgement.source_id])
+        if not publications.home(connection, judgement.source_id):
+            raise SourceRefused(f"{judgement.changes.source} has just been deleted from {place.words}: so are these")
+        return
     source, version = judgement.changes.source, judgement.changes.version
     newest = uploads.had(connection, place.archive_id, source, ()).newest.get(judgement.suite, version)
     if Version(newest) > Version(version):
