@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from debian.debian_support import Version
 from sqlalchemy import Connection, bindparam, select
 
 from buildd.control import ControlError, Dsc, ListedFile, parse_dsc
@@ -72,7 +73,8 @@ def accept(
     :param only: build on these architectures only; None: on all that it needs.
     :param needs: the resource tags that its builds need, as tags.parse() gives them.
     :param wishes: how these are to be done.
-    :param rebuild: when this very source is here already, build it once more instead of refusing it.
+    :param rebuild: when this very source is here already, build it once more instead of refusing it; and publish it
+        once more, if it was deleted and nothing newer is there.
     :param also: is called with the source's id at the end of the transaction that all is recorded in.
     :raises SourceRefused: the .dsc or a file of it is bad or missing, another source of this name and version is there,
         or nothing here can build it.
@@ -98,11 +100,10 @@ def accept(
         if source_id is None:
             words = {"component": component, "urgency": urgency, "pocket": pocket}
             source_id = _record(connection, archive_id, series_id, stored, now, **words)
-            try:
-                publications.add_source(connection, source_id, now)
-            except publications.PoolConflict as error:
-                raise SourceRefused(str(error)) from error
+            _publish(connection, source_id, now)
             superseded = superseding.take_place(connection, source_id, now)
+        elif not _is_published(connection, source_id, stored.dsc):  # It was deleted.
+            _publish(connection, source_id, now)
         build_ids = tuple(
             builds.add(connection, source_id, place, now, arch_indep=arch_indep, needs=needs, wishes=wishes)
             for place, arch_indep in needed
@@ -217,6 +218,28 @@ def _known(
     if not rebuild:
         raise SourceRefused(f"{name} {version} is here already: `submit --rebuild` builds it once more")
     return int(known.id)
+
+
+def _publish(connection: Connection, source_id: int, now: float) -> None:
+    try:
+        publications.add_source(connection, source_id, now)
+    except publications.PoolConflict as error:
+        raise SourceRefused(str(error)) from error
+
+
+def _is_published(connection: Connection, source_id: int, dsc: Dsc) -> bool:
+    """Whether a source is wanted where it was accepted for, or a newer one is there."""
+    publications.hold_sources(connection, [source_id])
+    if publications.home(connection, source_id):
+        return True
+    where = publications.origin(connection, source_id)
+    return any(
+        each.binary_id is None
+        and each.suite == where
+        and each.state in publications.WANTED
+        and Version(each.version) > Version(dsc.version)
+        for each in publications.named(connection, where.archive_id, dsc.source)
+    )
 
 
 def _record(connection: Connection, archive_id: int, series_id: int, stored: _Source, now: float, **words: str) -> int:

@@ -107,11 +107,17 @@ def add_source(connection: Connection, source_id: int, now: float) -> None:
         return
     files = {each.name: each.sha256 for each in connection.execute(FILES, {"this": source_id})}
     must_be_free(conflicts(connection, row.archive_id, files))
-    where = Suite(row.archive_id, row.series_id, Pocket(row.pocket))
+    where = origin(connection, source_id)
     hold = repositories.holds(connection, repository, row.name)
     deadline = now + repository.hold_deadline_s if hold and repository.hold_deadline_s else None
     this = {"component": row.component, "source_id": source_id}
     add(connection, where, now, **this, held=hold, held_until=deadline)
+
+
+def origin(connection: Connection, source_id: int) -> Suite:
+    """The suite that a source was accepted for."""
+    row = connection.execute(_SOURCE, {"this": source_id}).one()
+    return Suite(row.archive_id, row.series_id, Pocket(row.pocket))
 
 
 def hold_sources(connection: Connection, source_ids: Iterable[int]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from buildmaster import copying, distributions, packages, publications
-from buildmaster.copying import CannotCopy
+from buildmaster.copying import CannotCopy, NotThere
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
 from buildmaster.publications import Publication, State, Suite
@@ -28,11 +28,12 @@ def mine(farm: Farm) -> int:
     return make_repository(farm, "mine")
 
 
-def accept(farm: Farm, version: str = "1.0", pocket: Pocket = Pocket.PROPOSED) -> packages.Accepted:
+def accept(
+    farm: Farm, version: str = "1.0", pocket: Pocket = Pocket.PROPOSED, *, rebuild: bool = False
+) -> packages.Accepted:
     dsc = write_source(farm.directory / "sources", "hello", version, "any")
-    return packages.accept(
-        farm, dsc, time.time(), distribution="debian", series_name="bookworm", archive_name="mine", pocket=pocket
-    )
+    where = {"distribution": "debian", "series_name": "bookworm", "archive_name": "mine"}
+    return packages.accept(farm, dsc, time.time(), pocket=pocket, rebuild=rebuild, **where)  # type: ignore[arg-type]
 
 
 def built(farm: Farm, accepted: packages.Accepted, number: int) -> None:
@@ -95,3 +96,27 @@ def test_superseded_where_it_is(farm: Farm, mine: int) -> None:
     old = accept(farm)
     farm.write(copying.copy, found(farm, mine), stable, NOW)
     assert accept(farm, "1.1").superseded.build_ids == old.build_ids
+
+
+def test_deleted_by_mistake(farm: Farm, mine: int) -> None:
+    """Submitted and built once more, the very same version is there again."""
+    accepted = accept(farm)
+    built(farm, accepted, 0)
+    farm.write(copying.delete, found(farm, mine), "a mistake", NOW)
+    again = accept(farm, rebuild=True)
+    assert again.source_id == accepted.source_id
+    built(farm, again, 0)
+    there = [(each.architecture, each.state) for each in found(farm, mine)]
+    assert there == [("source", State.PENDING), ("amd64", State.PENDING)]
+    accept(farm, rebuild=True)
+    assert len(found(farm, mine)) == 2  # It is there once.
+
+
+def test_deleted_long_ago(farm: Farm, mine: int) -> None:
+    """A version that is older than what is there by now may be built once more, but is not published."""
+    accept(farm)
+    farm.write(copying.delete, found(farm, mine), "too old", NOW)
+    accept(farm, "1.1")
+    accept(farm, rebuild=True)
+    with pytest.raises(NotThere):
+        found(farm, mine)
