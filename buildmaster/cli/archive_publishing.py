@@ -67,9 +67,13 @@ def _published(press: "Press", where: Suite, *, full: bool) -> "Iterator[Outcome
 
 
 def _suites(connection: Connection, archive_id: int, suite: str | None) -> list[Suite]:
-    if suite is not None:
-        return [copying.find_suite(connection, archive_id, suite)]
-    return [each.suite for each in publications.suites_of(connection, archive_id)]
+    known = {each.name: each.suite for each in publications.suites_of(connection, archive_id)}
+    if suite is None:
+        return list(known.values())
+    if suite not in known:
+        copying.find_suite(connection, archive_id, suite)  # That there can be.
+        raise copying.NotThere(f"nothing was ever in {suite}; there are: {', '.join(known)}")
+    return [known[suite]]
 
 
 @click.command()

@@ -127,6 +127,14 @@ def test_published_and_moved(mine: Cli, farm: Farm, tmp_path: Path) -> None:
     assert "there is no suite 'sid'" in mine("archive", "copy", "mine", "hello", "--to", "sid", status=1).err
 
 
+def test_a_suite_that_is_not_there(mine: Cli) -> None:
+    """It says so: of one in which nothing ever was, and of one that there cannot be."""
+    said = mine("archive", "publish", "mine", "--suite", "bookworm-updates", status=1).err
+    assert "nothing was ever in bookworm-updates; there are: bookworm" in said
+    assert "there is no suite 'sid'; there are: " in mine("archive", "publish", "mine", "--suite", "sid", status=1).err
+    assert "generation 1" in mine("archive", "publish", "mine", "--suite", "bookworm").out
+
+
 def test_what_is_deleted_is_not_built(mine: Cli, tmp_path: Path) -> None:
     """Its builds that wait are off the queue, with the reason."""
     mine("submit", make_source(tmp_path / "1"), "--archive", "mine")
