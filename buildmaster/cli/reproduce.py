@@ -15,7 +15,7 @@ from buildmaster.cli.numbers import build_number
 from buildmaster.cli.presence import somebody_runs, tell_absence
 from buildmaster.cli.setup import parse_apt_line
 from buildmaster.cli.text import count
-from buildmaster.diffoscope import CannotCompare, differences
+from buildmaster.diffoscope import CannotCompare, can_shut_in, differences
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
 from buildmaster.listings import Build, results
@@ -93,7 +93,7 @@ def reproduce(
         if build.state is not BuildState.BUILT:
             return _tell_failure(session, build)
         outcome = reproductions.outcome(farm, repetition)
-        told = {} if no_diff else _differences(farm, outcome, limit_s)
+        told = {} if no_diff else _differences(session, farm, outcome, limit_s)
     if report is not None:
         report.write_text("".join(told.values()))
     _tell(session, outcome, told)
@@ -122,10 +122,15 @@ def _ordered(session: Session, farm: Farm, build_id: int, how: How) -> int:
     return repetition
 
 
-def _differences(farm: Farm, outcome: Outcome, limit_s: float) -> dict[str, str]:
+def _differences(session: Session, farm: Farm, outcome: Outcome, limit_s: float) -> dict[str, str]:
     """What diffoscope says, by name, of each file that both builds made and that differs."""
     told = {}
     both = [each.name for each in outcome.differing if each.was and each.now]
+    if both and not can_shut_in(farm.directory):
+        session.output.hint(
+            "diffoscope runs with the network and your files in its reach, since user namespaces cannot be had here: "
+            "leave it out with --no-diff where you do not trust what was built."
+        )
     with tempfile.TemporaryDirectory(prefix="reproduce-") as room:
         for place, build_id in (("was", outcome.original), ("now", outcome.reproduction)):
             (Path(room) / place).mkdir()
@@ -135,7 +140,7 @@ def _differences(farm: Farm, outcome: Outcome, limit_s: float) -> dict[str, str]
                 copy_out(farm, file, Path(room) / place)
         for name in both:
             try:
-                told[name] = differences(Path(room, "was", name), Path(room, "now", name), limit_s)
+                told[name] = differences(Path(room, "was", name), Path(room, "now", name), limit_s, farm.directory)
             except CannotCompare as error:
                 told[name] = f"{error}\n"
     return told
