@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select
 
 from buildd.protocol import Sha1
+from buildmaster import rows
 from buildmaster.publications import Publication
 from buildmaster.store import Sha256, StoredFile
 from buildmaster.tables import binary, source, source_file, stored_file
@@ -64,14 +65,15 @@ def _sources(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[str,
     """By source: the name of its .dsc, and its files by name."""
     found: dict[int, dict[str, StoredFile]] = defaultdict(dict)
     dscs: dict[int, str] = {}
-    for row in connection.execute(_SOURCE_FILES, {"ids": sorted(ids)}):
-        found[row.source_id][row.name] = _stored(row.sha256, row.size, row.sha1)
-        dscs[row.source_id] = row.dsc
+    for part in rows.parts(sorted(ids)):
+        for row in connection.execute(_SOURCE_FILES, {"ids": part}):
+            found[row.source_id][row.name] = _stored(row.sha256, row.size, row.sha1)
+            dscs[row.source_id] = row.dsc
     return {source_id: (dscs[source_id], files) for source_id, files in found.items()}
 
 
 def _binaries(connection: Connection, ids: Iterable[int]) -> dict[int, Any]:
-    return {row.id: row for row in connection.execute(_BINARIES, {"ids": sorted(ids)})}
+    return {row.id: row for part in rows.parts(sorted(ids)) for row in connection.execute(_BINARIES, {"ids": part})}
 
 
 def _stored(sha256: str, size: int, sha1: str = "") -> StoredFile:

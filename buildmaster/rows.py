@@ -1,11 +1,20 @@
-"""Writing a row that another transaction may be writing as well."""
+"""Writing a row that another transaction may be writing as well; naming very many rows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import IntegrityError
+
+T = TypeVar("T")
+
+_NAMED_AT_ONCE = 2000  # By one query: PostgreSQL takes 65,535 parameters, SQLite 32,766.
+
+
+def parts(things: Sequence[T], length: int = _NAMED_AT_ONCE) -> Iterator[Sequence[T]]:
+    """In parts that a query can name."""
+    return (things[begin : begin + length] for begin in range(0, len(things), length))
 
 
 def add(connection: Connection, table: Table, values: Mapping[str, object]) -> int | None:

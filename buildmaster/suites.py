@@ -1,21 +1,18 @@
 """What is to be changed of a suite as apt sees it, and that it was, as queries: what the publisher asks and says."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from debian.deb822 import Deb822, PkgRelation
 from sqlalchemy import Connection, bindparam, func, or_, select, update
 
-from buildmaster import depwaits, distributions, domination, goods, publications, repositories
+from buildmaster import depwaits, distributions, domination, goods, publications, repositories, rows
 from buildmaster.domination import Package
 from buildmaster.goods import Goods
 from buildmaster.pockets import suite_name
 from buildmaster.publications import LISTED, STATE_OF_FOUND, Publication, State, Suite
 from buildmaster.repositories import ArchiveKey, Repository
 from buildmaster.tables import archive_dependency, binary, publication, series, source, suite
-
-T = TypeVar("T")
 
 ALWAYS = ("main", "main/debug")  # Components that every suite has.
 CHANGES_MAX = 2000  # So many are published at once, and what belongs to them; what is more follows.
@@ -106,7 +103,7 @@ def everything(connection: Connection, planned: Plan) -> Iterator[Goods]:
         for each in publications.listed(connection, planned.suite)
         if (each.id in enters or each.state is State.PUBLISHED) and each.id not in leaves
     ]
-    for part in _parts(named):
+    for part in rows.parts(named):
         yield from goods.of(connection, part)
 
 
@@ -122,7 +119,7 @@ def done(connection: Connection, planned: Plan, shown: Shown, now: float) -> Non
         raise PublishedMeanwhile(planned.name)
     if _is_planned_otherwise(connection, planned):  # By who refreshed it meanwhile, which was just overwritten.
         publications.refresh(connection, where.archive_id, now)
-    for part in _parts([each.publication.id for each in planned.enters]):
+    for part in rows.parts([each.publication.id for each in planned.enters]):
         connection.execute(_ENTERED, {"ids": part, "now": now})
     for each in planned.leaves:
         reason = planned.why.get(each.publication.id, each.publication.reason)
@@ -200,7 +197,7 @@ def _needed(connection: Connection, where: Suite, names: Collection[str], leaves
     """Which of these packages others that stay in the suite depend on. Packages are dropped rarely: this looks through
     all of the suite, in the database."""
     found: set[str] = set()
-    for some in _parts(sorted(names), _MENTIONS_MAX):
+    for some in rows.parts(sorted(names), _MENTIONS_MAX):
         mentions = or_(*(binary.c.control.contains(name, autoescape=True) for name in some))
         for row in connection.execute(_CONTROLS.where(mentions), vars(where)):
             if row.id not in leaves:
@@ -213,11 +210,6 @@ def _depends_on(control: str) -> set[str]:
     fields = Deb822(control.split("\n"))
     relations = [PkgRelation.parse_relations(fields.get(name, "")) for name in _RELATIONS if fields.get(name)]
     return {one["name"] for each in relations for alternatives in each for one in alternatives}
-
-
-def _parts(things: Sequence[T], length: int = CHANGES_MAX) -> Iterator[Sequence[T]]:
-    """In parts that a query can name."""
-    return (things[begin : begin + length] for begin in range(0, len(things), length))
 
 
 def _these(where: Suite) -> dict[str, object]:

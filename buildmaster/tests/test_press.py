@@ -36,6 +36,7 @@ from buildmaster.secrets import Secrets
 from buildmaster.suites import PublishedMeanwhile
 from buildmaster.tables import archive, binary, stored_file
 from buildmaster.tests.archive_case import Apt, Client, key
+from buildmaster.tests.databases import on_postgresql
 from buildmaster.tests.factories import make_repository, make_series, write_deb, write_source
 from buildmaster.tests.test_debs import CONTROL
 from buildmaster.tests.test_publications import deb
@@ -450,6 +451,30 @@ def test_files_that_nobody_needs(mine: Mine) -> None:
     assert cleaning.clean(mine.press, mine.archive_id) == Cleaned((), 0)
     with mine.farm.reading() as connection:
         assert retention.archives(connection, mine.now - cleaning.FORGET_S) == []
+
+
+@pytest.mark.skipif(not on_postgresql(), reason="SQLite takes that many as Debian builds it")
+def test_very_much_that_leaves(mine: Mine) -> None:
+    """More than a database takes as parameters of one query: its files are found, and go."""
+    accepted = mine.accept()
+    mine.built(accepted)
+    mine.publish()
+    mine.farm.write(copying.delete, found(mine, accepted), "not wanted", mine.now)
+    mine.publish()
+    columns = "source_id, build_id, version, architecture, file_name, stored_file_id, control"
+    of_publication = "archive_id, series_id, pocket, component, source_id, state, created_at, gone_at"
+    with mine.farm.transaction() as connection:
+        connection.exec_driver_sql(
+            f'INSERT INTO "binary" (name, {columns}) WITH RECURSIVE many(n) AS (SELECT 1 UNION ALL SELECT n + 1'
+            f" FROM many WHERE n < 70000) SELECT 'x' || n, {columns} FROM \"binary\", many"
+        )
+        connection.exec_driver_sql(
+            f'INSERT INTO publication (binary_id, {of_publication}) SELECT "binary".id,'
+            f' {", ".join(f"publication.{each}" for each in of_publication.split(", "))} FROM "binary", publication'
+            " WHERE name LIKE 'x%%' AND binary_id IS NULL"
+        )
+    with mine.farm.reading() as connection:
+        assert len(retention.gone(connection, mine.archive_id)) == 70002
 
 
 def test_what_left_long_ago_is_forgotten(mine: Mine) -> None:
