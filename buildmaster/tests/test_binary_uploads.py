@@ -159,8 +159,9 @@ def test_for_a_source_that_was_promoted_or_deleted(world: BinaryWorld, monkeypat
     assert world.alone(packages, suite="bookworm-updates").accepted
     assert world.binaries() == [("hello", "1.0", "amd64", State.PENDING)]
     change(copying.delete, "a bug", 1.0)
-    assert "hello 1.0 is not in bookworm-updates" in world.alone(packages, suite="bookworm-updates").faults[0]
     again = world.deb("hello", "1.0+b1", "amd64", fields="Source: hello (1.0)")
+    verdict = world.alone(again, version="1.0+b1", suite="bookworm-updates")
+    assert "hello 1.0 is not in bookworm-updates" in verdict.faults[0]
     with monkeypatch.context() as patched:  # When it was judged, the source was there.
         patched.setattr(uploads, "find_source", lambda *_: [Source(1, ("bookworm", Pocket.RELEASE))])
         assert "hello has just been deleted from debian/mine" in world.alone(again, version="1.0+b1").faults[0]

@@ -31,6 +31,7 @@ from buildmaster import (
     masters,
     needs,
 )
+from buildmaster.apt_sources import Sources
 from buildmaster.archives import Changes
 from buildmaster.builders import Cleanliness
 from buildmaster.commits import CHANNEL, PostgresqlCommits
@@ -391,7 +392,7 @@ def test_made_at_once(farm: Farm) -> None:
     told = Forecast(Span(0.0, 1.0), Span(2.0, 3.0))
     keep = transacted(farm, forecasting.keep, make_build(farm), told, NOW)
     assert at_once(keep, keep, keep) == [None] * 3
-    keep = transacted(farm, depwaits.keep_system, Sha256("0" * 64), b"system")
+    keep = transacted(farm, depwaits.keep_system, Sha256("0" * 64), b"system", Sources())
     assert at_once(keep, keep, keep) == [None] * 3
     add = transacted(farm, archives.add, "debian", "ppa", ArchivePurpose.PPA)
     results = at_once(add, add, add)
