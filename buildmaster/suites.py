@@ -52,9 +52,10 @@ class Shown:
     components: tuple[str, ...]
 
 
-def plan(connection: Connection, where: Suite) -> Plan:
+def plan(connection: Connection, where: Suite, *, full: bool = False) -> Plan:
     """What is to be done, by what changed since the last time.
 
+    :param full: what is superseded by now is looked for in all of the suite, not in what is related to the changes.
     :raises RepositoryRefused: its archive is not published by us.
     """
     changes = publications.changes(connection, where, CHANGES_MAX)
@@ -62,6 +63,10 @@ def plan(connection: Connection, where: Suite) -> Plan:
     repository = repositories.get(connection, where.archive_id)
     architectures = distributions.architectures_of(connection, where.series_id)
     changes, related = _whole(connection, where, changes)
+    if full:
+        known = {each.id for each in changes}
+        every = publications.listed(connection, where)
+        related = [each for each in every if each.state is State.PUBLISHED or each.id in known]
     why = _superseded(connection, where, related, architectures, repository.keep_versions)
     enters = [each for each in changes if each.state is State.PENDING and each.id not in why]
     leaving = {each.id: each for each in changes if each.state is State.LEAVING}

@@ -33,7 +33,8 @@ _NAME = click.argument("name", metavar="[DISTRIBUTION/]NAME")
 def publish(session: Session, /, *, name: str, suite: str | None, full: bool) -> None:
     """Publish what there is to publish, here and now.
 
-    A master that runs does so by itself, at once. --full is for an archive whose directory was lost or damaged.
+    A master that runs does so by itself, at once. --full is for an archive whose directory was lost or damaged, and for
+    one that is to keep fewer older versions: without it, these leave when their source is published the next time.
 
     \b
     Example:

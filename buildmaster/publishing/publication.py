@@ -64,7 +64,7 @@ class Press:
     def publish(self, where: Suite, *, full: bool = False, wait: bool = False) -> Outcome:
         """Bring a suite on disk in step with the database.
 
-        :param full: make it all anew, whatever there is on disk.
+        :param full: make it all anew, whatever there is on disk, and let leave what settings of before had stay.
         :param wait: for another master that is at it.
         :raises Busy: another one is.
         :raises RepositoryRefused: we do not publish that archive.
@@ -76,7 +76,7 @@ class Press:
         with self.turn(where.archive_id, wait=wait) as folder:
             while True:
                 with self.farm.reading() as connection:
-                    plan = suites.plan(connection, where)
+                    plan = suites.plan(connection, where, full=full)
                 try:
                     shown = self._bring(plan, folder, full=full)
                     break

@@ -169,6 +169,19 @@ def test_older_versions_that_are_kept(mine: Mine) -> None:
     assert mine.contents().split() == ["usr/bin/hello", "misc/hello"]
 
 
+def test_fewer_are_to_be_kept(mine: Mine) -> None:
+    """Those that were there leave when all of the suite is made anew."""
+    mine.farm.write(repositories.change, mine.archive_id, Settings(keep_versions=1))
+    for version in ("1.0", "1.1"):
+        mine.built(mine.accept(version))
+        mine.publish()
+    mine.farm.write(repositories.change, mine.archive_id, Settings(keep_versions=0))
+    mine.publish()
+    assert mine.index() == ["hello 1.0", "hello 1.1"]
+    assert mine.publish(full=True).left == 2
+    assert (mine.index(), mine.index("main/source/Sources")) == (["hello 1.1"], ["hello 1.1"])
+
+
 def test_an_older_version_that_comes_later(mine: Mine) -> None:
     """It is never seen, and says why."""
     new = mine.accept("2.0")
