@@ -2,13 +2,15 @@
 
 Of each name the newest version stays, on each architecture, and as many older ones as are kept. A source stays as long
 as a package of it does, so that there is a source for whatever is published. Packages for all architectures are in step
-with the others of their source: as long as one architecture has no newer build, those of both versions are there.
+with the others of their source: as long as one architecture has no newer build, those of both versions are there. Where
+a newer version has no packages any more, the older ones leave when that version is built.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 
 from debian.debian_support import Version
 
@@ -29,7 +31,11 @@ class Package:
 
 
 def superseded(
-    packages: Collection[Package], architectures: Iterable[str], keep: int = 0, needed: Set[str] = frozenset()
+    packages: Collection[Package],
+    architectures: Iterable[str],
+    keep: int = 0,
+    needed: Set[str] = frozenset(),
+    builds_on: Mapping[str, Set[str]] = MappingProxyType({}),
 ) -> dict[int, str]:
     """Which of these leave, by their ids, and why.
 
@@ -38,16 +44,24 @@ def superseded(
     :param keep: so many older versions of each name stay.
     :param needed: names of packages that others depend on. They stay until a newer version is there, even though the
         newest version of their source does not make them any more.
+    :param builds_on: by source, the architectures, "all" among them, that its newest version has packages for. Of one
+        that is not there, nobody knows: it may still be built on all.
     """
     leaves: dict[int, str] = {}
     # What leaves may have been all that others stayed for.
-    while more := _leaving([each for each in packages if each.id not in leaves], architectures, keep, needed):
+    while more := _leaving(
+        [each for each in packages if each.id not in leaves], architectures, keep, needed, builds_on
+    ):
         leaves |= more
     return leaves
 
 
 def _leaving(
-    packages: Collection[Package], architectures: Iterable[str], keep: int, needed: Set[str]
+    packages: Collection[Package],
+    architectures: Iterable[str],
+    keep: int,
+    needed: Set[str],
+    builds_on: Mapping[str, Set[str]],
 ) -> dict[int, str]:
     own = [each for each in packages if each.architecture != SOURCE]
     sources = [each for each in packages if each.architecture == SOURCE]
@@ -55,7 +69,7 @@ def _leaving(
     leaves = _outdated(own, sorted({*architectures, *(each.architecture for each in own)} - {ALL}), keep)
     leaves |= {
         each.id: f"{each.source} {newest[each.source]} does not make it any more"
-        for each in _dropped(own, newest, old_sources)
+        for each in _dropped(own, newest, old_sources, builds_on)
         if each.id not in leaves and each.name not in needed
     }
     stay = {_of(each) for each in own if each.architecture != ALL and each.id not in leaves}
@@ -101,9 +115,13 @@ def _outdated(binaries: Collection[Package], architectures: Iterable[str], keep:
 
 
 def _dropped(
-    binaries: Collection[Package], newest: Mapping[str, str], old_sources: Set[tuple[str, str]]
+    binaries: Collection[Package],
+    newest: Mapping[str, str],
+    old_sources: Set[tuple[str, str]],
+    builds_on: Mapping[str, Set[str]],
 ) -> list[Package]:
-    """Those of old sources that the newest version of their source, once it is built there, does not make."""
+    """Those of old sources that the newest version of their source, once it is built there, does not make. Where it is
+    not to be built at all that is so once it is built wherever there were packages of it."""
     made: dict[str, set[str]] = defaultdict(set)  # Architectures that have packages of a source,
     made_newest: dict[str, set[str]] = defaultdict(set)  # and of its newest version.
     names: set[tuple[str, str]] = set()  # What that makes anywhere.
@@ -113,17 +131,24 @@ def _dropped(
             made_newest[each.source].add(each.architecture)
             names.add((each.source, each.name))
 
+    def is_for(source: str, architecture: str) -> bool:
+        return source not in builds_on or architecture in builds_on[source]
+
     def is_built(source: str, architecture: str) -> bool:
         there = made_newest[source]
-        everywhere = bool(there) and made[source] - {ALL} <= there
-        return architecture in there or (architecture == ALL and everywhere)
+        before = {each for each in made[source] - {ALL} if is_for(source, each)}
+        everywhere = bool(there) and before <= there
+        return architecture in there or (everywhere and (architecture == ALL or not is_for(source, architecture)))
+
+    def is_made(each: Package) -> bool:
+        return (each.source, each.name) in names and (
+            each.architecture == ALL or is_for(each.source, each.architecture)
+        )
 
     return [
         each
         for each in binaries
-        if _of(each) in old_sources
-        and (each.source, each.name) not in names
-        and is_built(each.source, each.architecture)
+        if _of(each) in old_sources and not is_made(each) and is_built(each.source, each.architecture)
     ]
 
 

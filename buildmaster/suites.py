@@ -4,9 +4,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from debian.deb822 import Deb822, PkgRelation
+from debian.debian_support import Version
 from sqlalchemy import Connection, bindparam, func, or_, select, update
 
 from buildmaster import depwaits, distributions, domination, goods, publications, repositories, rows
+from buildmaster.architectures import matches
 from buildmaster.domination import Package
 from buildmaster.goods import Goods
 from buildmaster.pockets import suite_name
@@ -182,38 +184,72 @@ def _related(connection: Connection, where: Suite, changes: Collection[Publicati
 
 
 def _superseded(
-    connection: Connection, where: Suite, related: Iterable[Publication], architectures: Iterable[str], keep: int
+    connection: Connection, where: Suite, related: Iterable[Publication], architectures: Collection[str], keep: int
 ) -> dict[int, str]:
-    """What leaves because it was superseded, and why."""
+    """What leaves because it was superseded, and why. What something that stays depends on stays as well."""
     packages = [
         Package(each.id, each.source, each.source_version, each.name, each.version, each.architecture)
         for each in related
     ]
-    rash = domination.superseded(packages, architectures, keep)
-    gone = [each for each in packages if each.id in rash]
-    made = {(each.name, each.architecture) for each in packages if each.id not in rash}
-    dropped = {each.name for each in gone if each.architecture != domination.SOURCE
-               and (each.name, each.architecture) not in made}  # fmt: skip
-    needed = _needed(connection, where, dropped, set(rash))
-    return domination.superseded(packages, architectures, keep, needed) if needed else rash
+    builds_on = _builds_on(connection, packages, architectures)
+    needed: set[str] = set()
+    while True:
+        leaves = domination.superseded(packages, architectures, keep, needed, builds_on)
+        more = _needed(connection, where, _dropped(packages, leaves), leaves) - needed
+        if not more:
+            return leaves
+        needed |= more
 
 
-def _needed(connection: Connection, where: Suite, names: Collection[str], leaves: Collection[int]) -> set[str]:
-    """Which of these packages others that stay in the suite depend on. Packages are dropped rarely: this looks through
-    all of the suite, in the database."""
-    found: set[str] = set()
-    for some in rows.parts(sorted(names), _MENTIONS_MAX):
-        mentions = or_(*(binary.c.control.contains(name, autoescape=True) for name in some))
-        for row in connection.execute(_CONTROLS.where(mentions), vars(where)):
-            if row.id not in leaves:
-                found |= _depends_on(row.control).intersection(some)
+def _builds_on(
+    connection: Connection, packages: Iterable[Package], available: Collection[str]
+) -> dict[str, frozenset[str]]:
+    """For which architectures the newest version of each source has packages."""
+    newest: dict[str, Package] = {}
+    for each in packages:
+        if each.architecture == domination.SOURCE:
+            other = newest.setdefault(each.name, each)
+            if Version(other.version) < Version(each.version):
+                newest[each.name] = each
+    found = {}
+    for part in rows.parts([each.id for each in newest.values()]):
+        for row in connection.execute(_ARCHITECTURES_OF, {"ids": part}):
+            words = row.architectures.split()
+            here = {name for name in available if any(matches(name, word) for word in words if word != domination.ALL)}
+            found[row.name] = frozenset(here | {domination.ALL}.intersection(words))
     return found
 
 
-def _depends_on(control: str) -> set[str]:
-    """The names of packages that a control file says that it depends on."""
+def _dropped(packages: Collection[Package], leaves: Collection[int]) -> list[Package]:
+    """The binary packages that leave, and no other version of them stays."""
+    stay = {(each.name, each.architecture) for each in packages if each.id not in leaves}
+    gone = (each for each in packages if each.id in leaves and each.architecture != domination.SOURCE)
+    return [each for each in gone if (each.name, each.architecture) not in stay]
+
+
+def _needed(connection: Connection, where: Suite, dropped: Collection[Package], leaves: Collection[int]) -> set[str]:
+    """Which of these packages others that stay in the suite depend on, be it by a name that they provide. Packages are
+    dropped rarely: this looks through all of the suite, in the database."""
+    asked: dict[str, set[str]] = {}  # Which of them are meant by a name.
+    for each in dropped:
+        asked.setdefault(each.name, set()).add(each.name)
+    for part in rows.parts([each.id for each in dropped]):
+        for row in connection.execute(_CONTROLS_OF, {"ids": part}):
+            for name in _names_in(row.control, "Provides"):
+                asked.setdefault(name, set()).add(row.name)
+    found: set[str] = set()
+    for some in rows.parts(sorted(asked), _MENTIONS_MAX):
+        mentions = or_(*(binary.c.control.contains(name, autoescape=True) for name in some))
+        for row in connection.execute(_CONTROLS.where(mentions), vars(where)):
+            if row.id not in leaves:
+                found.update(*(asked[name] for name in _names_in(row.control, *_RELATIONS).intersection(some)))
+    return found
+
+
+def _names_in(control: str, *names: str) -> set[str]:
+    """The names of packages in these fields of a control file."""
     fields = Deb822(control.split("\n"))
-    relations = [PkgRelation.parse_relations(fields.get(name, "")) for name in _RELATIONS if fields.get(name)]
+    relations = [PkgRelation.parse_relations(fields[name]) for name in names if fields.get(name)]
     return {one["name"] for each in relations for alternatives in each for one in alternatives}
 
 
@@ -245,6 +281,16 @@ _LEFT = (
         leaves_at=func.coalesce(publication.c.leaves_at, bindparam("now")),
         reason=bindparam("why"),
     )
+)
+_ARCHITECTURES_OF = (
+    select(source.c.name, source.c.architectures)
+    .join_from(publication, source, source.c.id == publication.c.source_id)
+    .where(publication.c.id.in_(bindparam("ids", expanding=True)))
+)
+_CONTROLS_OF = (
+    select(binary.c.name, binary.c.control)
+    .join_from(publication, binary, binary.c.id == publication.c.binary_id)
+    .where(publication.c.id.in_(bindparam("ids", expanding=True)))
 )
 _CONTROLS = (
     select(publication.c.id, binary.c.control)

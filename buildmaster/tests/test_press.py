@@ -209,6 +209,47 @@ def test_packages_that_are_not_made_any_more(mine: Mine) -> None:
     assert mine.index() == ["libhello2 3.0", "user 2.0"]
 
 
+def test_what_others_need_of_what_is_not_made_any_more(mine: Mine) -> None:
+    """It stays: also what that itself needs, and what is needed by a name that it provides."""
+    old = mine.accept()
+    mine.built(old, "libhello1", fields="Provides: libhello-abi (= 1)")
+    mine.built(old, "libhello1-dev", fields="Depends: libhello-abi (= 1)")
+    mine.built(old, "libhello1-doc")
+    mine.built(mine.accept(name="user"), fields="Depends: libhello1-dev")
+    mine.publish()
+    mine.built(mine.accept("2.0"), "libhello2")
+    mine.publish()
+    assert mine.index() == ["libhello1 1.0", "libhello1-dev 1.0", "libhello2 2.0", "user 1.0"]
+
+
+def test_an_architecture_that_a_source_is_not_for_any_more(mine: Mine) -> None:
+    """Packages there leave once the new version is built wherever it is for, and the old source with them."""
+    make_series(mine.farm, architecture="armhf")
+    old = mine.accept(architectures="any all")
+    for architecture in ("amd64", "armhf"):
+        mine.built(old, architecture=architecture)
+    mine.built(old, "hello-data", architecture="all")
+    mine.publish()
+    new = mine.accept("2.0", architectures="amd64 all")
+    mine.publish()
+    assert mine.index("main/binary-armhf/Packages") == ["hello 1.0", "hello-data 1.0"]
+    mine.built(new)
+    mine.built(new, "hello-data", architecture="all")
+    mine.publish()
+    assert mine.index("main/binary-armhf/Packages") == ["hello-data 2.0"]
+    assert mine.index("main/source/Sources") == ["hello 2.0"]
+
+
+def test_a_source_that_is_for_all_architectures_now(mine: Mine) -> None:
+    """What it was for one alone leaves."""
+    mine.built(mine.accept(), "hello", "hello-bin")
+    mine.publish()
+    mine.built(mine.accept("2.0", architectures="all"), "hello", "hello-data", architecture="all")
+    mine.publish()
+    assert mine.index() == ["hello 2.0", "hello-data 2.0"]
+    assert mine.index("main/source/Sources") == ["hello 2.0"]
+
+
 def test_for_all_architectures(mine: Mine) -> None:
     """Such a package is in the index of each; an architecture that comes later has it, too."""
     mine.built(mine.accept(architectures="all"), architecture="all")
