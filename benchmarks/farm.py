@@ -142,6 +142,10 @@ class RunningMaster:
         self.process.send_signal(signal.SIGUSR1)
 
 
+# Of a configuration: several masters run on this machine, of others as well.
+ANY_PORTS = "[files]\nport = 0\n[archives]\nport = 0\n"
+
+
 @contextmanager
 def probed_master(farm: Farm, cpu: int | None = None, settings: str = "") -> Iterator[RunningMaster]:
     """A master on a farm, while the context lasts; its probe is there afterwards.
@@ -149,7 +153,7 @@ def probed_master(farm: Farm, cpu: int | None = None, settings: str = "") -> Ite
     :param settings: lines for its configuration.
     """
     config, log = farm.directory.parent / "buildmaster.conf", farm.directory.parent / "master.log"
-    config.write_text(f"[files]\nport = 0\n{settings}")
+    config.write_text(ANY_PORTS + settings)
     command = [*_on(cpu), sys.executable, "-m", "benchmarks.probed_master", str(farm.directory), str(config)]
     with (
         log.open("w") as stream,

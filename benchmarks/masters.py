@@ -21,7 +21,7 @@ from typing import Any
 
 from sqlalchemy import Select, func, select
 
-from benchmarks.farm import Builders, add_builders, noop_builders
+from benchmarks.farm import ANY_PORTS, Builders, add_builders, noop_builders
 from benchmarks.noop_builders import source_name
 from benchmarks.table import percentile, show
 from buildmaster import packages
@@ -150,7 +150,7 @@ def farm_on_postgresql() -> Iterator[tuple[Farm, Masters]]:
     with tempfile.TemporaryDirectory(prefix="masters-") as name, postgresql.running(free_port()) as server:
         folder, url = Path(name), server.url("postgres")
         config = folder / "buildmaster.conf"
-        config.write_text(f"[database]\nurl = {url}\n[files]\nport = 0\n")
+        config.write_text(f"[database]\nurl = {url}\n{ANY_PORTS}")
         farm = Farm.create(Places(folder / "farm", url))
         make_series(farm)
         masters = Masters(folder, config)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from benchmarks.farm import ANY_PORTS
 from benchmarks.table import median, ms, percentile, show
 from buildmaster import builders, dispatch, distributions, queue
 from buildmaster.builders import Cleanliness, Vitals
@@ -101,7 +102,7 @@ def on_postgresql() -> Iterator[Place]:
 
 def _place(folder: Path, url: str) -> Place:
     config = folder / "buildmaster.conf"
-    config.write_text("[files]\nport = 0\n" + (f"[database]\nurl = {url}\n" if url else ""))
+    config.write_text(ANY_PORTS + (f"[database]\nurl = {url}\n" if url else ""))
     return Place(Places(folder / "farm", url), config)
 
 

@@ -18,6 +18,8 @@ from buildmaster.tests.farm_case import FarmCase
 CONFIG = """
 [files]
 port = 0
+[archives]
+port = 0
 [polling]
 fastest = 50ms
 slowest = 200ms
