@@ -30,6 +30,14 @@ class Login:
         return f"Login({self.user!r})"  # Whoever prints one tells nothing.
 
 
+def keyring_of(archive: str) -> str:
+    """Where people keep the key of an archive that we publish.
+
+    :param archive: DISTRIBUTION/NAME.
+    """
+    return f"/etc/apt/keyrings/{archive.replace('/', '-')}.asc"
+
+
 @dataclass(frozen=True)
 class Suite:
     """A suite of an archive that we publish."""
@@ -43,7 +51,7 @@ class Suite:
     @property
     def keyring(self) -> str:
         """Where people keep its key."""
-        return f"/etc/apt/keyrings/{self.archive.replace('/', '-')}.asc"
+        return keyring_of(self.archive)
 
     def line(self, url: str, login: Login | None = None, keyring: str = "") -> str:
         """For sources.list.

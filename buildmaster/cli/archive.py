@@ -233,13 +233,15 @@ def _show(session: Session, name: str) -> None:
     if session.output.as_json:
         session.output.document(_document(found, suites, base) | {"keys": keys})
         return
-    url, output = f"{base}/{found.words}", session.output
-    output.say(f"archive {found.words} is published at {url}" + "".join(f", {each}" for each in _kind(found)))
+    output = session.output
+    output.say(
+        f"archive {found.words} is published at {base}/{found.words}" + "".join(f", {each}" for each in _kind(found))
+    )
     output.say(f"signed by {', '.join(keys) or 'no key'}; suites: {', '.join(suites)}")
     output.say(f"\nTo upload to it, ~/.dput.cf:\n\n{client_setup.for_dput(config, found.words)}")
     if found.private:
         output.say("\nTo use it, one needs a name and a password: `buildmaster archive access add`")
-    output.say(f"\nTo use it, {client_setup.for_apt(url, found.words, suites)}")
+    output.say(f"\nTo use it, {client_setup.for_apt(base, found.words, suites)}")
 
 
 def _kind(found: Repository) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
+from buildmaster.apt_sources import Suite, keyring_of
 from buildmaster.config import MasterConfig
 
 # dput 1.2 cuts the port off for all of its methods, and gives it back to FTP only.
@@ -34,14 +35,13 @@ def _sections(config: MasterConfig, archive: str) -> Iterator[list[str]]:
         yield [f"[{name}-sftp]", "method = sftp", host, port, "login = anybody", own]
 
 
-def for_apt(url: str, archive: str, suites: Sequence[str]) -> str:
+def for_apt(base: str, archive: str, suites: Sequence[str]) -> str:
     """How to have the key, and files for /etc/apt/sources.list.d, of either form.
 
-    :param url: of the archive.
+    :param base: where our archives are, without a slash at the end.
     """
-    label = archive.replace("/", "-")
-    key = f"/etc/apt/keyrings/{label}.asc"
-    lines = "\n".join(f"deb [signed-by={key}] {url} {suite} main" for suite in suites)
+    url, label, key = f"{base}/{archive}", archive.replace("/", "-"), keyring_of(archive)
+    lines = "\n".join(Suite(archive, each, ("main",)).line(base, keyring=key) for each in suites)
     return (
         f"the key:\n\nwget -O {key} {url}/key.asc\n\nand /etc/apt/sources.list.d/{label}.sources:\n\n"
         f"Types: deb deb-src\nURIs: {url}\nSuites: {' '.join(suites)}\nComponents: main\nSigned-By: {key}\n\n"
