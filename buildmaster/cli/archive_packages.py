@@ -21,6 +21,24 @@ _SOURCES = click.argument("sources", metavar="SOURCE...", nargs=-1, required=Tru
 _VERSION = click.option("--version", metavar="VERSION", help="Not the newest version that is there, but this one.")
 
 
+def _move_options(command: Any) -> Any:
+    """Add to a command what may be said of from where to where packages go."""
+    options = [
+        click.option(
+            "--from", "origin", metavar="SUITE", help="The suite that they are in; it may be left out if it is one."
+        ),
+        click.option(
+            "--to", "target", metavar="SUITE", help="The suite that they are to be in; else one of the same name."
+        ),
+        click.option(
+            "--to-archive", metavar="[DISTRIBUTION/]NAME", help="The archive of that suite; else the same one."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.command()
 @_NAME
 @click.argument("sources", metavar="[SOURCE]...", nargs=-1)
@@ -56,9 +74,7 @@ def packages(session: Session, /, *, name: str, sources: tuple[str, ...], suite:
 @click.command()
 @_NAME
 @_SOURCES
-@click.option("--from", "origin", metavar="SUITE", help="The suite that they are in; it may be left out if it is one.")
-@click.option("--to", "target", metavar="SUITE", help="The suite that they are to be in; else one of the same name.")
-@click.option("--to-archive", metavar="[DISTRIBUTION/]NAME", help="The archive of that suite; else the same one.")
+@_move_options
 @_VERSION
 @json_option
 @pass_session
@@ -77,9 +93,7 @@ def copy(session: Session, /, *, name: str, sources: tuple[str, ...], **said: An
 @click.command()
 @_NAME
 @_SOURCES
-@click.option("--from", "origin", metavar="SUITE", help="The suite that they are in; it may be left out if it is one.")
-@click.option("--to", "target", metavar="SUITE", help="The suite that they are to be in; else one of the same name.")
-@click.option("--to-archive", metavar="[DISTRIBUTION/]NAME", help="The archive of that suite; else the same one.")
+@_move_options
 @_VERSION
 @json_option
 @pass_session
