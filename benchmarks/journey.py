@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from benchmarks.debs import controls, field, renamed
 from benchmarks.table import median, show
 from buildd.protocol import FileName
-from buildmaster import publications
+from buildmaster import entering
 from buildmaster.binaries import Deb
 from buildmaster.farm import Farm
 from buildmaster.store import StoredFile
@@ -155,7 +155,7 @@ def fill(farm: PublishingFarm, number: int) -> None:
 
 
 def _publish(connection: Connection, source_id: int, debs: Sequence[Deb]) -> None:
-    publications.add_binaries(connection, source_id, None, debs, time.time())
+    entering.add_binaries(connection, source_id, None, debs, time.time())
 
 
 def _debs(farm: Farm, texts: Iterable[str]) -> Iterable[Deb]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from debian.debian_support import Version
 from sqlalchemy import Connection, bindparam, select
 
-from buildmaster import builds, distributions, publications, repositories
+from buildmaster import builds, distributions, entering, publications, repositories
 from buildmaster.lifecycle import ACTIVE, PENDING, BuildState, Event
 from buildmaster.pockets import suite_name
 from buildmaster.publications import LISTED, WANTED, Publication, Suite
@@ -119,7 +119,7 @@ def copy_to(connection: Connection, what: Iterable[Publication], where: Suite, n
     """
     what = list(what)
     if any(each.suite.archive_id != where.archive_id for each in what):
-        publications.must_be_free(publications.conflicts(connection, where.archive_id, _files_of(connection, what)))
+        entering.must_be_free(entering.conflicts(connection, where.archive_id, _files_of(connection, what)))
     new = 0
     for each in what:
         there = [one for one in publications.of_source(connection, each.source_id) if one.binary_id == each.binary_id]
@@ -135,7 +135,7 @@ def _files_of(connection: Connection, what: Iterable[Publication]) -> dict[str, 
     found: dict[str, str] = {}
     for each in what:
         if each.binary_id is None:
-            found |= {row.name: row.sha256 for row in connection.execute(publications.FILES, {"this": each.source_id})}
+            found |= {row.name: row.sha256 for row in connection.execute(entering.FILES, {"this": each.source_id})}
         else:
             row = connection.execute(_DEB, {"this": each.binary_id}).one()
             found[row.file_name] = row.sha256

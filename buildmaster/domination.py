@@ -69,7 +69,7 @@ def _leaving(
     leaves = _outdated(own, sorted({*architectures, *(each.architecture for each in own)} - {ALL}), keep)
     leaves |= {
         each.id: f"{each.source} {newest[each.source]} does not make it any more"
-        for each in _dropped(own, newest, old_sources, builds_on)
+        for each in _not_made(own, newest, old_sources, builds_on)
         if each.id not in leaves and each.name not in needed
     }
     stay = {_of(each) for each in own if each.architecture != ALL and each.id not in leaves}
@@ -114,7 +114,7 @@ def _outdated(binaries: Collection[Package], architectures: Iterable[str], keep:
     }
 
 
-def _dropped(
+def _not_made(
     binaries: Collection[Package],
     newest: Mapping[str, str],
     old_sources: Set[tuple[str, str]],

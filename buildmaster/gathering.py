@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from buildd.protocol import BuildStatus, Cause, FileName, Sha1
-from buildmaster import builders, builds, debs, holding, publications, queue, recovery, results
+from buildmaster import builders, builds, debs, entering, holding, publications, queue, recovery, results
 from buildmaster.at_once import together
 from buildmaster.binaries import Deb
 from buildmaster.builder_answers import BadAnswer, Status
@@ -292,7 +292,7 @@ class Gatherer:
         if ending.results is not None and state in (BuildState.BUILT, BuildState.FAILED_UPLOAD):
             builds.keep_results(connection, build_id, ending.results, now)
         if state is BuildState.BUILT and ending.source is not None and ending.source.archive_id is not None:
-            publications.add_binaries(connection, ending.source.id, build_id, ending.debs, now)
+            entering.add_binaries(connection, ending.source.id, build_id, ending.debs, now)
             holding.look(connection, ending.source.id, now)
         if event in _PROPER:
             builders.did_well(connection, ending.vitals.id)
@@ -315,8 +315,8 @@ def _taken(connection: Connection, ending: _Ending) -> str:
     if not ending.debs or ending.source is None or ending.source.archive_id is None:
         return ""
     names: dict[str, str] = {each.file_name: each.file.sha256 for each in ending.debs}
-    taken = publications.conflicts(connection, ending.source.archive_id, names)
-    return str(publications.PoolConflict(taken)) if taken else ""
+    taken = entering.conflicts(connection, ending.source.archive_id, names)
+    return str(entering.PoolConflict(taken)) if taken else ""
 
 
 _EVENTS = {

@@ -12,7 +12,17 @@ from sqlalchemy import Connection, bindparam, select
 
 from buildd.control import ControlError, Dsc, ListedFile, parse_dsc
 from buildd.protocol import FileName
-from buildmaster import architectures, builds, chroots, depwaits, distributions, files, publications, superseding
+from buildmaster import (
+    architectures,
+    builds,
+    chroots,
+    depwaits,
+    distributions,
+    entering,
+    files,
+    publications,
+    superseding,
+)
 from buildmaster.farm import Farm
 from buildmaster.scoring import Pocket
 from buildmaster.store import Sha256, Store, StoredFile
@@ -222,8 +232,8 @@ def _known(
 
 def _publish(connection: Connection, source_id: int, now: float) -> None:
     try:
-        publications.add_source(connection, source_id, now)
-    except publications.PoolConflict as error:
+        entering.add_source(connection, source_id, now)
+    except entering.PoolConflict as error:
         raise SourceRefused(str(error)) from error
 
 

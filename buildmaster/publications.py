@@ -5,18 +5,17 @@ files are out of the pool. What the rows say the publisher brings to the tree on
 Rows are found by their state, or by the names of their packages: no query here reads all of an archive.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, select, update
+from sqlalchemy import Connection, and_, bindparam, select, update
 
-from buildmaster import binaries, repositories, rows
-from buildmaster.binaries import Deb
+from buildmaster import rows
 from buildmaster.pockets import suite_name
 from buildmaster.scoring import Pocket
-from buildmaster.tables import archive, binary, publication, repository, series, source, source_file, stored_file, suite
+from buildmaster.tables import archive, binary, publication, repository, series, source, suite
 
 
 class State(StrEnum):
@@ -36,17 +35,6 @@ WANTED = frozenset({State.HELD, State.PENDING, State.PUBLISHED})  # It is to be 
 PRESENT = WANTED | {State.LEAVING}  # It is there, or will be.
 LISTED = frozenset({State.PENDING, State.PUBLISHED})  # The next index names it.
 IN_POOL = frozenset(State) - {State.REMOVED}  # Its file's name is taken.
-
-
-class PoolConflict(Exception):
-    """A file of this name, with other content, is in the archive already: give the package a new version. (A binary
-    package of the same version: `buildmaster rebuild`.)"""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self.names = tuple(sorted(names))
-        super().__init__(
-            f"in the archive already, with other content: {', '.join(self.names)}; give the package a new version"
-        )
 
 
 @dataclass(frozen=True, order=True)
@@ -96,24 +84,6 @@ class Publication:
     waived: tuple[str, ...]  # Architectures that it is not held for.
 
 
-def add_source(connection: Connection, source_id: int, now: float) -> None:
-    """Let a source that was just accepted be published where it was accepted for, if we publish that archive.
-
-    :raises PoolConflict: files of it have names that others have there.
-    """
-    row = connection.execute(_SOURCE, {"this": source_id}).one()
-    repository = repositories.find(connection, row.archive_id)
-    if repository is None:
-        return
-    files = {each.name: each.sha256 for each in connection.execute(FILES, {"this": source_id})}
-    must_be_free(conflicts(connection, row.archive_id, files))
-    where = origin(connection, source_id)
-    hold = repositories.holds(connection, repository, row.name)
-    deadline = now + repository.hold_deadline_s if hold and repository.hold_deadline_s else None
-    this = {"component": row.component, "source_id": source_id}
-    add(connection, where, now, **this, held=hold, held_until=deadline)
-
-
 def origin(connection: Connection, source_id: int) -> Suite:
     """The suite that a source was accepted for."""
     row = connection.execute(_SOURCE, {"this": source_id}).one()
@@ -129,37 +99,10 @@ def hold_sources(connection: Connection, source_ids: Iterable[int]) -> None:
     connection.execute(_HOLD_SOURCES, {"these": sorted(set(source_ids))})
 
 
-def add_binaries(connection: Connection, source_id: int, build_id: int | None, debs: Sequence[Deb], now: float) -> None:
-    """Let binary packages be published where their source is, in the archive that it was accepted for; held, where
-    it is held. Where it is no more, they are not.
-
-    :param build_id: None: they were uploaded.
-    :raises PoolConflict: files of them have names that others have there.
-    """
-    hold_sources(connection, [source_id])
-    there = home(connection, source_id)
-    if not there or not debs:
-        return
-    must_be_free(conflicts(connection, there[0].suite.archive_id, {each.file_name: each.file.sha256 for each in debs}))
-    ids = binaries.record(connection, source_id, build_id, debs, now)
-    known = {(each.suite, each.binary_id) for each in of_source(connection, source_id) if each.state in WANTED}
-    for own in there:
-        for binary_id, deb in zip(ids, debs, strict=True):
-            if (own.suite, binary_id) not in known:
-                this = {"source_id": source_id, "binary_id": binary_id}
-                component = component_of(own.component, deb.debug)
-                add(connection, own.suite, now, component=component, **this, held=own.state is State.HELD)
-
-
 def archive_of(connection: Connection, source_id: int) -> int | None:
     """The archive that a source was accepted for, if we publish it."""
     found = connection.execute(_ARCHIVE_OF, {"this": source_id}).scalar()
     return None if found is None else int(found)
-
-
-def component_of(source_component: str, debug: bool) -> str:
-    """Where a binary package is, by the component that its source is in."""
-    return f"{source_component}/debug" if debug else source_component
 
 
 def home(connection: Connection, source_id: int) -> list[Publication]:
@@ -194,17 +137,6 @@ def in_archive(
         query = query.where(source.c.name.in_(sources))
     found = [_publication(row) for row in connection.execute(query)]
     return sorted(found, key=lambda each: (each.source, each.source_version, each.id))
-
-
-def conflicts(connection: Connection, archive_id: int, files: Mapping[str, str]) -> list[str]:
-    """Which of these names files in an archive's pool have that have other content.
-
-    :param files: by name the SHA-256.
-    """
-    packages = sorted({name.partition("_")[0] for name in files})
-    these = {"archive_id": archive_id, "names": list(files), "packages": packages}
-    taken = [*connection.execute(_SOURCE_FILES_TAKEN, these), *connection.execute(_DEBS_TAKEN, these)]
-    return sorted({row.name for row in taken if files[row.name] != row.sha256})
 
 
 def suites_with_work(connection: Connection, now: float) -> list[Suite]:
@@ -273,12 +205,6 @@ def refresh(connection: Connection, archive_id: int, when: float) -> None:
     connection.execute(update(suite).where(suite.c.archive_id == archive_id, due).values(refresh_at=when))
 
 
-def must_be_free(names: Sequence[str]) -> None:
-    """:raises PoolConflict: there are any, of what conflicts() finds."""
-    if names:
-        raise PoolConflict(names)
-
-
 def add(
     connection: Connection,
     where: Suite,
@@ -338,11 +264,6 @@ _ARCHIVE_OF = (
     .select_from(source.join(repository, repository.c.archive_id == source.c.archive_id))
     .where(source.c.id == bindparam("this"))
 )
-FILES = (
-    select(source_file.c.name, stored_file.c.sha256)
-    .join(stored_file, stored_file.c.id == source_file.c.stored_file_id)
-    .where(source_file.c.source_id == bindparam("this"))
-)
 _ADD = publication.insert()
 _ROW = select(
     publication,
@@ -399,33 +320,4 @@ _REFUSE = (
     update(publication)
     .where(publication.c.id == bindparam("this"))
     .values(state=State.GONE, reason=bindparam("reason"), leaves_at=bindparam("now"), gone_at=bindparam("now"))
-)
-_IN_POOL = publication.c.state != State.REMOVED
-_SOURCE_FILES_TAKEN = (
-    select(source_file.c.name, stored_file.c.sha256)
-    .select_from(
-        source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id).join(
-            publication, publication.c.source_id == source_file.c.source_id
-        )
-    )
-    .where(
-        source_file.c.name.in_(bindparam("names", expanding=True)),
-        publication.c.archive_id == bindparam("archive_id"),
-        func.coalesce(publication.c.binary_id, 0) == 0,  # Else SQLite takes the index of binary_id for all sources.
-        _IN_POOL,
-    )
-)
-_DEBS_TAKEN = (
-    select(binary.c.file_name.label("name"), stored_file.c.sha256)
-    .select_from(
-        binary.join(stored_file, stored_file.c.id == binary.c.stored_file_id).join(
-            publication, publication.c.binary_id == binary.c.id
-        )
-    )
-    .where(
-        binary.c.name.in_(bindparam("packages", expanding=True)),  # By which they are found.
-        binary.c.file_name.in_(bindparam("names", expanding=True)),
-        publication.c.archive_id == bindparam("archive_id"),
-        _IN_POOL,
-    )
 )

@@ -113,7 +113,7 @@ def _values(lane: Lane, its_range: Range, band: int) -> dict[str, object]:
 
 
 def waits(columns: Any) -> ColumnElement[bool]:
-    """Has no builder: in the very words of the indexes in tables.py, which are of no use to others."""
+    """Has no builder: in the very words of the indexes of build_queue, which are of no use to others."""
     nobody: ColumnElement[int] = literal_column("0")
     return func.coalesce(columns.builder_id, nobody) == nobody
 

@@ -195,7 +195,7 @@ def _superseded(
     needed: set[str] = set()
     while True:
         leaves = domination.superseded(packages, architectures, keep, needed, builds_on)
-        more = _needed(connection, where, _dropped(packages, leaves), leaves) - needed
+        more = _needed(connection, where, _lost(packages, leaves), leaves) - needed
         if not more:
             return leaves
         needed |= more
@@ -220,20 +220,20 @@ def _builds_on(
     return found
 
 
-def _dropped(packages: Collection[Package], leaves: Collection[int]) -> list[Package]:
+def _lost(packages: Collection[Package], leaves: Collection[int]) -> list[Package]:
     """The binary packages that leave, and no other version of them stays."""
     stay = {(each.name, each.architecture) for each in packages if each.id not in leaves}
     gone = (each for each in packages if each.id in leaves and each.architecture != domination.SOURCE)
     return [each for each in gone if (each.name, each.architecture) not in stay]
 
 
-def _needed(connection: Connection, where: Suite, dropped: Collection[Package], leaves: Collection[int]) -> set[str]:
-    """Which of these packages others that stay in the suite depend on, be it by a name that they provide. Packages are
-    dropped rarely: this looks through all of the suite, in the database."""
+def _needed(connection: Connection, where: Suite, lost: Collection[Package], leaves: Collection[int]) -> set[str]:
+    """Which of these packages others that stay in the suite depend on, be it by a name that they provide. Packages
+    are lost rarely: this looks through all of the suite, in the database."""
     asked: dict[str, set[str]] = {}  # Which of them are meant by a name.
-    for each in dropped:
+    for each in lost:
         asked.setdefault(each.name, set()).add(each.name)
-    for part in rows.parts([each.id for each in dropped]):
+    for part in rows.parts([each.id for each in lost]):
         for row in connection.execute(_CONTROLS_OF, {"ids": part}):
             for name in _names_in(row.control, "Provides"):
                 asked.setdefault(name, set()).add(row.name)

@@ -170,6 +170,7 @@ def change(session: Session, /, *, name: str, **said: Any) -> None:
     """
 
     def write(connection: Connection) -> None:
+        """Has it signed anew as well: what a Release file says may be another thing now."""
         found = published(connection, name)
         _set(connection, found.archive_id, time.time(), **said)
         publications.refresh(connection, found.archive_id, time.time())

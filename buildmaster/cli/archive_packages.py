@@ -128,6 +128,7 @@ def delete(
     """
 
     def write(connection: Connection) -> list[Moved]:
+        """All of them are found before the first one leaves: all do, or none."""
         found = published(connection, name)
         where = None if suite is None else copying.find_suite(connection, found.archive_id, suite)
         these = [copying.find(connection, found.archive_id, each, where, version) for each in sources]
@@ -184,6 +185,7 @@ def release(session: Session, /, *, name: str, sources: tuple[str, ...], without
     """
 
     def write(connection: Connection) -> list[tuple[str, str, bool, list[str]]]:
+        """Of each version that was held: its source, itself, whether it goes, and what it lacked that it waits for."""
         found = published(connection, name)
         told = []
         for each in sources:
@@ -227,6 +229,7 @@ def _move(
     version: str | None,
 ) -> None:
     def write(connection: Connection) -> list[Moved]:
+        """One after the other, in one transaction: what one of them refuses holds for all."""
         found = published(connection, name)
         there = found if to_archive is None else published(connection, to_archive)
         where = None if origin is None else copying.find_suite(connection, found.archive_id, origin)

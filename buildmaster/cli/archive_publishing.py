@@ -299,6 +299,7 @@ def rotate(session: Session, /, *, name: str, overlap: float) -> None:
         new = archive_keys.make(Secrets(config_of(session).secrets_directory), found.words, now)
 
         def write(connection: Connection) -> None:
+            """No publication sees the one without the other."""
             repositories.add_key(connection, found.archive_id, new, overlap)
             publications.refresh(connection, found.archive_id, now)
 

@@ -35,6 +35,7 @@ def depends(session: Session, /, *, name: str, on: tuple[str, ...], not_on: tupl
     """
 
     def change(connection: Connection) -> tuple[str, list[str]]:
+        """What the archive is called, and what its builds use after that."""
         distribution, own = names_of(connection, name)
         archive_id = distributions.find_archive(connection, distribution, own)
         for wanted, act in ((on, offered.depend), (not_on, offered.depend_no_longer)):
@@ -79,6 +80,7 @@ def add(session: Session, /, *, name: str, user: str) -> None:
     """
 
     def give(connection: Connection) -> tuple[str, str, bool]:
+        """What the archive is called, the token, and whether it takes one to read it."""
         distribution, own = names_of(connection, name)
         archive_id = distributions.find_archive(connection, distribution, own)
         private = repositories.get(connection, archive_id).private

@@ -130,6 +130,7 @@ def archive_published(session: Session, /, *, name: str) -> None:
     """
 
     def tell(connection: Connection) -> tuple[str, str, int]:
+        """Its distribution and name, and how many builds will be looked at again."""
         distribution, own = names_of(connection, name)
         archive_id = distributions.find_archive(connection, distribution, own)
         depwaits.published(connection, archive_id, time.time())

@@ -5,7 +5,7 @@ import time
 import pytest
 from sqlalchemy import update
 
-from buildmaster import copying, distributions, packages, publications
+from buildmaster import copying, distributions, entering, packages
 from buildmaster.copying import CannotCopy, NotThere
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
@@ -40,7 +40,7 @@ def built(farm: Farm, accepted: packages.Accepted, number: int) -> None:
     build_id, found = accepted.build_ids[number], deb(farm, architecture=ARCHITECTURES[number])
     with farm.transaction() as connection:
         connection.execute(update(build).where(build.c.id == build_id).values(state=BuildState.BUILT))
-        publications.add_binaries(connection, accepted.source_id, build_id, [found], NOW)
+        entering.add_binaries(connection, accepted.source_id, build_id, [found], NOW)
 
 
 def found(farm: Farm, archive_id: int, version: str = "1.0") -> list[Publication]:

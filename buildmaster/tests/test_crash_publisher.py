@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from buildmaster import publications
+from buildmaster import entering
 from buildmaster.farm import Farm
 from buildmaster.publications import State
 from buildmaster.publishing import cleaning
@@ -83,7 +83,7 @@ def another(mine: Mine, version: str) -> int:
     """A version that is built, and not published yet."""
     accepted = mine.accept(version)
     own = [deb(mine.farm, version=version)]
-    mine.farm.write(publications.add_binaries, accepted.source_id, accepted.build_ids[0], own, mine.now)
+    mine.farm.write(entering.add_binaries, accepted.source_id, accepted.build_ids[0], own, mine.now)
     return accepted.source_id
 
 

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import update
 
-from buildmaster import holding, packages, publications, repositories
+from buildmaster import entering, holding, packages, publications, repositories
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
 from buildmaster.publications import State
@@ -33,7 +33,7 @@ def built(farm: Farm, accepted: packages.Accepted, *architectures: str) -> None:
             with farm.transaction() as connection:
                 connection.execute(update(build).where(build.c.id == build_id).values(state=BuildState.BUILT))
             own = [deb(farm, version=accepted.version, architecture=architecture)]
-            farm.write(publications.add_binaries, accepted.source_id, build_id, own, NOW)
+            farm.write(entering.add_binaries, accepted.source_id, build_id, own, NOW)
             farm.write(holding.look, accepted.source_id, NOW)
 
 

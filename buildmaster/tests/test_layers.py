@@ -30,7 +30,7 @@ LAYERS = {
         "dump", "backup", "backup_places",
         "depwaits",
         "offered", "credentials", "rebuilding",
-        "binaries", "publications", "repositories", "goods", "suites", "retention", "snapshots", "copying",
+        "binaries", "publications", "entering", "repositories", "goods", "suites", "retention", "snapshots", "copying",
         "holding",
     },
     "work": {

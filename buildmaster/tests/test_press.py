@@ -16,6 +16,7 @@ from buildmaster import (
     binaries,
     copying,
     debs,
+    entering,
     inventory,
     offered,
     packages,
@@ -83,7 +84,7 @@ class Mine:
             )  # fmt: skip
             found[FileName(path.name)] = self.farm.add_file(path)
         said = debs.read(self.farm.store, found)
-        self.farm.write(publications.add_binaries, accepted.source_id, accepted.build_ids[0], said, self.now)
+        self.farm.write(entering.add_binaries, accepted.source_id, accepted.build_ids[0], said, self.now)
 
     def publish(self, *, full: bool = False) -> Outcome:
         self.now += 1

@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import update
 
 from buildd.protocol import FileName
-from buildmaster import copying, distributions, packages, publications, repositories
+from buildmaster import copying, distributions, entering, packages, publications, repositories
 from buildmaster.binaries import Deb
+from buildmaster.entering import PoolConflict
 from buildmaster.farm import Farm
-from buildmaster.publications import PoolConflict, Publication, State, Suite
+from buildmaster.publications import Publication, State, Suite
 from buildmaster.repositories import Settings
 from buildmaster.scoring import Pocket
 from buildmaster.tables import suite
@@ -93,7 +94,7 @@ def test_binaries_come_to_their_source(farm: Farm, mine: int) -> None:
     accepted = accept(farm)
     debs = [deb(farm), deb(farm, "hello-dbgsym", debug=True)]
     for _ in range(2):
-        farm.write(publications.add_binaries, accepted.source_id, accepted.build_ids[0], debs, time.time())
+        farm.write(entering.add_binaries, accepted.source_id, accepted.build_ids[0], debs, time.time())
     assert of(farm, accepted.source_id) == [
         ("hello", "source", "main", State.PENDING),
         ("hello", "amd64", "main", State.PENDING),
@@ -107,7 +108,7 @@ def test_binaries_of_a_source_that_was_deleted(farm: Farm, mine: int) -> None:
     with farm.reading() as connection:
         ids = [each.id for each in publications.of_source(connection, accepted.source_id)]
     assert farm.write(publications.leave, ids, "deleted", time.time()) == 1
-    farm.write(publications.add_binaries, accepted.source_id, accepted.build_ids[0], [deb(farm)], time.time())
+    farm.write(entering.add_binaries, accepted.source_id, accepted.build_ids[0], [deb(farm)], time.time())
     assert of(farm, accepted.source_id) == [("hello", "source", "main", State.LEAVING)]
 
 
@@ -115,10 +116,10 @@ def test_one_name_one_content(farm: Farm, mine: int) -> None:
     """Another .deb of the same name is refused by name, and nothing of it stays; so is a source file of another series;
     in another archive it is welcome."""
     accepted = accept(farm)
-    farm.write(publications.add_binaries, accepted.source_id, accepted.build_ids[0], [deb(farm)], time.time())
+    farm.write(entering.add_binaries, accepted.source_id, accepted.build_ids[0], [deb(farm)], time.time())
     with pytest.raises(PoolConflict, match=r"hello_1.0_amd64.deb"):
         others = [deb(farm, "hello-doc"), deb(farm, content="other")]
-        farm.write(publications.add_binaries, accepted.source_id, accepted.build_ids[0], others, time.time())
+        farm.write(entering.add_binaries, accepted.source_id, accepted.build_ids[0], others, time.time())
     assert len(of(farm, accepted.source_id)) == 2
     make_series(farm, series="trixie")
     dsc = write_source(farm.directory / "others", relations="Build-Depends: other")
@@ -133,7 +134,7 @@ def test_held(farm: Farm, mine: int) -> None:
     settings(farm, mine, hold=True)
     farm.write(repositories.set_hold, mine, "other", False)
     accepted = accept(farm)
-    farm.write(publications.add_binaries, accepted.source_id, accepted.build_ids[0], [deb(farm)], time.time())
+    farm.write(entering.add_binaries, accepted.source_id, accepted.build_ids[0], [deb(farm)], time.time())
     assert [each[3] for each in of(farm, accepted.source_id)] == [State.HELD] * 2
     assert [each[3] for each in of(farm, accept(farm, name="other").source_id)] == [State.PENDING]
     with farm.reading() as connection:
@@ -147,7 +148,7 @@ def test_related(farm: Farm, mine: int) -> None:
     for name in ("hello", "other", "third"):
         accepted = accept(farm, name=name)
         debs = [deb(farm, name), deb(farm, f"{name}-doc", architecture="all")]
-        farm.write(publications.add_binaries, accepted.source_id, accepted.build_ids[0], debs, time.time())
+        farm.write(entering.add_binaries, accepted.source_id, accepted.build_ids[0], debs, time.time())
     with farm.reading() as connection:
         (where,) = publications.suites_with_work(connection, 0.0)
     assert len(read(farm, publications.listed, where)) == 9
@@ -163,7 +164,7 @@ def test_copied(farm: Farm, mine: int) -> None:
     """As it is, once; refused where the name of a file is taken."""
     yours = make_repository(farm, "yours")
     accepted = accept(farm)
-    farm.write(publications.add_binaries, accepted.source_id, accepted.build_ids[0], [deb(farm)], time.time())
+    farm.write(entering.add_binaries, accepted.source_id, accepted.build_ids[0], [deb(farm)], time.time())
     with farm.reading() as connection:
         what = publications.named(connection, mine, "hello")
     there = Suite(yours, what[0].suite.series_id, Pocket.PROPOSED)
@@ -172,7 +173,7 @@ def test_copied(farm: Farm, mine: int) -> None:
     other = accept(farm, archive="yours", name="bye")
     with pytest.raises(PoolConflict):
         others = [deb(farm, content="other")]
-        farm.write(publications.add_binaries, other.source_id, other.build_ids[0], others, time.time())
+        farm.write(entering.add_binaries, other.source_id, other.build_ids[0], others, time.time())
 
 
 def test_a_new_architecture(farm: Farm, mine: int) -> None:

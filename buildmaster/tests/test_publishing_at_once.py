@@ -11,6 +11,7 @@ from buildmaster import (
     builds,
     copying,
     distributions,
+    entering,
     gathering,
     holding,
     packages,
@@ -159,9 +160,9 @@ def test_files_of_one_name(farm: Farm, mine: int) -> None:
     accepted = accept(farm)
     one, two = deb(farm, content="one"), deb(farm, content="two")
     with farm.transaction() as connection:
-        publications.add_binaries(connection, accepted.source_id, accepted.build_ids[0], [one], NOW)
-        add = transacted(farm, publications.add_binaries, accepted.source_id, accepted.build_ids[0], [two], NOW)
+        entering.add_binaries(connection, accepted.source_id, accepted.build_ids[0], [one], NOW)
+        add = transacted(farm, entering.add_binaries, accepted.source_id, accepted.build_ids[0], [two], NOW)
         with meanwhile(farm, add) as results:
             pass
     (told,) = wait_for(results)
-    assert isinstance(told, publications.PoolConflict)
+    assert isinstance(told, entering.PoolConflict)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from buildd.protocol import FileName
-from buildmaster import builds, copying, distributions, listings, orders, publications, rebuilding
+from buildmaster import builds, copying, distributions, entering, listings, orders, publications, rebuilding
 from buildmaster.binaries import Deb
 from buildmaster.farm import Farm
 from buildmaster.rebuilding import Rebuild, RebuildRefused, Where, Why
@@ -40,7 +40,7 @@ def publish(farm: Farm, build_id: int, package: str, version: str = "1.0", depen
         file_name = f"{package}_{version}_amd64.deb"
         of = (row.source_name, row.source_version)
         deb = Deb(package, version, "amd64", *of, "misc", False, control, FileName(file_name), stored, None)
-        publications.add_binaries(connection, row.source_id, build_id, [deb], time.time())
+        entering.add_binaries(connection, row.source_id, build_id, [deb], time.time())
 
 
 def test_all_architectures(farm: Farm, where: Where) -> None:

@@ -14,7 +14,7 @@ from debian.debian_support import Version
 from sqlalchemy import Connection
 
 from buildd.control import Changes
-from buildmaster import holding, packages, publications, uploads
+from buildmaster import entering, holding, packages, publications, uploads
 from buildmaster.binaries import Deb
 from buildmaster.debs import BadDeb
 from buildmaster.distributions import NoSuchSeries
@@ -157,11 +157,11 @@ class _Acceptance:
         _check_again(connection, self.judgement, self.place)
         if self.debs:
             try:
-                publications.add_binaries(connection, source_id, None, self.debs, self.now)
+                entering.add_binaries(connection, source_id, None, self.debs, self.now)
                 came = self.judgement.packages.architectures
                 self.spared = uploads.spare_builds(connection, source_id, came, self.now)
                 holding.look(connection, source_id, self.now)
-            except (publications.PoolConflict, uploads.BeingBuilt) as error:
+            except (entering.PoolConflict, uploads.BeingBuilt) as error:
                 raise SourceRefused(str(error)) from error
         _record(connection, self.place, self.judgement, self.now, source_id=source_id, tells=self.terms.tells)
 

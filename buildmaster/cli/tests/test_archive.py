@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from buildmaster import distributions, publications, repositories
+from buildmaster import distributions, entering, publications, repositories
 from buildmaster.cli import client_setup
 from buildmaster.cli.archive import COMMANDS
 from buildmaster.cli.tests.conftest import Cli, make_source
@@ -34,7 +34,7 @@ def submitted(cli: Cli, folder: Path, farm: Farm, version: str = "1.0") -> None:
         archive_id = distributions.find_archive(connection, "debian", "mine")
         found = publications.named(connection, archive_id, "hello")
     source_id = next(each.source_id for each in found if each.version == version)
-    farm.write(publications.add_binaries, source_id, build_id, [deb(farm, version=version)], time.time())
+    farm.write(entering.add_binaries, source_id, build_id, [deb(farm, version=version)], time.time())
 
 
 def test_every_command_has_help_with_an_example(cli: Cli) -> None:

@@ -1,0 +1,85 @@
+"""The farm's tables. Times are Unix time in seconds (UTC); digests are lower-case hex.
+
+What a state may hold beside itself (a build that is queued has a row in build_queue, an ended one has none) is kept by
+:mod:`buildmaster.builds`, which is the only one to change a build's state.
+"""
+
+from buildmaster.tables.archives import (
+    archive_dependency,
+    archive_key,
+    archive_reader,
+    binary,
+    publication,
+    repository,
+    snapshot,
+    source_hold,
+    suite,
+    upload,
+    uploader,
+)
+from buildmaster.tables.builds import (
+    answer,
+    attestation,
+    attestation_key,
+    attested_file,
+    build,
+    build_file,
+    build_queue,
+    builder,
+    master,
+    notification,
+)
+from buildmaster.tables.common import metadata
+from buildmaster.tables.packages import (
+    archive,
+    archive_account,
+    chroot_system,
+    deleted_file,
+    distribution,
+    pocket_chroot,
+    series,
+    series_architecture,
+    source,
+    source_binary,
+    source_file,
+    source_need,
+    stored_file,
+)
+
+__all__ = [
+    "answer",
+    "archive",
+    "archive_account",
+    "archive_dependency",
+    "archive_key",
+    "archive_reader",
+    "attestation",
+    "attestation_key",
+    "attested_file",
+    "binary",
+    "build",
+    "build_file",
+    "build_queue",
+    "builder",
+    "chroot_system",
+    "deleted_file",
+    "distribution",
+    "master",
+    "metadata",
+    "notification",
+    "pocket_chroot",
+    "publication",
+    "repository",
+    "series",
+    "series_architecture",
+    "snapshot",
+    "source",
+    "source_binary",
+    "source_file",
+    "source_hold",
+    "source_need",
+    "stored_file",
+    "suite",
+    "upload",
+    "uploader",
+]
