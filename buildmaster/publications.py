@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, select, update
+from sqlalchemy import Connection, and_, bindparam, literal_column, select, update
 
 from buildmaster import rows
 from buildmaster.pockets import suite_name
@@ -82,6 +82,7 @@ class Publication:
     published_at: float | None
     gone_at: float | None
     waived: tuple[str, ...]  # Architectures that it is not held for.
+    kept_for_id: int | None  # A publication that depends on it, without which it would leave.
 
 
 def origin(connection: Connection, source_id: int) -> Suite:
@@ -168,6 +169,12 @@ def related(connection: Connection, where: Suite, sources: Iterable[str], packag
     return [each for _, each in sorted(every.items()) if each.state in LISTED]
 
 
+def kept_for(connection: Connection, ids: Sequence[int]) -> list[Publication]:
+    """What is listed, and was superseded, but stays because one of these depends on it."""
+    found = [row for part in rows.parts(ids) for row in connection.execute(_KEPT_FOR, {"these": part})]
+    return [each for each in map(_publication, found) if each.state in LISTED]
+
+
 def leave(connection: Connection, ids: Iterable[int], reason: str, now: float) -> int:
     """Have packages leave their suites: what is held was in no index, and is gone at once. Returns how many do."""
     these = {"these": list(ids), "reason": reason, "now": now}
@@ -247,6 +254,7 @@ def _publication(row: Any) -> Publication:
         published_at=row.published_at,
         gone_at=row.gone_at,
         waived=tuple(row.waived.split()),
+        kept_for_id=row.kept_for_id,
     )
 
 
@@ -285,11 +293,13 @@ _OF_SOURCE = _EVERY.where(publication.c.source_id == bindparam("this")).order_by
 _NAMED = _EVERY.where(source.c.name == bindparam("name"), publication.c.archive_id == bindparam("archive_id")).order_by(
     publication.c.id
 )
-_CHANGING = publication.c.state.in_([State.PENDING, State.LEAVING])
+# In the very words of ix_publication_changing, which is of no use to others.
+_CHANGING = publication.c.state.in_([literal_column(f"'{each}'") for each in (State.PENDING, State.LEAVING)])
 _CHANGES = _EVERY.where(_THERE, _CHANGING).order_by(publication.c.id).limit(bindparam("at_most"))
 _LISTED_THERE = _EVERY.where(_THERE, publication.c.state.in_(sorted(LISTED))).order_by(publication.c.id)
 _RELATED_SOURCES = _EVERY.where(source.c.name.in_(bindparam("sources", expanding=True)), _THERE)
 _RELATED_PACKAGES = _BINARIES.where(binary.c.name.in_(bindparam("packages", expanding=True)), _THERE)
+_KEPT_FOR = _EVERY.where(publication.c.kept_for_id.in_(bindparam("these", expanding=True)))
 _REPOSITORIES = (
     select(repository.c.archive_id)
     .join(archive, archive.c.id == repository.c.archive_id)

@@ -1,6 +1,19 @@
 """The archives that the farm publishes itself: what was uploaded, what is in their suites, what signs them."""
 
-from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint, false
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
 
 from buildmaster.tables.common import metadata
 
@@ -117,6 +130,25 @@ publication = Table(
     Column("gone_at", Double),  # When no current index named it any more.
     Column("waived", String(255), nullable=False, server_default=""),  # Architectures that a HELD one is not held for.
     Column("held_until", Double),  # A HELD one becomes PENDING then, whatever has become of the others. None: never.
+    # A PUBLISHED one was superseded, and stays, because this publication depends on it; see leaving.py. No foreign key:
+    # that one may be forgotten first.
+    Column("kept_for_id", Integer),
+    Index(
+        "ix_publication_kept_for_id",
+        "kept_for_id",
+        sqlite_where=text("kept_for_id IS NOT NULL"),
+        postgresql_where=text("kept_for_id IS NOT NULL"),
+    ),
+    # What is to change: little at any time. SQLite, once it has statistics, expects as much of one state as of another.
+    Index(
+        "ix_publication_changing",
+        "archive_id",
+        "series_id",
+        "pocket",
+        "state",
+        sqlite_where=text("state IN ('PENDING', 'LEAVING')"),
+        postgresql_where=text("state IN ('PENDING', 'LEAVING')"),
+    ),
     # The state first: so that who has to do with few states of all archives, and who has to do with all states of a few
     # packages, are not led astray by it.
     Index(None, "state", "archive_id", "series_id", "pocket"),

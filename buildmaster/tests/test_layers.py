@@ -30,8 +30,8 @@ LAYERS = {
         "dump", "backup", "backup_places",
         "depwaits",
         "offered", "credentials", "rebuilding",
-        "binaries", "publications", "entering", "repositories", "goods", "suites", "retention", "snapshots", "copying",
-        "holding",
+        "binaries", "publications", "entering", "repositories", "goods", "suites", "leaving", "retention", "snapshots",
+        "copying", "holding",
     },
     "work": {
         "diffoscope",

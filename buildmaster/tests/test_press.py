@@ -18,6 +18,7 @@ from buildmaster import (
     debs,
     entering,
     inventory,
+    leaving,
     offered,
     packages,
     publications,
@@ -223,6 +224,51 @@ def test_what_others_need_of_what_is_not_made_any_more(mine: Mine) -> None:
     assert mine.index() == ["libhello1 1.0", "libhello1-dev 1.0", "libhello2 2.0", "user 1.0"]
 
 
+def test_who_needed_it_does_so_no_more(mine: Mine) -> None:
+    """What is kept for others leaves when the last of them does without it, with what was kept for it in turn."""
+    old = mine.accept()
+    mine.built(old, "libhello1")
+    mine.built(old, "libhello1-dev", fields="Depends: libhello1")
+    for name in ("one", "two"):
+        mine.built(mine.accept(name=name), fields="Depends: libhello1-dev (>= 1)")
+    mine.publish()
+    mine.built(mine.accept("2.0"), "libhello2")
+    mine.publish()
+    kept = ["libhello1 1.0", "libhello1-dev 1.0", "libhello2 2.0"]
+    assert mine.index() == [*kept, "one 1.0", "two 1.0"]
+    with mine.farm.reading() as connection:
+        (library,) = (each for each in publications.of_source(connection, old.source_id) if each.name == "libhello1")
+    assert library.reason == "hello 2.0 does not make it any more, but libhello1-dev depends on it"
+    mine.built(mine.accept("2.0", "one"), fields="Depends: libhello2")
+    mine.publish()
+    assert mine.index() == [*kept, "one 2.0", "two 1.0"]
+    mine.built(mine.accept("2.0", "two"), fields="Depends: libhello1-dev")  # Another version that needs it as well.
+    mine.publish()
+    assert mine.index() == [*kept, "one 2.0", "two 2.0"]
+    mine.built(mine.accept("3.0", "two"), fields="Depends: libhello2")
+    mine.publish()
+    assert mine.index() == ["libhello2 2.0", "one 2.0", "two 3.0"]
+    assert mine.index("main/source/Sources") == ["hello 2.0", "one 2.0", "two 3.0"]
+
+
+def test_who_needed_it_is_deleted(mine: Mine) -> None:
+    """What is kept for others leaves with them; also what depends on each other, of two sources."""
+    mine.built(mine.accept(), "libhello1", fields="Depends: hello-data")
+    mine.built(mine.accept(name="data"), "hello-data", fields="Depends: libhello1")
+    user = mine.accept(name="user")
+    mine.built(user, fields="Depends: libhello1")
+    mine.publish()
+    mine.built(mine.accept("2.0"), "libhello2")
+    mine.built(mine.accept("2.0", "data"), "data2")
+    mine.publish()
+    assert mine.index() == ["data2 2.0", "hello-data 1.0", "libhello1 1.0", "libhello2 2.0", "user 1.0"]
+    with mine.farm.reading() as connection:
+        ids = [each.id for each in publications.of_source(connection, user.source_id)]
+    mine.farm.write(publications.leave, ids, "deleted", mine.now)
+    mine.publish()
+    assert mine.index() == ["data2 2.0", "libhello2 2.0"]
+
+
 def test_an_architecture_that_a_source_is_not_for_any_more(mine: Mine) -> None:
     """Packages there leave once the new version is built wherever it is for, and the old source with them."""
     make_series(mine.farm, architecture="armhf")
@@ -308,7 +354,7 @@ def test_what_cannot_be_listed(mine: Mine) -> None:
 def test_many_changes(mine: Mine, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are published some at a time; packages that leave in great numbers are looked up some at a time, too."""
     monkeypatch.setattr(suites, "CHANGES_MAX", 3)
-    monkeypatch.setattr(suites, "_MENTIONS_MAX", 2)
+    monkeypatch.setattr(leaving, "_MENTIONS_MAX", 2)
     mine.built(mine.accept(), *(f"lib{number}" for number in range(5)))
     mine.built(mine.accept(name="user"), fields="Depends: lib0, lib3, lib4")
     outcomes = [mine.publish() for _ in range(3)]  # No source is cut in two.
