@@ -7,6 +7,7 @@ from sqlalchemy.exc import IntegrityError
 
 from buildmaster.tables import archive, archive_key, distribution, repository, source_hold
 
+VALID_MIN_S = 600.0  # What was signed is signed anew when half of it is over, by a master that looks twice a minute.
 NOT_A_DISTRIBUTION = "upload"  # What uploads are put below, beside the archives.
 
 
@@ -110,7 +111,15 @@ def every(connection: Connection) -> list[Repository]:
 
 
 def change(connection: Connection, archive_id: int, settings: Settings) -> None:
-    """Change how an archive is published."""
+    """Change how an archive is published.
+
+    :raises RepositoryRefused: what is signed would expire before it can be signed anew.
+    """
+    if settings.valid_s and settings.valid_s < VALID_MIN_S:
+        raise RepositoryRefused(
+            f"Release files that are valid for {settings.valid_s:g} s may expire before they are signed anew: "
+            f"at least {VALID_MIN_S / 60:g} minutes, or never"
+        )
     values = {name: value for name, value in vars(settings).items() if value is not None}
     if values:
         connection.execute(update(repository).where(repository.c.archive_id == archive_id).values(**values))

@@ -1,5 +1,6 @@
 """Packages that have left their suites, as queries: whose files may leave the pool, and that they have."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from sqlalchemy import Connection, bindparam, delete, select, union, update
@@ -30,6 +31,15 @@ def in_use(connection: Connection, archive_id: int, sources: Iterable[str]) -> s
         there = publications.named(connection, archive_id, name)
         stays = [each for each in there if each.state not in (State.GONE, State.REMOVED)]
         found |= {path for each in goods.of(connection, stays) for path in each.files}
+    return found
+
+
+def pool_files(connection: Connection, archive_id: int) -> dict[str, set[str]]:
+    """All files that an archive's pool is to have, or may, with the SHA-256s that they have: one, if all is well."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for each in goods.of(connection, publications.in_archive(connection, archive_id, publications.IN_POOL)):
+        for path, stored in each.files.items():
+            found[path].add(stored.sha256)
     return found
 
 

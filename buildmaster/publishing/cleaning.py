@@ -25,6 +25,14 @@ class Cleaned:
     forgotten: int = 0  # Packages that the farm has no more.
 
 
+def archives(press: Press) -> list[int]:
+    """The archives that have something to clean, by their ids. Blocks."""
+    with press.farm.reading() as connection:
+        due = set(retention.archives(connection, press.now() - FORGET_S))
+        every = repositories.every(connection)
+    return sorted(due.union(each.archive_id for each in every if Pool(press.directory / each.words).is_leaving()))
+
+
 def clean(press: Press, archive_id: int, grace_s: float = GRACE_S, forget_s: float = FORGET_S) -> Cleaned:
     """Remove the files that nobody needs from an archive's pool, and forget the packages that left it long ago: of
     these nothing refers to the store's files any more. Blocks.

@@ -63,9 +63,10 @@ class Pool:
         self._leaving = state / "leaving.json"
         self._copies = state / "copies"
 
-    def place(self, wanted: Iterable[PoolFile]) -> None:
+    def place(self, wanted: Iterable[PoolFile], *, anew: bool = False) -> None:
         """Have these files there, durably. What is there already is left as it is; what was retired is wanted again.
 
+        :param anew: what is there with other content is replaced. What was retired always is: no index names it.
         :raises PoolConflict: one of that name has other content.
         :raises PoolFileDamaged: one is not what was promised.
         :raises NoPoolPath: one would not be in the pool.
@@ -75,14 +76,14 @@ class Pool:
         targets = [self._path(each.path) for each in wanted]
         with files.locked(self._lock):
             leaving = self._read()
-            if not leaving.keys().isdisjoint(each.path for each in wanted):
-                mine = {each.path for each in wanted}
-                self._write({path: since for path, since in leaving.items() if path not in mine})
             changed: set[Path] = set()
             for each, target in zip(wanted, targets, strict=True):
                 changed.update((target.parent, *files.make(target.parent)))
-                self._place(each, target)
+                self._place(each, target, anew=anew or each.path in leaving)
             files.sync(changed)
+            if not leaving.keys().isdisjoint(each.path for each in wanted):
+                mine = {each.path for each in wanted}
+                self._write({path: since for path, since in leaving.items() if path not in mine})
 
     def retire(self, paths: Collection[str], now: float) -> None:
         """Note, durably, that no current index of any suite names these files any more. Saying so again is harmless,
@@ -96,6 +97,18 @@ class Pool:
             leaving = self._read()
             if not leaving.keys() >= set(paths):
                 self._write({**dict.fromkeys(paths, now), **leaving})
+
+    def retire_others(self, known: Collection[str], now: float) -> list[str]:
+        """Note of all files that are there, but for these, that no index names them; say which."""
+        pool = self._archive / "pool"
+        there = (Path(folder, name).relative_to(self._archive) for folder, _, names in os.walk(pool) for name in names)
+        others = sorted(str(path) for path in there if str(path) not in known and _is_pool_path(str(path)))
+        self.retire(others, now)
+        return others
+
+    def is_leaving(self) -> bool:
+        """Whether there is anything that was retired."""
+        return bool(self._read())
 
     def sweep(self, before: float) -> list[str]:
         """Remove the files that were retired before a time, and what interrupted copies left; say which."""
@@ -112,11 +125,13 @@ class Pool:
 
     # In our turn
 
-    def _place(self, wanted: PoolFile, target: Path) -> None:
+    def _place(self, wanted: PoolFile, target: Path, *, anew: bool) -> None:
         if target.exists():
-            if not _is(target, wanted):
+            if _is(target, wanted):
+                return
+            if not anew:
                 raise PoolConflict(wanted.path)
-            return
+            target.unlink()  # It is of use to nobody: there is no other way to replace it by a link, at once.
         if isinstance(wanted.source, Path):
             try:
                 _link(wanted, wanted.source, target)
@@ -152,8 +167,7 @@ class Pool:
                 folder.rmdir()
 
     def _path(self, path: str) -> Path:
-        segments = path.split("/")
-        if segments[0] != "pool" or len(segments) < 2 or any(each[:1] in ("", ".") for each in segments):
+        if not _is_pool_path(path):
             raise NoPoolPath(path)
         return self._archive / path
 
@@ -167,6 +181,11 @@ class Pool:
 
     def _write(self, leaving: Mapping[str, float]) -> None:
         files.write(self._leaving, json.dumps(leaving).encode())
+
+
+def _is_pool_path(path: str) -> bool:
+    segments = path.split("/")
+    return segments[0] == "pool" and len(segments) > 1 and all(each[:1] not in ("", ".") for each in segments)
 
 
 def _link(wanted: PoolFile, source: Path, target: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from debian.deb822 import Deb822
 
-from buildmaster import publications, repositories, suites
+from buildmaster import publications, repositories, retention, suites
 from buildmaster.farm import Farm
 from buildmaster.goods import Goods
 from buildmaster.indices.release import Facts
@@ -120,13 +120,27 @@ class Press:
                 return _shown(tree.publish(edits, facts, signer, now), facts)
         except (TreeDamaged, NotStored):  # What leaves can do so though the list of its files is lost.
             pass
-        return self._rebuild(plan, folder, tree, signer)
+        if full:
+            self._sort_out(plan.suite.archive_id, Pool(folder))
+        return self._rebuild(plan, folder, tree, signer, anew=full)
 
-    def _rebuild(self, plan: Plan, folder: Path, tree: SuiteTree, signer: Keys) -> Shown:
-        """Make a suite anew, of all that it has."""
+    def _sort_out(self, archive_id: int, pool: Pool) -> None:
+        """Have the files leave an archive's pool that it should not have.
+
+        :raises PoolConflict: it should have two files of one name.
+        """
+        with self.farm.reading() as connection:
+            known = retention.pool_files(connection, archive_id)
+        for path, contents in known.items():
+            if len(contents) > 1:
+                raise PoolConflict(path)
+        pool.retire_others(known, self.now())
+
+    def _rebuild(self, plan: Plan, folder: Path, tree: SuiteTree, signer: Keys, *, anew: bool) -> Shown:
+        """Make a suite anew, of all that it has; and the files of its packages, where they are not what they should."""
         with self.farm.reading() as connection:
             every = list(suites.everything(connection, plan))
-        Pool(folder).place(self._pool_files(every))
+        Pool(folder).place(self._pool_files(every), anew=anew)
         facts = _facts(plan, every)
         records = (record for each in every for record in records_of(each, plan.architectures, self.farm.store))
         return _shown(tree.rebuild(records, facts, signer, self.now()), facts)

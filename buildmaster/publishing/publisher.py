@@ -16,12 +16,12 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from buildmaster import holding, publications, repositories, retention
+from buildmaster import holding, publications, repositories
 from buildmaster.database import DatabaseLost
 from buildmaster.farm import Farm
 from buildmaster.ports import IMasterReactor
 from buildmaster.publications import Suite
-from buildmaster.publishing.cleaning import FORGET_S, clean
+from buildmaster.publishing import cleaning
 from buildmaster.publishing.publication import Busy, Outcome, Press
 from buildmaster.snapshot import Snapshot
 from buildmaster.suites import PublishedMeanwhile
@@ -98,14 +98,15 @@ class Publisher:
             while not self._stopping:
                 await deferLater(self._reactor, _CLEAN_S)
                 with suppress(DatabaseLost):  # Told once, where it is found.
-                    before = self._press.now() - FORGET_S
-                    for archive_id in await self._farm.read(retention.archives, before):
+                    for archive_id in await deferToThreadPool(
+                        self._reactor, self._pool, cleaning.archives, self._press
+                    ):
                         await self._clean(archive_id)
 
     async def _clean(self, archive_id: int) -> None:
         """What is not removed now is the next time."""
         try:
-            done = await deferToThreadPool(self._reactor, self._pool, clean, self._press, archive_id)
+            done = await deferToThreadPool(self._reactor, self._pool, cleaning.clean, self._press, archive_id)
         except (Busy, DatabaseLost):
             return
         except Exception:

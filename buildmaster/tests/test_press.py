@@ -32,7 +32,7 @@ from buildmaster.publications import State, Suite
 from buildmaster.publishing import archive_keys, cleaning
 from buildmaster.publishing.cleaning import Cleaned
 from buildmaster.publishing.publication import Busy, Outcome, Press
-from buildmaster.repositories import ArchiveKey, Settings
+from buildmaster.repositories import ArchiveKey, RepositoryRefused, Settings
 from buildmaster.scoring import Pocket
 from buildmaster.secrets import Secrets
 from buildmaster.suites import PublishedMeanwhile
@@ -576,6 +576,45 @@ def test_very_much_that_leaves(mine: Mine) -> None:
         )
     with mine.farm.reading() as connection:
         assert len(retention.gone(connection, mine.archive_id)) == 70002
+
+
+def test_all_of_the_pool_anew(mine: Mine) -> None:
+    """What no row knows leaves it, as what has left does, and is in nobody's way; what is damaged is mended."""
+    mine.built(mine.accept())
+    mine.publish()
+    pool = mine.folder / "pool" / "main" / "h" / "hello"
+    good = (pool / "hello_1.0_amd64.deb").read_bytes()
+    for name in ("hello_1.0_amd64.deb", "hello_1.1_amd64.deb", "hello_1.2_amd64.deb"):
+        (pool / name).unlink(missing_ok=True)
+        (pool / name).write_bytes(b"junk")
+    mine.publish(full=True)
+    assert (pool / "hello_1.0_amd64.deb").read_bytes() == good
+    mine.built(mine.accept("1.1"))
+    assert mine.publish().refused == ()
+    assert mine.index() == ["hello 1.1"]
+    assert (pool / "hello_1.1_amd64.deb").read_bytes() != b"junk"
+    mine.now += 200000
+    assert cleaning.archives(mine.press) == [mine.archive_id]
+    assert f"{pool.relative_to(mine.folder)}/hello_1.2_amd64.deb" in cleaning.clean(mine.press, mine.archive_id).files
+
+
+def test_a_strange_file_in_a_quiet_archive(mine: Mine) -> None:
+    """It goes, though no package has left the archive."""
+    mine.publish()
+    strange = mine.folder / "pool" / "main" / "x" / "strange.deb"
+    strange.parent.mkdir(parents=True)
+    strange.write_bytes(b"junk")
+    mine.publish(full=True)
+    assert cleaning.archives(mine.press) == [mine.archive_id]
+    mine.now += 200000
+    cleaning.clean(mine.press, mine.archive_id)
+    assert not strange.exists()
+
+
+def test_valid_for_too_short(mine: Mine) -> None:
+    """What would expire before anybody looks whether it is to be signed anew is refused."""
+    with pytest.raises(RepositoryRefused, match="at least 10 minutes"):
+        mine.farm.write(repositories.change, mine.archive_id, Settings(valid_s=40.0))
 
 
 def test_what_left_long_ago_is_forgotten(mine: Mine) -> None:
