@@ -166,12 +166,13 @@ class Master:
             parts.examiner.start()
         parts.publisher.start()
         await parts.reception.start()
-        files, archives, *_ = (f"{port.getHost().host}:{port.getHost().port}" for port in parts.ports)
+        files, archives, *more = (f"{port.getHost().host}:{port.getHost().port}" for port in parts.ports)
         log.info(
-            "the farm in {directory} runs; files at {files}, archives at {archives}",
+            "the farm in {directory} runs; files at {files}, archives at {archives}{uploads}",
             directory=self._farm.directory,
             files=files,
             archives=archives,
+            uploads=f", uploads as well at {', '.join(more)}" if more else "",
         )
         self._systemd.ready()
 

@@ -169,6 +169,9 @@ class TestUploadSftp(UploadCase):
         }  # fmt: skip
         sent = await self.dput(profile, Upload().write(self.directory / "good"))
         assert self.sources() == ["hello 1.0"], sent
+        assert sent.returncode == 0 and "Successfully uploaded" in sent.stdout, sent
+        sent = await self.dput(profile, Upload(version="0.9").write(self.directory / "bad"))
+        assert sent.returncode != 0 and "Error while uploading" in sent.stdout + sent.stderr, sent
 
     async def test_dput_ng(self) -> None:
         """What dput-ng sends is accepted, or refused."""

@@ -40,6 +40,7 @@ def test_every_way(tmp_path: Path) -> None:
         with farm.reading() as connection:
             versions = list(connection.execute(select(source.c.version).order_by(source.c.id)).scalars())
         assert versions == [f"1.{each}" for each in range(number + 1)], (way, sent)
+        assert sent.returncode == 0, (way, sent)
     changes = Upload(version="2.0").write(tmp_path / "command")
     program = [
         sys.executable,

@@ -46,6 +46,8 @@ def ftp_factory(reception: Reception, reactor: IMasterReactor, passive_ports: ra
 class _Factory(ftp.FTPFactory):
     """Some clients of each address, and not more in all than FTPFactory is told."""
 
+    noisy = False
+
     def __init__(self, portal: Portal) -> None:
         super().__init__(portal)  # type: ignore[no-untyped-call]
         self.clients: Counter[str] = Counter()

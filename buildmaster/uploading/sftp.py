@@ -74,6 +74,9 @@ class _Transport(SSHServerTransport):
     peer = ""
     supportedCompressions = [b"none"]  # A few bytes could unpack to anything, before anybody has logged in.
 
+    def receiveError(self, reasonCode: int, description: bytes) -> None:
+        """Clients say why they go, also when all is well; conch would tell that as an error."""
+
     def sendExtInfo(self, extensions: Any) -> None:
         """Clients may sign with any key, whatever ours is."""
         kinds = b",".join(SSHServerTransport.supportedPublicKeys)
@@ -88,6 +91,7 @@ class _Factory(SSHFactory):
     """An SSH server that has SFTP, and nothing else."""
 
     protocol = _Transport
+    noisy = False
 
     def __init__(self, reception: Reception, key: Any) -> None:
         self.reception = reception
@@ -153,6 +157,15 @@ class _User(ConchUser):
 
 class _Channel(SSHSession):
     """A channel that can be used for SFTP, and not for commands."""
+
+    client: Any
+    conn: Any
+
+    def eofReceived(self) -> None:
+        """scp asks how its server has ended, and has failed where it is not told. What was refused it knows already."""
+        if self.client is not None:
+            self.conn.sendRequest(self, b"exit-status", bytes(4))
+        super().eofReceived()  # type: ignore[no-untyped-call]
 
     def _no(self, data: bytes) -> int:
         return 0

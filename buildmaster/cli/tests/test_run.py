@@ -50,7 +50,7 @@ def test_run_until_a_signal(ready: Cli, tmp_path: Path, number: signal.Signals) 
         assert err == ""
     log = (tmp_path / "log").read_text()
     assert "the master ends" in log
-    assert "twisted" not in log
+    assert "twisted" not in log and "starting on" not in log
     assert not master_runs(ready.directory)
 
 
