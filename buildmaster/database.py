@@ -47,6 +47,11 @@ class CommitUncertain(DatabaseLost):
         super().__init__(f"lost while it committed, so look whether that was done: {why}")
 
 
+def is_trouble(error: Exception) -> bool:
+    """Whether something failed because the database cannot be used now; once more, later, it may do."""
+    return isinstance(error, DatabaseLost) or engines.is_at_its_end(error)
+
+
 class NotEmpty(Exception):
     """There is a farm in this database already: a backup is restored to where none is, or to an empty one."""
 

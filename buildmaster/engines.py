@@ -147,6 +147,7 @@ def try_turn(connection: Connection, turn: int) -> bool:
 
 
 _IN_THE_WAY = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected.
+_AT_ITS_END = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY})
 _STOOD_STILL = "25P03"  # idle_in_transaction_session_timeout: the session is ended, and nothing of it committed.
 
 
@@ -158,6 +159,13 @@ def words(error: BaseException) -> str:
 def was_in_the_way(error: DBAPIError) -> bool:
     """Whether a transaction failed only because of others at the same time: once more, it may do."""
     return getattr(error.orig, "sqlstate", None) in _IN_THE_WAY
+
+
+def is_at_its_end(error: BaseException) -> bool:
+    """Whether SQLite cannot write, by no fault of the statement's: the disk is full or broken, or somebody keeps the
+    file locked for longer than is waited."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _AT_ITS_END
 
 
 def was_lost(error: DBAPIError) -> bool:

@@ -6,9 +6,11 @@ import time
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 from twisted.internet.threads import deferToThread
 
 from buildmaster.database import DatabaseLost
+from buildmaster.tests import databases
 from buildmaster.tests.upload_case import UploadCase
 from buildmaster.tests.uploading import Upload
 from buildmaster.uploading import acceptance, sftp, spool
@@ -58,6 +60,26 @@ class TestHostile(UploadCase):
         away.clear()
         await self.reception._look()
         assert self.sources() == ["world 1.0", "hello 1.0"] and self.spooled() == []
+
+    @databases.on_a_file()
+    async def test_a_disk_that_is_full(self) -> None:
+        """What the database has no room for is kept, and judged when it has."""
+        full = True
+
+        def configure(connection: Any, *_: Any) -> None:
+            pages = connection.execute("PRAGMA page_count").fetchone()[0] if full else 1 << 30
+            connection.execute(f"PRAGMA max_page_count = {pages}")
+
+        engine = self.farm.database.engine
+        event.listen(engine, "checkout", configure)
+        self.addCleanup(event.remove, engine, "checkout", configure)
+        for number in range(100):  # Until there is no free page left.
+            if (said := await self.send(Upload(name=f"hello{number}")))[0] != 201:
+                break
+        assert said[0] == 503 and "it is kept" in said[1], said
+        full = False
+        await self.reception._look()
+        assert self.sources()[-1] == f"hello{number} 1.0" and self.spooled() == []
 
     async def test_many_that_wait(self) -> None:
         """.changes files that are never completed are forgotten beyond a number, and cost others nothing."""

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from buildd.control import ControlError, parse_changes
 from buildmaster import uploaders, uploads
-from buildmaster.database import DatabaseLost
+from buildmaster.database import DatabaseLost, is_trouble
 from buildmaster.farm import Farm
 from buildmaster.ports import IMasterReactor
 from buildmaster.uploading import signatures
@@ -261,10 +261,11 @@ class Reception:
                 return None
             try:
                 verdict: Verdict = await self._in_thread(self._process, pending)
-            except (OSError, DatabaseLost) as error:
-                self.log.warn("cannot judge {name} yet: {why}", name=pending.changes.name, why=error)
-                raise NotNow(f"{pending.changes.name} cannot be looked at now; it is kept, and will be") from error
-            except Exception:  # Whatever a stranger may have found: it must not be in the way of others.
+            except Exception as error:
+                if isinstance(error, OSError) or is_trouble(error):
+                    self.log.warn("cannot judge {name} yet: {why}", name=pending.changes.name, why=error)
+                    raise NotNow(f"{pending.changes.name} cannot be looked at now; it is kept, and will be") from error
+                # Whatever a stranger may have found: it must not be in the way of others.
                 self.log.failure("cannot judge {name}", name=pending.changes.name)
                 verdict = await self._in_thread(self._refuse, pending, "cannot be looked at: tell whose farm this is")
             self._forget(pending, known=bool(verdict.uploader) or verdict.accepted)

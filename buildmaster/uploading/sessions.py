@@ -45,8 +45,7 @@ class Session:
         except SpoolRefused as error:
             raise Refused(str(error)) from error
         except OSError as error:
-            self.log.error("cannot keep an upload: {why}", why=error)
-            raise Refused("there is no room for uploads now: try again later") from error
+            raise self._no_room(error) from error
 
     async def enter(self, path: Sequence[str]) -> None:
         """Look whether there is a folder.
@@ -67,6 +66,8 @@ class Session:
 
         :raises Refused: it, or the upload that it made complete, is refused.
         """
+        if isinstance(transfer.trouble, OSError):
+            raise self._no_room(transfer.trouble) from transfer.trouble
         if transfer.trouble is not None:
             raise Refused(str(transfer.trouble)) from transfer.trouble
         try:
@@ -74,13 +75,16 @@ class Session:
         except (NoSuchPlace, NotNow) as error:
             raise Refused(str(error)) from error
         except OSError as error:
-            self.log.error("cannot keep an upload: {why}", why=error)
-            raise Refused("there is no room for uploads now: try again later") from error
+            raise self._no_room(error) from error
         if outcome.pending is not None:
             self._pending.add(outcome.pending)
         if not outcome.accepted:
             raise Refused(outcome.text)
         return outcome
+
+    def _no_room(self, error: OSError) -> Refused:
+        self.log.error("cannot keep an upload: {why}", why=error)
+        return Refused("there is no room for uploads now: try again later")
 
     def end(self) -> "Deferred[None]":
         """It is over: what it left incomplete stays so."""
