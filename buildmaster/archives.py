@@ -28,6 +28,7 @@ class Archive:
     weight: float  # Of its share of the builders.
     tags: str  # What its builds need of a builder.
     apt_lines: str
+    trusted_keys: int  # How many keys it has for these.
     notify: str  # Who is told of builds that end badly.
     build_timeout_s: float  # For how long a builder may have a build of it; 0: what buildmaster.conf says.
     waiting: int  # How many builds of it are in the queue.
@@ -55,7 +56,7 @@ def add(connection: Connection, distribution_name: str, name: str, purpose: Arch
     try:
         parse_suite(name, "name of an archive")
     except ProtocolError as error:
-        raise ArchiveRefused(str(error)) from error
+        raise ArchiveRefused(f"{error}; take letters, digits and any of . + ~ _ -, 64 at most") from error
     if purpose is ArchivePurpose.PRIMARY:
         raise ArchiveRefused(f"a distribution has one primary archive, {distributions.PRIMARY!r}")
     there = select(distribution.c.id).where(distribution.c.name == distribution_name)
@@ -111,10 +112,18 @@ def every(connection: Connection) -> list[Archive]:
     waiting = {row[0]: row[1] for row in connection.execute(counts)}
     columns = [archive.c[name] for name in ("id", "name", "purpose", "private", "relative_score", "virtualised")]
     columns += [archive.c.weight, archive.c.tags, archive.c.apt_lines, archive.c.notify, archive.c.build_timeout_s]
+    columns.append(archive.c.trusted_keys)
     tables = archive.join(distribution, distribution.c.id == archive.c.distribution_id)
     query = select(distribution.c.name.label("distribution"), *columns).select_from(tables)
     found = connection.execute(query.order_by(distribution.c.name, archive.c.name))
     return [
-        Archive(**dict(row._mapping) | {"purpose": ArchivePurpose(row.purpose), "waiting": waiting.get(row.id, 0)})
+        Archive(
+            **dict(row._mapping)
+            | {
+                "purpose": ArchivePurpose(row.purpose),
+                "trusted_keys": len(row.trusted_keys.splitlines()),
+                "waiting": waiting.get(row.id, 0),
+            }
+        )
         for row in found
     ]

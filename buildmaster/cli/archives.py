@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,12 +17,14 @@ from buildmaster.archives import Archive, Changes
 from buildmaster.cli.farms import farm_of
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.cli.output import Column
-from buildmaster.cli.setup import parse_apt_line
+from buildmaster.cli.setup import parse_apt_line, read_key
+from buildmaster.cli.text import count
 from buildmaster.farm import Farm
 from buildmaster.notifications import parse_addresses
 from buildmaster.scoring import ArchivePurpose
 
 _SCORE_MAX = 1_000_000
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _WEIGHTS = click.FloatRange(0.001, 1000)
 _PURPOSES = [each.lower() for each in ArchivePurpose if each is not ArchivePurpose.PRIMARY]
 
@@ -39,7 +42,10 @@ def _timeout(word: str) -> float:
 def archive_options(command: Any) -> Any:
     """Add to a command what may be said of an archive."""
     options: list[Callable[[Any], Any]] = [
-        click.option("--private/--public", default=None, help="Its builds come first."),
+        click.option(
+            "--private/--public", default=None,
+            help="Its builds come first; and where the farm publishes it, only those who are let may read it.",
+        ),
         click.option(
             "--relative-score",
             type=click.IntRange(-_SCORE_MAX, _SCORE_MAX),
@@ -56,10 +62,19 @@ def archive_options(command: Any) -> Any:
             "build_timeout_s",
             metavar="DURATION",
             type=_timeout,
-            help="For how long a builder may have a build of it (72h); default: what buildmaster.conf says.",
+            help="For how long a builder may have a build of it (72h); `default`: what buildmaster.conf says.",
         ),
-        click.option("--archive-line", "lines", metavar="LINE", multiple=True, help="As for `init`."),
-    ]
+        click.option(
+            "--archive-line", "lines", metavar="LINE", multiple=True,
+            help="A line of sources.list for its builds, in place of the primary archive's; these replace what it had.",
+        ),
+        click.option("--no-archive-lines", is_flag=True, help="Its builds have those of the primary archive again."),
+        click.option(
+            "--trusted-key", "keys", metavar="FILE", multiple=True, type=_FILE,
+            help="OpenPGP public key for its archive lines; these replace what it had.",
+        ),
+        click.option("--no-trusted-keys", is_flag=True, help="It has no keys for archive lines."),
+    ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
     return command
@@ -233,18 +248,27 @@ def _change(
     notify: tuple[str, ...],
     no_notify: bool,
     lines: tuple[str, ...],
+    no_archive_lines: bool,
+    keys: tuple[Path, ...],
+    no_trusted_keys: bool,
     **said: Any,
 ) -> None:
-    if needs and no_needs:
-        raise click.UsageError("--no-needs does not go together with --needs")
-    if notify and no_notify:
-        raise click.UsageError("--no-notify does not go together with --notify")
+    for some, none, both in (
+        ("--needs", "--no-needs", needs and no_needs),
+        ("--notify", "--no-notify", notify and no_notify),
+        ("--archive-line", "--no-archive-lines", lines and no_archive_lines),
+        ("--trusted-key", "--no-trusted-keys", keys and no_trusted_keys),
+    ):
+        if both:
+            raise click.UsageError(f"{none} does not go together with {some}")
     told = parse_addresses(notify) if notify or no_notify else None
     wanted = tags.parse(needs) if needs or no_needs else None
     farm_archives.change(connection, archive_id, Changes(tags=wanted, notify=told, **said), time.time())
-    if lines:
+    if lines or no_archive_lines:
         apt_lines = "\n".join(parse_apt_line(line, None) for line in lines)
         distributions.set_apt_lines(connection, distribution, own, apt_lines)
+    if keys or no_trusted_keys:
+        distributions.set_trusted_keys(connection, distribution, own, [read_key(key) for key in keys])
 
 
 def _show(session: Session, farm: Farm, archive_id: int) -> None:
@@ -265,6 +289,8 @@ def _kind(archive: Archive) -> str:
     words += [f"needs {archive.tags.replace(' ', ', ')}"] if archive.tags else []
     words += [f"{archive.build_timeout_s / 3600:.3g} h for a build"] if archive.build_timeout_s else []
     words += [f"tells {archive.notify.replace(' ', ', ')}"] if archive.notify else []
+    words += [count(len(archive.apt_lines.splitlines()), "archive line")] if archive.apt_lines else []
+    words += [count(archive.trusted_keys, "trusted key")] if archive.trusted_keys else []
     return ", ".join(words)
 
 
@@ -281,5 +307,6 @@ def _document(archive: Archive) -> dict[str, object]:
         "notify": archive.notify.split(),
         "build_timeout_s": archive.build_timeout_s or None,
         "archive_lines": without_login(archive.apt_lines).splitlines(),
+        "trusted_keys": archive.trusted_keys,
         "waiting": archive.waiting,
     }

@@ -1,9 +1,10 @@
 """What add-archive, change-archive, archives and score do."""
 
+import base64
 import time
 from pathlib import Path
 
-from buildmaster import depwaits, distributions
+from buildmaster import depwaits, distributions, orders
 from buildmaster.cli.tests.conftest import Cli, end, make_source, start
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import Event
@@ -26,6 +27,26 @@ def test_an_archive(ready: Cli, tmp_path: Path) -> None:
     assert ready("show", 1, "--json").json["score"] == 1500 + 250 + 15 - 5
     listed = ready("archives").out.splitlines()
     assert [line.split()[0] for line in listed] == ["ARCHIVE", "debian/embargoed", "debian/primary"]
+
+
+def test_keys_for_archive_lines(ready: Cli, farm: Farm, tmp_path: Path) -> None:
+    """An archive whose builds take packages from elsewhere has the keys of that place; both are taken back."""
+    key, line = tmp_path / "key", "deb http://deb.example/debian SERIES main"
+    key.write_bytes(b"\x99\x01\x0d" + bytes(100))
+    told = ready("add-archive", "far", "--archive-line", line, "--trusted-key", key).out
+    assert told == "archive debian/far: ppa, score +0, weight 1, 1 archive line, 1 trusted key\n"
+    build_id = ready("submit", make_source(tmp_path, "fix"), "--archive", "far", "--json").json["builds"][0]["id"]
+    with farm.reading() as connection:
+        order = orders.find(connection, build_id)
+    assert [base64.b64decode(each) for each in order.arguments.trusted_keys] == [key.read_bytes()]
+    assert order.sources.lines == ("deb http://deb.example/debian bookworm main",)
+    changed = ready("change-archive", "far", "--no-archive-lines", "--no-trusted-keys", "--json").json
+    assert (changed["archive_lines"], changed["trusted_keys"]) == ([], 0)
+    assert (
+        "--no-trusted-keys" in ready("change-archive", "far", "--trusted-key", key, "--no-trusted-keys", status=2).err
+    )
+    key.write_bytes(b"-----BEGIN PGP PRIVATE KEY BLOCK-----")
+    assert "no OpenPGP public key" in ready("change-archive", "far", "--trusted-key", key, status=1).err
 
 
 def test_published(ready: Cli, farm: Farm, tmp_path: Path) -> None:
