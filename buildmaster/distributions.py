@@ -140,7 +140,9 @@ def find_archive(connection: Connection, distribution_name: str, archive_name: s
     """
     row_id = connection.execute(_ARCHIVE, {"distribution": distribution_name, "archive": archive_name}).scalar()
     if row_id is None:
-        raise NoSuchSeries(f"there is no archive {archive_name!r} in {distribution_name!r}")
+        raise NoSuchSeries(
+            f"there is no archive {archive_name!r} in {distribution_name!r}: `buildmaster archives` lists them"
+        )
     return int(row_id)
 
 

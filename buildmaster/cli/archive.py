@@ -1,24 +1,27 @@
 """The group `archive`: archives that the farm publishes itself. Here: create, show, change and list."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
 from sqlalchemy import Connection
 
 from buildd.settings import parse_duration
-from buildmaster import archives, distributions, listings, publications, repositories
+from buildmaster import archives, distributions, listings, publications, repositories, uploaders
 from buildmaster.cli import client_setup
 from buildmaster.cli.archives import names_of
 from buildmaster.cli.farms import config_of, farm_of
 from buildmaster.cli.group import LazyGroup, Refusal, Session, json_option, pass_session
 from buildmaster.cli.output import Column
+from buildmaster.cli.presence import somebody_runs, tell_absence
 from buildmaster.cli.text import count
 from buildmaster.publications import Suite
 from buildmaster.repositories import ArchiveKey, Repository, Settings
 from buildmaster.scoring import ArchivePurpose, Pocket
 from buildmaster.secrets import Secrets
 
+_VALID_MIN_S = 600.0  # The publisher signs anew in half of that, and looks every half a minute.
 _HERE = "buildmaster.cli.archive"
 _PACKAGES = "buildmaster.cli.archive_packages"
 _PUBLISHING = "buildmaster.cli.archive_publishing"
@@ -54,14 +57,24 @@ def archive() -> None:
     """
 
 
-def duration(word: str) -> float:
-    """Seconds; 0 for the word `never`. A type of parameter, for click."""
-    if word == "never":
-        return 0.0
-    try:
-        return parse_duration(word)
-    except ValueError as error:
-        raise click.BadParameter(f"{word!r} {error}, or `never`") from error
+def duration_or(none: str = "", least_s: float = 0.0) -> Callable[[str], float]:
+    """A type of parameter, for click: seconds; 0 for a word that says that there is no such time.
+
+    :param none: the word, if there can be one.
+    """
+
+    def duration(word: str) -> float:
+        if word and word == none:
+            return 0.0
+        try:
+            seconds = parse_duration(word)
+        except ValueError as error:
+            raise click.BadParameter(f"{word!r} {error}" + (f", or `{none}`" if none else "")) from error
+        if seconds < least_s:
+            raise click.BadParameter(f"{word!r} is too short: {least_s / 60:.0f}m at least")
+        return seconds
+
+    return duration
 
 
 def _settings(command: Any) -> Any:
@@ -72,12 +85,12 @@ def _settings(command: Any) -> Any:
         click.option("--keep-versions", type=click.IntRange(0, 1000), help="Older versions that stay; 0 at first."),
         click.option("--hold/--no-hold", default=None, help="A version is published when all architectures have it."),
         click.option(
-            "--hold-deadline", "hold_deadline_s", metavar="DURATION", type=duration,
+            "--hold-deadline", "hold_deadline_s", metavar="DURATION", type=duration_or("never"),
             help="But no later than after so long (12h); never: as long as it takes.",
         ),
         click.option(
-            "--valid", "valid_s", metavar="DURATION", type=duration,
-            help="Clients refuse what the farm has not signed anew for so long (7d); never, at first.",
+            "--valid", "valid_s", metavar="DURATION", type=duration_or("never", _VALID_MIN_S),
+            help="Clients refuse what the farm has not signed anew for so long (7d; 10m at least); never, at first.",
         ),
     ]  # fmt: skip
     for option in reversed(options):
@@ -110,7 +123,11 @@ def create(session: Session, /, *, name: str, **said: Any) -> None:
             _must_be_new(connection, distribution, own)
         key = archive_keys.make(Secrets(config.secrets_directory), f"{distribution}/{own}", time.time())
         farm.write(_create, distribution, own, key, **said)
+        with farm.reading() as connection:
+            runs = somebody_runs(farm.directory, connection)
     _show(session, f"{distribution}/{own}")
+    if not runs:
+        tell_absence(session, farm.directory)
 
 
 def _must_have_series(connection: Connection, distribution: str) -> None:
@@ -231,6 +248,7 @@ def _show(session: Session, name: str) -> None:
         found = published(connection, name)
         suites = published_suites(connection, found)
         keys = [key.fingerprint for key in repositories.keys(connection, found.archive_id) if key.signs(time.time())]
+        somebody = bool(uploaders.every(connection, found.archive_id))
     if session.output.as_json:
         session.output.document(_document(found, suites, base) | {"keys": keys})
         return
@@ -243,6 +261,11 @@ def _show(session: Session, name: str) -> None:
     if found.private:
         output.say("\nTo use it, one needs a name and a password: `buildmaster archive access add`")
     output.say(f"\nTo use it, {client_setup.for_apt(base, found.words, suites)}")
+    if not somebody:
+        output.hint(
+            "Nobody may upload to it yet. Who has an OpenPGP key is let: "
+            f"buildmaster archive uploader add {found.words} FILE"
+        )
 
 
 def _kind(found: Repository) -> list[str]:

@@ -9,7 +9,7 @@ import click
 from sqlalchemy import Connection
 
 from buildmaster import copying, publications, repositories, snapshots
-from buildmaster.cli.archive import duration, published
+from buildmaster.cli.archive import duration_or, published
 from buildmaster.cli.farms import config_of, farm_of
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.cli.output import Column
@@ -82,13 +82,13 @@ def _suites(connection: Connection, archive_id: int, suite: str | None) -> list[
 @click.option(
     "--older-than",
     metavar="AGE",
-    type=duration,
+    type=duration_or(),
     default="1d",
     show_default=True,
     help="What left later stays.",
 )
 @click.option(
-    "--forget", metavar="AGE", type=duration, default="30d", show_default=True,
+    "--forget", metavar="AGE", type=duration_or(), default="30d", show_default=True,
     help="Forget packages that have left before this time.",
 )  # fmt: skip
 @json_option
@@ -276,8 +276,8 @@ def export(session: Session, /, *, name: str, to: Path | None) -> None:
 @key.command()
 @_NAME
 @click.option(
-    "--overlap", metavar="DURATION", type=duration, default="30d", show_default=True,
-    help="For how long the old key signs as well, for clients that have not the new one.",
+    "--overlap", metavar="DURATION", type=duration_or("none"), default="30d", show_default=True,
+    help="For how long the old key signs as well, for clients that have not the new one; none: it signs no more.",
 )  # fmt: skip
 @json_option
 @pass_session

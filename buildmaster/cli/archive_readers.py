@@ -11,7 +11,7 @@ from buildmaster.cli.archives import names_of
 from buildmaster.cli.farms import config_of, farm_of
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.cli.output import Column
-from buildmaster.cli.text import moment
+from buildmaster.cli.text import moment, stamp
 
 ARCHIVE = click.argument("name", metavar="[DISTRIBUTION/]NAME")
 USER = click.argument("user", metavar="USER")
@@ -61,7 +61,7 @@ def access() -> None:
 
     \b
     Example:
-      buildmaster change-archive debian/mine --private
+      buildmaster archive change mine --private
       buildmaster archive access add mine ada
     """
 
@@ -94,7 +94,7 @@ def add(session: Session, /, *, name: str, user: str) -> None:
     session.output.say(f"{user} may read {words} with this token, which is not shown again: {token}")
     session.output.say(f"for /etc/apt/auth.conf.d/: machine {url}/{words} login {user} password {token}")
     if not private:
-        session.output.hint(f"Everybody may read it as yet: buildmaster change-archive {words} --private")
+        session.output.hint(f"Everybody may read it as yet: buildmaster archive change {words} --private")
     if session.output.as_json:
         session.output.document({"archive": words, "user": user, "token": token, "url": f"{with_login}/{words}"})
 
@@ -138,7 +138,7 @@ def list_readers(session: Session, /, *, name: str) -> None:
     with farm_of(session) as farm, farm.reading() as connection:
         distribution, own = names_of(connection, name)
         found = credentials.readers(connection, distributions.find_archive(connection, distribution, own))
-    document = {"users": [{"name": each.name, "created_at": each.created_at} for each in found]}
+    document = {"users": [{"name": each.name, "created_at": stamp(each.created_at)} for each in found]}
     rows = [(each.name, moment(each.created_at)) for each in found]
     empty = f"Nobody has a token: buildmaster archive access add {distribution}/{own} USER"
     session.output.listing(document, [Column("user"), Column("since")], rows, empty)

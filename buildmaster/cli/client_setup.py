@@ -8,6 +8,7 @@ from buildmaster.config import MasterConfig
 
 # dput 1.2 cuts the port off for all of its methods, and gives it back to FTP only.
 _PORTLESS = "# dput of Debian 13 (1.2) cannot upload by {method} to a port: {instead}"
+_NOT_DPUT = "# For dput-ng. With dput, method = scp, and in place of the port: ssh_config_options = Port {port}"
 
 
 def for_dput(config: MasterConfig, archive: str) -> str:
@@ -32,7 +33,8 @@ def _sections(config: MasterConfig, archive: str) -> Iterator[list[str]]:
         yield [f"[{name}-ftp]", "method = ftp", host, "login = anonymous", "passive_ftp = 1", own]
     if config.sftp_port:
         host, port = f"fqdn = {place.hostname}", f"port = {config.sftp_port}"
-        yield [f"[{name}-sftp]", "method = sftp", host, port, "login = anybody", own]
+        other = _NOT_DPUT.format(port=config.sftp_port)
+        yield [other, f"[{name}-sftp]", "method = sftp", host, port, "login = anybody", own]
 
 
 def for_apt(base: str, archive: str, suites: Sequence[str]) -> str:

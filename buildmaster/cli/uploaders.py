@@ -11,7 +11,7 @@ from buildmaster.cli.archives import names_of
 from buildmaster.cli.farms import farm_of
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.cli.output import Column
-from buildmaster.cli.text import stamp
+from buildmaster.cli.text import moment, stamp
 from buildmaster.uploaders import Uploader
 
 
@@ -105,7 +105,7 @@ def list_(session: Session, /, *, name: str) -> None:
         archive_id = distributions.find_archive(connection, distribution, own)
         found = farm_uploaders.every(connection, archive_id)
     columns = [Column("fingerprint"), Column("since"), Column("name", wide=True)]
-    rows = [(each.fingerprint, stamp(each.created_at) or "-", each.name) for each in found]
+    rows = [(each.fingerprint, moment(each.created_at), each.name) for each in found]
     add_one = f"buildmaster archive uploader add {distribution}/{own} FILE"
     document = {"uploaders": [_document(each) for each in found]}
     session.output.listing(document, columns, rows, f"Nobody may upload to it. Let somebody: {add_one}")

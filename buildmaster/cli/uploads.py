@@ -12,7 +12,7 @@ from buildmaster.cli.farms import config_of, farm_of
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.cli.output import Column
 from buildmaster.cli.presence import somebody_runs, tell_absence
-from buildmaster.cli.text import stamp
+from buildmaster.cli.text import moment, stamp
 from buildmaster.distributions import find_archive
 from buildmaster.uploads import Uploaded
 
@@ -92,11 +92,11 @@ def uploads(session: Session, /, *, archive: str | None, limit: int) -> None:
     rows = [
         (
             str(each.id),
-            stamp(each.created_at) or "-",
+            moment(each.created_at),
             f"{each.distribution}/{each.archive}",
             each.name,
             each.uploader or "-",
-            " ".join(f"{fault}." for fault in each.faults) or "accepted",
+            " ".join(f"{fault}." for fault in each.faults) or f"accepted: {each.source}",
         )
         for each in found
     ]

@@ -15,6 +15,7 @@ from buildmaster.cli.tests.conftest import Cli, make_source
 from buildmaster.config import MasterConfig
 from buildmaster.farm import Farm
 from buildmaster.repositories import Settings
+from buildmaster.tests.gpg import Keys
 from buildmaster.tests.test_publications import deb
 
 
@@ -64,6 +65,18 @@ def test_created(ready: Cli) -> None:
     assert [each["name"] for each in listed] == ["mine"]
 
 
+def test_what_is_still_to_be_done(ready: Cli) -> None:
+    """An archive that is new says what it lacks, and no more than that; a wrong name, what is a right one."""
+    said = ready("archive", "create", "mine").err
+    assert "buildmaster archive uploader add debian/mine FILE" in said and "No master runs" in said
+    certificate = ready.directory.parent / "ada.asc"
+    certificate.write_bytes(Keys().make("ada"))
+    ready("archive", "uploader", "add", "mine", certificate)
+    assert ready("archive", "show", "mine").err == ""
+    assert "letters, digits" in ready("archive", "create", "my archive", status=1).err
+    assert "`buildmaster archives` lists them" in ready("archive", "show", "yours", status=1).err
+
+
 def test_what_dput_is_told() -> None:
     """Each way in that is configured has its section; who cannot reach a port by HTTP is told so."""
     port_80 = client_setup.for_dput(MasterConfig(archives_base_url="http://packages.example.org/farm"), "debian/mine")
@@ -74,7 +87,10 @@ def test_what_dput_is_told() -> None:
     both = client_setup.for_dput(MasterConfig(ftp_port=2121, sftp_port=2222), "debian/mine")
     assert "by http to a port: dput mine-ftp, or dput-ng\n[mine]\n" in both
     assert "\n\n[mine-ftp]\nmethod = ftp\nfqdn = 127.0.0.1:2121\nlogin = anonymous\npassive_ftp = 1\n" in both
-    assert "\n\n[mine-sftp]\nmethod = sftp\nfqdn = 127.0.0.1\nport = 2222\nlogin = anybody\n" in both
+    assert (
+        "ssh_config_options = Port 2222\n[mine-sftp]\nmethod = sftp\nfqdn = 127.0.0.1\nport = 2222\nlogin = anybody\n"
+        in both
+    )
 
 
 def test_an_archive_that_is_there(ready: Cli) -> None:
@@ -94,6 +110,21 @@ def test_changed(mine: Cli) -> None:
     document = mine("archive", "change", "mine", "--private", "--hold-deadline", "never", "--json").json
     assert document["private"]
     assert (document["hold"], document["hold_deadline_s"], document["valid_s"]) == (True, None, 7 * 86400.0)
+
+
+def test_times(mine: Cli) -> None:
+    """`never` means what it says, or is refused: it does not end a key, or remove files, at once."""
+    for words in (
+        ("clean", "mine", "--older-than"),
+        ("clean", "mine", "--forget"),
+        ("key", "rotate", "mine", "--overlap"),
+    ):
+        assert "is not a duration" in mine("archive", *words, "never", status=2).err
+    (key,) = mine("archive", "key", "show", "mine", "--json").json["keys"]
+    assert key["signs_until"] is None
+    mine("archive", "key", "rotate", "mine", "--overlap", "none")
+    assert len(mine("archive", "show", "mine", "--json").json["keys"]) == 1
+    assert "10m at least" in mine("archive", "change", "mine", "--valid", "40s", status=2).err
 
 
 def test_published_and_moved(mine: Cli, farm: Farm, tmp_path: Path) -> None:

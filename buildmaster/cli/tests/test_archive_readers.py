@@ -1,5 +1,7 @@
 """What archive depends and archive access do."""
 
+import re
+
 from buildmaster.cli.tests.conftest import Cli
 from buildmaster.farm import Farm
 from buildmaster.tests.factories import make_repository
@@ -28,6 +30,7 @@ def test_access(ready: Cli, farm: Farm) -> None:
     assert "--private" in said.err + said.out
     assert "already" in ready("archive", "access", "add", "mine", "ada", status=1).err
     (user,) = ready("archive", "access", "list", "mine", "--json").json["users"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", user["created_at"])
     assert user["name"] == "ada" and token not in ready("archive", "access", "list", "mine").out
     found = ready("archive", "access", "add", "mine", "bob", "--json").json
     assert found["url"] == f"http://bob:{found['token']}@127.0.0.1:8230/debian/mine"

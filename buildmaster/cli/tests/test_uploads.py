@@ -53,7 +53,7 @@ def test_upload(archive: Cli, tmp_path: Path) -> None:
     listed = archive("uploads", "--archive", "mine", "--json").json["uploads"]
     assert [each["accepted"] for each in listed] == [False, True]  # The same refusal is written down once.
     assert (listed[1]["source"], listed[1]["faults"]) == ("hello 1.0", [])
-    assert archive("uploads").out.splitlines()[-1].endswith("accepted")
+    assert archive("uploads").out.splitlines()[-1].endswith("accepted: hello 1.0")
     assert "there is no archive debian/other" in archive("upload", bad, "--archive", "other", status=1).err
 
 
