@@ -21,7 +21,6 @@ from buildmaster.repositories import ArchiveKey, Repository, Settings
 from buildmaster.scoring import ArchivePurpose, Pocket
 from buildmaster.secrets import Secrets
 
-_VALID_MIN_S = 600.0  # The publisher signs anew in half of that, and looks every half a minute.
 _HERE = "buildmaster.cli.archive"
 _PACKAGES = "buildmaster.cli.archive_packages"
 _PUBLISHING = "buildmaster.cli.archive_publishing"
@@ -57,7 +56,7 @@ def archive() -> None:
     """
 
 
-def duration_or(none: str = "", least_s: float = 0.0) -> Callable[[str], float]:
+def duration_or(none: str = "") -> Callable[[str], float]:
     """A type of parameter, for click: seconds; 0 for a word that says that there is no such time.
 
     :param none: the word, if there can be one.
@@ -67,12 +66,9 @@ def duration_or(none: str = "", least_s: float = 0.0) -> Callable[[str], float]:
         if word and word == none:
             return 0.0
         try:
-            seconds = parse_duration(word)
+            return parse_duration(word)
         except ValueError as error:
             raise click.BadParameter(f"{word!r} {error}" + (f", or `{none}`" if none else "")) from error
-        if seconds < least_s:
-            raise click.BadParameter(f"{word!r} is too short: {least_s / 60:.0f}m at least")
-        return seconds
 
     return duration
 
@@ -89,7 +85,7 @@ def _settings(command: Any) -> Any:
             help="But no later than after so long (12h); never: as long as it takes.",
         ),
         click.option(
-            "--valid", "valid_s", metavar="DURATION", type=duration_or("never", _VALID_MIN_S),
+            "--valid", "valid_s", metavar="DURATION", type=duration_or("never"),
             help="Clients refuse what the farm has not signed anew for so long (7d; 10m at least); never, at first.",
         ),
     ]  # fmt: skip

@@ -124,7 +124,7 @@ def test_times(mine: Cli) -> None:
     assert key["signs_until"] is None
     mine("archive", "key", "rotate", "mine", "--overlap", "none")
     assert len(mine("archive", "show", "mine", "--json").json["keys"]) == 1
-    assert "10m at least" in mine("archive", "change", "mine", "--valid", "40s", status=2).err
+    assert "at least 10 minutes" in mine("archive", "change", "mine", "--valid", "40s", status=1).err
 
 
 def test_published_and_moved(mine: Cli, farm: Farm, tmp_path: Path) -> None:
