@@ -111,6 +111,8 @@ def may_read(connection: Connection, archive_id: int, login: Login, secret: str)
         return hmac.compare_digest(of_farm(secret).password.encode(), login.password.encode())
     if match := _BUILD.fullmatch(login.user):
         return _build_may(connection, archive_id, int(match[1]), login, secret)
+    if not _NAME.fullmatch(login.user):  # Which PostgreSQL might not take at all.
+        return False
     there = connection.execute(_TOKEN, {"archive": archive_id, "user": login.user}).scalar()
     return there is not None and hmac.compare_digest(there, _digest(login.password))
 

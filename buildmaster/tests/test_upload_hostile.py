@@ -1,21 +1,28 @@
 """Strangers who want to keep others from uploading, or the master from its work: what they take is bounded."""
 
+import contextlib
 import ftplib
+import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import event
+from twisted.conch.ssh.common import NS
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.threads import deferToThread
 
 from buildmaster.database import DatabaseLost
 from buildmaster.tests import databases
+from buildmaster.tests.ssh_client import Channel, connect, open_channel
 from buildmaster.tests.upload_case import UploadCase
 from buildmaster.tests.uploading import Upload
 from buildmaster.uploading import acceptance, sftp, spool
 from buildmaster.uploading import reception as receiving
-from buildmaster.uploading.reception import NotNow
+from buildmaster.uploading.reception import Reception
+from buildmaster.uploading.sessions import Session
 from buildmaster.uploading.spool import SpoolRefused, who
 
 
@@ -55,8 +62,8 @@ class TestHostile(UploadCase):
         self.patch(receiving, "process", lose)  # type: ignore[no-untyped-call]
         assert (await self.send(Upload()))[0] == 503
         assert (await self.send(Upload(name="world")))[0] == 201
-        with pytest.raises(NotNow):
-            await self.reception._look()
+        await self.reception._look()
+        assert len(self.reception._pending) == 1
         away.clear()
         await self.reception._look()
         assert self.sources() == ["world 1.0", "hello 1.0"] and self.spooled() == []
@@ -164,6 +171,173 @@ class TestHostile(UploadCase):
         await self.from_elsewhere("hello_1.0.tar.xz", b"another")
         assert (await self.put(changes.name, changes.read_bytes()))[0] == 201
         assert self.sources() == ["hello 1.0"] and len(self.spooled()) == 1
+
+    async def test_who_goes_too_soon(self) -> None:
+        """A client that goes when all of a file has come, and before that is kept, leaves nothing, not in any count."""
+        for number in range(3):
+            incoming = self.reception.begin(f"x{number}.dsc", "192.0.2.1")
+            incoming.write(b"x")
+            coming = Deferred.fromCoroutine(self.reception.finish(incoming, "debian", "mine"))
+            incoming.discard()
+            with pytest.raises(ConnectionAbortedError):
+                await coming
+        spool = self.reception.spool
+        assert (spool._count, spool._used, spool._files_of("192.0.2.1")) == (0, 0, 0)
+        assert self.spooled() == []
+
+    async def test_another_of_the_same_name(self) -> None:
+        """A .changes whose place another took is in nobody's way."""
+        old = Upload(urgency="low").write(self.directory / "old")
+        assert (await self.put(old.name, old.read_bytes()))[0] == 202
+        new = Upload().write(self.directory / "new")
+        for path in sorted(new.parent.iterdir(), key=lambda path: path != new):
+            assert (await self.put(path.name, path.read_bytes()))[0] in (201, 202)
+        assert self.sources() == ["hello 1.0"]
+        self.clock = lambda: time.time() + 86401
+        await self.reception._look()
+        assert self.reception._pending == {} and [each.faults for each in self.uploads()] == [()]
+
+    async def test_who_ends_an_upload(self) -> None:
+        """The end of somebody's session ends what he began, and nobody else's upload whose .changes he sent, too."""
+        changes = Upload().write(self.directory / "good")
+        assert (await self.put(changes.name, changes.read_bytes()))[0] == 202
+        session = Session(self.reception, "192.0.2.1")
+        transfer = session.begin(["debian", "mine", changes.name])
+        transfer.write(changes.read_bytes())
+        assert (await session.finish(transfer)).missing
+        await session.end()
+        assert self.uploads() == []
+        for path in sorted(changes.parent.iterdir()):
+            if path != changes:
+                assert (await self.put(path.name, path.read_bytes()))[0] == 201
+        assert self.sources() == ["hello 1.0"]
+
+    async def test_many_that_waited(self) -> None:
+        """After a restart nobody knows whose uploads wait: all of them do."""
+        for number in range(25):
+            changes = Upload(version=f"1.{number}").write(self.directory / str(number))
+            await self.from_elsewhere(changes.name, changes.read_bytes(), f"192.0.2.{number}")
+        again = Reception(self.farm, self.reception.reactor, self.terms, self.now)
+        await again._resume()
+        assert len(again._pending) == 25
+
+    async def test_names_that_no_database_takes(self) -> None:
+        """An archive cannot be called so."""
+        assert (await self.put("x.dsc", b"x", "debian%00/mine"))[0] == 404
+        assert (await self.put("x.dsc", b"x", "debian/%ff%00"))[0] == 404
+
+    async def test_a_long_dsc(self) -> None:
+        """What nobody known has signed is not read on when it is long."""
+        upload = Upload(signer="", edit_dsc=lambda text: text + b"X: y\n" * 100_000)
+        folder = upload.write(self.directory / "long").parent
+        for name in ("hello_1.0.tar.xz", "hello_1.0.dsc", "hello_1.0_source.changes"):
+            code, said = await self.put(name, (folder / name).read_bytes())
+        assert code == 400 and "hello_1.0.dsc is not signed" in said and "field" not in said
+
+    async def with_ftp(self, act: Callable[[ftplib.FTP], object]) -> None:
+        port = self.ftp()
+
+        def run() -> None:
+            with ftplib.FTP() as client:
+                client.connect("127.0.0.1", port, timeout=20)
+                client.login()
+                act(client)
+
+        await deferToThread(run)
+
+    async def test_data_that_nobody_asked_for(self) -> None:
+        """What comes by FTP before it is said what it is stays where it is."""
+
+        def send(client: ftplib.FTP) -> None:
+            with socket.create_connection(client.makepasv(), timeout=2) as data, pytest.raises(TimeoutError):
+                for _ in range(64):
+                    data.sendall(bytes(1 << 20))
+
+        await self.with_ftp(send)
+
+    async def test_data_connections(self) -> None:
+        """There is one to a client, which goes when another comes, or the client; and takes one file."""
+        left: list[socket.socket] = []
+
+        def connect(client: ftplib.FTP) -> None:
+            for _ in range(2):
+                left.append(socket.create_connection(client.makepasv(), timeout=5))
+            with contextlib.suppress(ConnectionResetError):
+                assert left[0].recv(1) == b""
+            client.voidcmd("TYPE I")
+            assert client.sendcmd("STOR /debian/mine/x.dsc").startswith("1")
+            left[1].close()
+            client.voidresp()
+            for _ in range(20):
+                with pytest.raises(ftplib.error_perm, match="503"):
+                    client.sendcmd("STOR /debian/mine/y.dsc")
+            left.append(socket.create_connection(client.makepasv(), timeout=5))
+            client.close()
+            with contextlib.suppress(ConnectionResetError):
+                assert left[2].recv(1) == b""
+
+        await self.with_ftp(connect)
+        assert self.reception.spool._writing.total() == 0
+        for each in left:
+            each.close()
+
+    async def test_a_client_that_goes(self) -> None:
+        """One whose line breaks in the middle of a file leaves none that is being written, and no complaint."""
+
+        def go(client: ftplib.FTP) -> None:
+            data = client.transfercmd("STOR /debian/mine/x.dsc")
+            data.sendall(b"x")
+            client.close()
+            data.close()
+
+        await self.with_ftp(go)
+        await self.until(lambda: not self.reception.spool._writing)
+
+    async def test_sftp_data_for_nobody(self) -> None:
+        """Who sends data without saying what for is sent away."""
+        client = await connect(self.sftp())
+        channel = await open_channel(client)
+        channel.write(bytes(1 << 20))  # type: ignore[no-untyped-call]
+        await client.transport.lost
+
+    async def test_sftp_channels(self) -> None:
+        """There are a few to a client, of one kind, and each is used once."""
+        port = self.sftp()
+        client = await connect(port)
+        channel = await open_channel(client)
+        asked = [client.sendRequest(channel, b"subsystem", NS(each), 1) for each in (b"x", b"sftp", b"sftp")]
+        answers = await DeferredList(asked, consumeErrors=True)
+        assert [good for good, _ in answers] == [False, True, False]
+        for _ in range(10):
+            client.openChannel(Channel())
+        await client.transport.lost
+        client = await connect(port)
+        other = Channel()
+        other.name = b"direct-tcpip"
+        client.openChannel(other)
+        await client.transport.lost
+
+    async def test_a_file_is_closed_once(self) -> None:
+        """However often a client says that it is, and however that ends."""
+        client = await connect(self.sftp())
+        channel = await open_channel(client)
+        await client.sendRequest(channel, b"subsystem", NS(b"sftp"), 1)
+        changes = Upload(signer="").write(self.directory / "bad")
+        opening = NS(f"debian/mine/{changes.name}".encode()) + struct.pack("!LL", 0x02, 0)
+        packets = [struct.pack("!BL", 1, 3), struct.pack("!BL", 3, 1) + opening]
+        channel.write(b"".join(NS(each) for each in packets))  # type: ignore[no-untyped-call]
+        await self.until(lambda: b"\x66\0\0\0\1" in channel.came)
+        handle = channel.came.partition(b"\x66\0\0\0\1")[2]
+        packets = [struct.pack("!BL", 6, 2) + handle + struct.pack("!Q", 0) + NS(b"nonsense")]
+        packets += [struct.pack("!BL", 4, number) + handle for number in range(3, 40)]
+        channel.write(b"".join(NS(each) for each in packets))  # type: ignore[no-untyped-call]
+        await self.until(lambda: channel.came.count(b"there is no such file open") == 36)
+        await self.until(lambda: b"is not signed" in channel.said)
+        assert len(self.uploads()) == 1
+        spool = self.reception.spool
+        assert (spool._count, spool._used, self.spooled()) == (0, 0, [])
+        client.transport.loseConnection()
+        await client.transport.lost
 
     async def test_many_clients(self) -> None:
         """One address has some connections, by FTP and SFTP."""

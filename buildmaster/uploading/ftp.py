@@ -9,6 +9,7 @@ from typing import Any
 from twisted.cred.checkers import AllowAnonymousAccess
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import connectionDone
 from twisted.protocols import ftp
@@ -75,17 +76,64 @@ class _Said(ftp.FTPCmdError):
         return self._response
 
 
+class _Data(ftp.DTP):
+    """A connection that one file comes by. Twisted's would keep in memory whatever comes before anybody asks for it."""
+
+    transport: Any
+    used = False
+
+    def connectionMade(self) -> None:
+        super().connectionMade()  # type: ignore[no-untyped-call]
+        self.transport.pauseProducing()
+
+    def registerConsumer(self, cons: Any) -> Any:
+        self.used = True
+        ended = super().registerConsumer(cons)  # type: ignore[no-untyped-call]
+        self.transport.resumeProducing()
+        return ended
+
+
 class _Protocol(ftp.FTP):
     """One client."""
 
     factory: Any
     transport: Any
     shell: Any
+    dtpInstance: Any
     peer = ""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.factory.clients[self.peer] -= 1
+        self.disconnected = True
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    def sendLine(self, line: Any) -> None:
+        if self.transport is not None:  # Some answers come when nobody is there any more.
+            super().sendLine(line)  # type: ignore[no-untyped-call]
+
+    def getDTPPort(self, factory: Any, interface: str = "") -> Any:
+        """Where data come to: of this client's, and of nobody else who may be quicker."""
+
+        def build(addr: Any) -> Any:
+            if who(addr.host) != self.peer or ftp.DTPFactory.buildProtocol(factory, addr) is None:  # type: ignore[no-untyped-call]
+                return None
+            made: Any = _Data()
+            self.dtpInstance = made
+            made.factory, made.pi = factory, self
+            return made
+
+        factory.buildProtocol = build
+        try:
+            return super().getDTPPort(factory, interface)  # type: ignore[no-untyped-call]
+        except CannotListenError as error:
+            raise _Said(425, "no port is free for data: try again in a minute") from error
+
+    def cleanupDTP(self) -> None:
+        """Twisted's leaves the connection open, if there is one."""
+        open_one = self.dtpInstance
+        super().cleanupDTP()  # type: ignore[no-untyped-call]
+        if open_one is not None and open_one.isConnected:
+            open_one.transport.abortConnection()
 
     def ftp_PASS(self, password: str) -> Any:
         def told(result: object) -> object:
@@ -101,11 +149,13 @@ class _Protocol(ftp.FTP):
     ftp_EPRT = ftp_PORT
 
     def ftp_STOR(self, path: str) -> Any:
+        if self.dtpInstance is not None and self.dtpInstance.used:
+            return fail(ftp.BadCmdSequenceError("PASV or EPSV required before each STOR"))  # type: ignore[no-untyped-call]
         return super().ftp_STOR(path).addCallback(self._verdict)  # type: ignore[no-untyped-call]
 
     def _verdict(self, result: object) -> object:
         """What became of the file takes the place of the reply that it came."""
-        told = self.shell.told()
+        told = self.shell.told() if self.shell is not None else None  # None: the client has gone.
         if told is not None:
             raise told
         return result

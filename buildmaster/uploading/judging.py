@@ -138,7 +138,12 @@ def _packages(
     with farm.reading() as connection:
         there = uploads.architectures(connection, place, suite[0])
     faults, found = binary_packages.look(changes, files, there)
-    if not found.names or not alone:
+    if not found.names:
+        return faults, found, None
+    if not alone:
+        if found.source_version != changes.version:
+            of = f"{changes.source} {found.source_version}"
+            faults.append(f"the packages are of {of}, and {changes.version} comes with them: build them of that")
         return faults, found, None
     with farm.reading() as connection:
         source_id, more = _source(connection, place, changes, found, suite)
@@ -191,6 +196,8 @@ def _dscs(changes: Changes, files: Mapping[str, Arrived], signed: _Signed) -> tu
             continue
         payload = signed.read(listed.name, content)
         faults += signed.faults
+        if signed.faults and len(content) > STRANGERS_BYTES:
+            continue
         if unreadable := rules.unreadable(listed.name, payload):
             faults += unreadable
             continue

@@ -14,6 +14,7 @@ SECRET_KEYS = frozenset({5, 7})  # Of which each, too, is one's tag.
 SUBKEY_BINDING, SUBKEY_REVOCATION = 0x18, 0x28  # Types of signatures.
 # RFC 9580, 9.5.
 HASHES = {1: "MD5", 2: "SHA-1", 3: "RIPEMD-160", 8: "SHA-256", 9: "SHA-384", 10: "SHA-512", 11: "SHA-224"}
+_SIGNS_DATA = 0x02  # Of the flags of a key.
 WEAK_HASHES = frozenset({1, 2, 3})
 RSA = frozenset({1, 2, 3})
 RSA_LEAST_BITS = 2048
@@ -34,6 +35,7 @@ class Key:
     bits: int  # Of an RSA key's modulus; 0: it is none.
     expires_at: int | None = None  # By its newest binding signature; of subkeys only.
     revoked: bool = False  # Likewise.
+    signs: bool = False  # Data, not other keys; likewise.
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Signature:
     hashed: (
         bytes  # What is signed beside the text: its own head, with the time. The rest of a packet anybody can change.
     )
+    key_signs: bool = False  # What a binding signature says of the key.
 
     def is_by(self, key: Key) -> bool:
         """Whether it says that it is by this key."""
@@ -74,6 +77,12 @@ def dearmour(text: bytes) -> bytes:
         return base64.b64decode(b"".join(body), validate=True)
     except binascii.Error as error:
         raise Unreadable(f"its armour is not base64: {error}") from error
+
+
+def armoured(data: bytes) -> bytes:
+    """A signature in armour, with nothing beside it."""
+    lines = base64.encodebytes(data)
+    return b"-----BEGIN PGP SIGNATURE-----\n\n" + lines + b"-----END PGP SIGNATURE-----\n"
 
 
 def packets(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -129,7 +138,8 @@ def keys(data: bytes) -> list[Key]:
 def _judged(key: Key, bound: list[Signature]) -> Key:
     """A key with what the signatures say that bind it."""
     bindings = [each for each in bound if each.kind == SUBKEY_BINDING]
-    lasts_s = max(bindings, key=lambda each: each.created_at).key_lasts_s if bindings else 0
+    newest = max(bindings, key=lambda each: each.created_at, default=None)
+    lasts_s = newest.key_lasts_s if newest else 0
     return Key(
         key.fingerprint,
         key.key_id,
@@ -138,6 +148,7 @@ def _judged(key: Key, bound: list[Signature]) -> Key:
         key.bits,
         key.created_at + lasts_s if lasts_s else None,
         any(each.kind == SUBKEY_REVOCATION for each in bound),
+        newest is not None and newest.key_signs,
     )
 
 
@@ -167,7 +178,7 @@ def _signature(body: bytes) -> Signature | None:
     size = 2 if version == 4 else 4
     hashed = _area(body, 4, size)
     unhashed = _area(body, 4 + size + len(hashed), size)
-    issuers, times = set(), {2: 0, 3: 0, 9: 0}
+    issuers, times, flags = set(), {2: 0, 3: 0, 9: 0}, b""
     for area in (unhashed, hashed):
         for kind, value in _subpackets(area):
             if kind == 16:
@@ -178,7 +189,10 @@ def _signature(body: bytes) -> Signature | None:
                 if len(value) != 4:
                     raise Unreadable("a time in it is none")
                 times[kind] = int.from_bytes(value)
-    return Signature(body[1], body[3], frozenset(issuers), times[2], times[3], times[9], body[: 4 + size + len(hashed)])
+            elif kind == 27 and area is hashed:
+                flags = value
+    head, key_signs = body[: 4 + size + len(hashed)], bool(flags[:1] and flags[0] & _SIGNS_DATA)
+    return Signature(body[1], body[3], frozenset(issuers), times[2], times[3], times[9], head, key_signs)
 
 
 def _area(body: bytes, at: int, size: int) -> bytes:

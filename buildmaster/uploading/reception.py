@@ -26,7 +26,7 @@ from buildmaster.uploading.acceptance import Verdict, process
 from buildmaster.uploading.arrivals import Arrived, NotReadable, Received, read_control
 from buildmaster.uploading.judging import FILES_MAX, STRANGERS_BYTES
 from buildmaster.uploading.signatures import SignatureRefused
-from buildmaster.uploading.spool import Incoming, Spool, Spooled
+from buildmaster.uploading.spool import Incoming, Spool, Spooled, who
 from buildmaster.uploading.terms import Terms
 from buildmaster.uploads import Place
 
@@ -164,22 +164,30 @@ class Reception:
         :raises NotNow: nobody can tell.
         """
         try:
-            place = await self.farm.read(uploads.find_place, distribution, archive)
+            known = distribution.isprintable() and archive.isprintable()  # PostgreSQL does not take a NUL.
+            place = await self.farm.read(uploads.find_place, distribution, archive) if known else None
         except DatabaseLost as error:
             raise NotNow("the farm's database is away: try again in a minute") from error
         if place is None:
             raise NoSuchPlace(f"{distribution[:80]}/{archive[:80]}")
         return place
 
-    async def give_up(self, pending: Iterable[Path]) -> list[Verdict]:
-        """Judge these .changes as they are: nothing more comes."""
+    async def give_up(self, pending: Iterable[Path], peer: str | None = None) -> list[Verdict]:
+        """Judge these .changes as they are: nothing more comes.
+
+        :param peer: those that came from this address first; None: all.
+        :raises NotNow: one of them cannot be judged now; the others are.
+        """
         found = [self._pending[path] for path in pending if path in self._pending]
-        return [verdict for each in found if (verdict := await self._judge(each)) is not None]
+        if peer is not None:
+            found = [each for each in found if self.spool.peer_of(each.changes) == who(peer)]
+        return await self._judge_each(found)
 
     async def _look(self) -> None:
         """Judge what is complete, or will never be; and forget what is too old."""
         try:
-            await self._judge_complete(list(self._pending.values()))
+            with suppress(NotNow):  # What is too old is looked at all the same.
+                await self._judge_complete(list(self._pending.values()))
             old = self.now() - self.terms.keep_s
             await self.give_up([path for path, each in self._pending.items() if each.changes.changed_at < old])
         finally:
@@ -208,7 +216,7 @@ class Reception:
         wanted = await self._in_thread(_wanted, changes, certificates, self.now())
         self._pending[changes.path] = _Pending(changes, place, wanted)
         peer = self.spool.peer_of(changes)
-        theirs = [path for path, each in self._pending.items() if self.spool.peer_of(each.changes) == peer]
+        theirs = [path for path, each in self._pending.items() if peer and self.spool.peer_of(each.changes) == peer]
         for path in theirs[: max(0, len(theirs) - _PENDING_OF_PEER)]:
             self._pending.pop(path)
         while len(self._pending) > _PENDING_MAX:
@@ -231,13 +239,20 @@ class Reception:
         return [name for name, sha256 in pending.wanted if self.spool.find(archive_id, name, sha256, peer) is None]
 
     async def _judge_complete(self, pending: Iterable[_Pending]) -> list[Verdict]:
-        """Judge those that are complete.
+        """Judge those that are complete; as _judge_each()."""
+        return await self._judge_each(pending, unless=self._missing)
 
-        :raises NotNow: one of them cannot be judged now; the others are.
+    async def _judge_each(
+        self, pending: Iterable[_Pending], unless: Callable[[_Pending], object] = lambda _: False
+    ) -> list[Verdict]:
+        """Judge those, one after the other.
+
+        :param unless: asked of each, in a thread, when its turn comes.
+        :raises NotNow: one of them cannot be judged now, and nothing came of the others.
         """
         found, trouble = [], None
         for each in pending:
-            if await self._in_thread(self._missing, each):
+            if await self._in_thread(unless, each):
                 continue
             try:
                 verdict = await self._judge(each)
@@ -251,7 +266,7 @@ class Reception:
         return found
 
     async def _judge(self, pending: _Pending) -> Verdict | None:
-        """Judge one upload, and forget it. None: another call was quicker.
+        """Judge one upload, and forget it. None: another call was quicker, or another .changes took its place.
 
         :raises NotNow: it cannot be judged now, and is not forgotten.
         """
@@ -260,7 +275,7 @@ class Reception:
             if pending.changes.path not in self._pending:
                 return None
             try:
-                verdict: Verdict = await self._in_thread(self._process, pending)
+                verdict: Verdict | None = await self._in_thread(self._process, pending)
             except Exception as error:
                 if isinstance(error, OSError) or is_trouble(error):
                     self.log.warn("cannot judge {name} yet: {why}", name=pending.changes.name, why=error)
@@ -268,6 +283,9 @@ class Reception:
                 # Whatever a stranger may have found: it must not be in the way of others.
                 self.log.failure("cannot judge {name}", name=pending.changes.name)
                 verdict = await self._in_thread(self._refuse, pending, "cannot be looked at: tell whose farm this is")
+            if verdict is None:
+                del self._pending[pending.changes.path]
+                return None
             self._forget(pending, known=bool(verdict.uploader) or verdict.accepted)
         finally:
             self._turn.release()
@@ -276,10 +294,13 @@ class Reception:
         self.log.info("upload {name} to {archive}, by {by}: {outcome}", outcome=outcome, **about)
         return verdict
 
-    def _process(self, pending: _Pending) -> Verdict:
+    def _process(self, pending: _Pending) -> Verdict | None:
+        """None: the .changes is not here any more."""
         changes, place = pending.changes, pending.place
         try:
             content = read_control(changes.path)
+        except FileNotFoundError:
+            return None
         except NotReadable as error:
             return self._refuse(pending, str(error))
         arrivals = _OfArchive(self.spool, place.archive_id, self.spool.peer_of(changes))

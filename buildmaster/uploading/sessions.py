@@ -90,7 +90,7 @@ class Session:
         """It is over: what it left incomplete stays so."""
 
         async def give_up() -> None:
-            await self.reception.give_up(self._pending)
+            await self.reception.give_up(self._pending, self.peer)
 
         def told(failure: Failure) -> None:
             if not isinstance(failure.value, NotNow):

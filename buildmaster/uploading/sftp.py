@@ -8,17 +8,20 @@ import base64
 import posixpath
 import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from twisted.conch.avatar import ConchUser
 from twisted.conch.interfaces import ISFTPFile, ISFTPServer
+from twisted.conch.ssh.common import getNS
 from twisted.conch.ssh.connection import SSHConnection
 from twisted.conch.ssh.factory import SSHFactory
 from twisted.conch.ssh.filetransfer import (
     FX_FAILURE,
     FX_NO_SUCH_FILE,
+    FX_OK,
     FX_PERMISSION_DENIED,
     FXF_READ,
     FXF_WRITE,
@@ -27,10 +30,10 @@ from twisted.conch.ssh.filetransfer import (
 )
 from twisted.conch.ssh.keys import Key
 from twisted.conch.ssh.session import SSHSession
-from twisted.conch.ssh.transport import SSHServerTransport
+from twisted.conch.ssh.transport import DISCONNECT_BY_APPLICATION, SSHServerTransport
 from twisted.conch.ssh.userauth import SSHUserAuthServer
 from twisted.cred.portal import IRealm, Portal
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import TimeoutFactory
@@ -46,10 +49,12 @@ from buildmaster.uploading.spool import who
 HOST_KEY = "sftp-host-key"  # A secret: 32 bytes in base64.
 _CLIENTS_MAX = 100
 _CLIENTS_OF_PEER = 10
+_CHANNELS_MAX = 4
 _IDLE_S = 300
 _LOGIN_S = 60
 _UNREAD_MAX = 1 << 20
 _PATH_MAX = 4096
+_TEXT_MAX = 4096
 _PACKET_MAX = (256 << 10) + 1024  # As OpenSSH has it.
 _FOLDER = 0o040755
 _FILE = 0o100644
@@ -82,9 +87,25 @@ class _Transport(SSHServerTransport):
         kinds = b",".join(SSHServerTransport.supportedPublicKeys)
         super().sendExtInfo([(name, kinds if name == b"server-sig-algs" else value) for name, value in extensions])  # type: ignore[no-untyped-call]
 
+    def receiveUnimplemented(self, seqnum: int) -> None:
+        """Nothing that anybody could do about it, however often it comes."""
+
     def connectionLost(self, reason: Failure | None = None) -> None:
         self.factory.clients[self.peer] -= 1
         super().connectionLost(reason)
+
+
+class _Connection(SSHConnection):
+    """A client's channels: a few, of the one kind that there is. Conch would take any number, and trace all others."""
+
+    channels: dict[int, Any]
+    transport: Any
+
+    def ssh_CHANNEL_OPEN(self, packet: bytes) -> None:
+        if len(self.channels) >= _CHANNELS_MAX or getNS(packet)[0] != b"session":
+            self.transport.loseConnection()
+            return
+        super().ssh_CHANNEL_OPEN(packet)  # type: ignore[no-untyped-call]
 
 
 class _Factory(SSHFactory):
@@ -98,7 +119,7 @@ class _Factory(SSHFactory):
         self.portal = Portal(_Realm())
         self.publicKeys = {key.sshType(): key.public()}
         self.privateKeys = {key.sshType(): key}
-        self.services = {b"ssh-userauth": _Anybody, b"ssh-connection": SSHConnection}
+        self.services = {b"ssh-userauth": _Anybody, b"ssh-connection": _Connection}
         self.clients: Counter[str] = Counter()
 
     def buildProtocol(self, addr: Any) -> Any:
@@ -156,7 +177,22 @@ class _User(ConchUser):
 
 
 class _Channel(SSHSession):
-    """A channel that can be used for SFTP, and not for commands."""
+    """A channel that can be used for SFTP, once, and not for commands."""
+
+    def request_subsystem(self, data: bytes) -> int:
+        if self.client is not None or getNS(data)[0] != b"sftp":
+            return 0
+        return int(super().request_subsystem(data))  # type: ignore[no-untyped-call]
+
+    def dataReceived(self, data: bytes) -> None:
+        """Conch would keep what comes before it is known what for."""
+        if self.client is None:
+            self.conn.transport.loseConnection()
+            return
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+    def extReceived(self, dataType: int, data: bytes) -> None:
+        """Nothing that any client has to say."""
 
     client: Any
     conn: Any
@@ -201,12 +237,14 @@ class _Server(FileTransferServer):
     """SFTP, where what breaks off is no file, and packets have a length."""
 
     buf: bytes
+    client: Any
     transport: Any
     _log: Any
 
     def __init__(self, data: object = None, avatar: object = None) -> None:
         super().__init__(data, avatar)  # type: ignore[no-untyped-call]
         self._log: Any = _Strict(self)
+        self.client.say = self._say
 
     def dataReceived(self, data: bytes) -> None:
         """Conch would keep a packet of any length, and copy it whenever a part of it comes."""
@@ -215,12 +253,35 @@ class _Server(FileTransferServer):
             self.transport.loseConnection()
             return
         channel = getattr(self.transport, "session", None)
-        if len(getattr(channel, "buf", b"")) > _UNREAD_MAX:  # Answers that nobody reads.
+        unread = len(getattr(channel, "buf", b"")) + sum(len(each) for _, each in getattr(channel, "extBuf", ()))
+        if unread > _UNREAD_MAX:  # Answers that nobody reads.
             self.transport.loseConnection()
             return
         super().dataReceived(data)  # type: ignore[no-untyped-call]
         if len(self.buf) >= 4 and int.from_bytes(self.buf[:4]) > _PACKET_MAX:
             self.transport.loseConnection()
+
+    def packet_CLOSE(self, data: bytes) -> None:
+        """Conch's knows a file still after it was closed, when that ended in a refusal, and while it lasts."""
+        request, (handle, _) = data[:4], getNS(data[4:])
+        file = self.openFiles.pop(handle, None)
+        closed: Deferred[Any] = file.close() if file else fail(_error(FX_FAILURE, "there is no such file open"))
+        closed.addCallbacks(self._closed, self._refused, (request,), errbackArgs=(request,))
+
+    def _closed(self, _: object, request: bytes) -> None:
+        self._sendStatus(request, FX_OK, b"file closed")  # type: ignore[no-untyped-call]
+
+    def _refused(self, failure: Failure, request: bytes) -> None:
+        ssh = self.transport.session.conn.transport
+        if b"paramiko" in ssh.otherVersionString:  # It has no eyes for this answer; that there is none it tells.
+            text = getattr(failure.value, "message", "")
+            ssh.sendDisconnect(DISCONNECT_BY_APPLICATION, text.encode()[:_TEXT_MAX])
+        else:
+            self._ebStatus(failure, request, b"close failed")  # type: ignore[no-untyped-call]
+
+    def _say(self, text: str) -> None:
+        """Show this to whoever sits before an OpenSSH client, which shows nothing of the texts of answers."""
+        self.transport.errReceived(text.encode() + b"\n")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         for each in self.openFiles.values():
@@ -233,6 +294,8 @@ class _Server(FileTransferServer):
 class _Commands:
     """What a client can do."""
 
+    say: Callable[[str], None]  # To who sits before it.
+
     def __init__(self, user: _User) -> None:
         self.avatar = user
         self._session = user.session
@@ -244,8 +307,9 @@ class _Commands:
         if flags & FXF_READ or not flags & FXF_WRITE:
             self._no()
         try:
-            return _File(self._session.begin(_path(filename)))
+            return _File(self, self._session.begin(_path(filename)))
         except Refused as error:
+            self.say(str(error))
             raise _error(FX_FAILURE, str(error)) from error
 
     async def _look(self, path: bytes) -> dict[str, int]:
@@ -283,7 +347,8 @@ registerAdapter(_Commands, _User, ISFTPServer)  # type: ignore[no-untyped-call]
 class _File:
     """A file that a client sends, from its beginning to its end."""
 
-    def __init__(self, transfer: Transfer) -> None:
+    def __init__(self, commands: _Commands, transfer: Transfer) -> None:
+        self._commands = commands
         self._transfer = transfer
         self._size = 0
 
@@ -299,8 +364,11 @@ class _File:
 
     async def _close(self) -> None:
         try:
-            await self._transfer.session.finish(self._transfer)
+            outcome = await self._transfer.session.finish(self._transfer)
+            if outcome.verdicts:
+                self._commands.say(outcome.text)
         except Refused as error:
+            self._commands.say(str(error))
             raise _error(FX_FAILURE, str(error)) from error
 
     def discard(self) -> None:

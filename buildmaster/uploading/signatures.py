@@ -100,11 +100,11 @@ def check(
     :param archive: what its archive is called.
     :raises SignatureRefused: in the words for it.
     """
-    payload, armour = _split(file, content)
+    head, payload, armour = _split(file, content)
     known = [_known(pysequoia.Cert.from_bytes(text.encode())) for text in certificates]
     try:
-        found = list(openpgp.packets(openpgp.dearmour(armour)))
-        told = openpgp.signatures(openpgp.dearmour(armour))
+        data = openpgp.dearmour(armour)
+        found, told = list(openpgp.packets(data)), openpgp.signatures(data)
     except Unreadable as error:
         raise SignatureRefused(f"the signature of {file} cannot be read ({error}): sign it again", payload) from error
     if not told:
@@ -112,7 +112,8 @@ def check(
     if len(found) != 1:  # So that what is said of the one is what was verified of it.
         raise SignatureRefused(f"{file} has more than one signature in its armour: sign it once, with debsign", payload)
     try:
-        verified = pysequoia.verify(content, lambda _: [each.cert for each in known])
+        # In an armour of our own: in a strange one Sequoia might find another signature than we do.
+        verified = pysequoia.verify(head + openpgp.armoured(data), lambda _: [each.cert for each in known])
     except (RuntimeError, ValueError):
         raise SignatureRefused(_diagnosis(file, told, known, now, archive), payload) from None
     if verified.bytes is None:
@@ -145,13 +146,14 @@ def _identity(payload: bytes, signature: Signature) -> str:
 def unsigned(content: bytes) -> bytes:
     """What would be read of a file, whoever signed it, if anybody did."""
     try:
-        return _split("", content)[0]
+        return _split("", content)[1]
     except SignatureRefused as refused:
         return refused.payload
 
 
-def _split(file: str, content: bytes) -> tuple[bytes, bytes]:
-    """What stands in a signed text, and its signature, in armour. Nothing may stand outside."""
+def _split(file: str, content: bytes) -> tuple[bytes, bytes, bytes]:
+    """All before the signature of a signed text, what is signed of that, and the signature, in armour. Nothing may
+    stand outside."""
     lines = content.strip().split(b"\n")
     bare = [line.rstrip() for line in lines]
     if _BEGIN not in bare:
@@ -169,7 +171,7 @@ def _split(file: str, content: bytes) -> tuple[bytes, bytes]:
         raise SignatureRefused(f"{file} has text outside of what is signed: take it away, and sign all of it", payload)
     if not all(_HEADER.fullmatch(line) for line in bare[first + 1 : begin - 1]):
         raise SignatureRefused(f"{file} has text between its heading and what is signed: take it away", payload)
-    return payload, b"\n".join(bare[last:])
+    return b"".join(line + b"\n" for line in lines[:last]), payload, b"\n".join(bare[last:])
 
 
 def _diagnosis(file: str, told: list[Signature], known: list[_Known], now: float, archive: str) -> str:

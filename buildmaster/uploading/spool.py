@@ -144,14 +144,15 @@ class Spool:
             if each.path != path:
                 self._release(each, peer)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        was_there = path.exists()
+        part.replace(path)  # Before anything is counted: it may fail.
         owners = self._owners.setdefault(path, [])
-        if path.exists():
+        if was_there:
             self.count(peer if owners else "", -came.size)
         else:
             self._count += 1
         if peer not in owners:
             owners.append(peer)
-        part.replace(path)
         return Spooled(archive_id, name, came.size, Sha256(came.sha256), path, path.stat().st_mtime)
 
     def find(self, archive_id: int, name: str, sha256: str, peer: str) -> Arrived | None:
@@ -280,8 +281,10 @@ class Incoming:
     def finish(self, archive_id: int) -> Spooled:
         """It came whole.
 
-        :raises OSError: the disk is full or broken; nothing is left of it.
+        :raises OSError: the disk is full or broken, or who sent it has gone meanwhile; nothing is left of it.
         """
+        if self._ended:
+            raise ConnectionAbortedError(f"{self.name} broke off")
         try:
             self._stream.close()
             came = Came(self.size, self._digest.hexdigest())
