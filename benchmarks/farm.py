@@ -143,7 +143,7 @@ class RunningMaster:
 
 
 # Of a configuration: several masters run on this machine, of others as well.
-ANY_PORTS = "[files]\nport = 0\n[archives]\nport = 0\n"
+ANY_PORTS = "[files]\nport = 0\n[archives]\nport = 0\n[uploads]\nftp_port =\n"
 
 
 @contextmanager

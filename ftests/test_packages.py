@@ -133,7 +133,8 @@ def _check_daemon_runs(system: BootedSystem) -> None:
 def _start_master(system: BootedSystem) -> None:
     """Make a farm and start its master, as README.Debian says; its service waits for the farm."""
     config = system.root / "etc/debfarm/buildmaster.conf"
-    text = config.read_text().replace("#port = 8220", "port = 0").replace("#port = 8230", "port = 0")
+    text = config.read_text().replace("#ftp_port = 8231", "ftp_port =")
+    text = text.replace("#port = 8220", "port = 0").replace("#port = 8230", "port = 0")
     config.write_text(text)
     assert system.unit("debfarm-buildmaster", "ActiveState") == {"ActiveState": "inactive"}
     _buildmaster(system, "init", "--distribution", "debian", "--series", "trixie", "--architecture", ARCHITECTURE)

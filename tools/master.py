@@ -92,7 +92,8 @@ class Master:
         path = self.log.with_suffix(".conf")
         parser = configparser.ConfigParser(interpolation=None)
         parser.read(CHECKOUT / "buildmaster.conf")
-        for (section, key), value in {("files", "port"): "0", ("archives", "port"): "0", **self.settings}.items():
+        ports = {("files", "port"): "0", ("archives", "port"): "0", ("uploads", "ftp_port"): ""}
+        for (section, key), value in {**ports, **self.settings}.items():
             parser.set(section, key, value)
         written = io.StringIO()
         parser.write(written)

@@ -74,7 +74,7 @@ def config_of(directory: Path, **settings: Any) -> MasterConfig:
     """A master's configuration for the farm that make_farm() made in a directory."""
     path = directory / CONFIG
     found = read(MasterConfig, path if path.exists() else None)
-    return dataclasses.replace(found, directory=directory, **({"archives_port": 0} | settings))
+    return dataclasses.replace(found, directory=directory, **({"archives_port": 0, "ftp_port": None} | settings))
 
 
 @cache

@@ -13,7 +13,6 @@ from buildmaster.config import ConfigError, MasterConfig, load
 from buildmaster.store.s3 import Bucket
 
 EXAMPLES: dict[str, Any] = {
-    "ftp_port": None,
     "sftp_port": None,
     "ftp_passive_ports": range(0),
     "ftp_address": "",

@@ -20,6 +20,8 @@ CONFIG = """
 port = 0
 [archives]
 port = 0
+[uploads]
+ftp_port =
 [polling]
 fastest = 50ms
 slowest = 200ms

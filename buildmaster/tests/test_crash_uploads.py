@@ -153,7 +153,7 @@ def test_the_server_is_killed(tmp_path: Path) -> None:
     make_archive(farm)
     port = free_port()
     with (farm.directory / CONFIG).open("a") as file:
-        file.write(f"[files]\nport = 0\n[archives]\nport = {port}\n[dependencies]\nlook = no\n")
+        file.write(f"[files]\nport = 0\n[archives]\nport = {port}\n[uploads]\nftp_port =\n[dependencies]\nlook = no\n")
     for number, after_s in enumerate((0.0, 0.01, 0.03, 0.08, 0.2)):
         changes = Upload(version=f"1.{number}").write(tmp_path / f"upload-{number}")
         master = Master(farm, port)

@@ -27,7 +27,7 @@ STARTS_S = 60.0
 def master(farm: Farm, poll: str) -> Iterator[list[str]]:
     """A master runs, which asks archives so often. Gives the command line's beginning, on this farm."""
     with (farm.directory / CONFIG).open("a") as file:
-        file.write(f"[files]\nport = 0\n[archives]\nport = 0\n[dependencies]\npoll = {poll}\n")
+        file.write(f"[files]\nport = 0\n[archives]\nport = 0\n[uploads]\nftp_port =\n[dependencies]\npoll = {poll}\n")
     command = [*COMMAND, "--config", str(farm.directory / CONFIG), "--dir", str(farm.directory)]
     log = farm.directory.parent / "master.log"
     running = subprocess.Popen([*command, "--log-file", str(log), "run"], env=os.environ)

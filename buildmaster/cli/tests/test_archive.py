@@ -50,7 +50,8 @@ def test_created(ready: Cli) -> None:
     """What is printed is what dput and apt take; the key's secret part is a secret; show says it again."""
     said = ready("archive", "create", "mine", "--keep-versions", "1").out
     assert "archive debian/mine is published at http://127.0.0.1:8230/debian/mine, keeps 1 older version" in said
-    assert "[mine]\nmethod = http\nfqdn = 127.0.0.1:8230\nincoming = /upload/debian/mine\n" in said
+    assert "[mine]\nmethod = ftp\nfqdn = 127.0.0.1:8231\nlogin = anonymous\n" in said
+    assert "[mine-http]\nmethod = http\nfqdn = 127.0.0.1:8230\nincoming = /upload/debian/mine\n" in said
     assert "URIs: http://127.0.0.1:8230/debian/mine\nSuites: bookworm\nComponents: main\n" in said
     assert (
         "\ndeb [signed-by=/etc/apt/keyrings/debian-mine.asc] http://127.0.0.1:8230/debian/mine bookworm main\n" in said
@@ -78,19 +79,24 @@ def test_what_is_still_to_be_done(ready: Cli) -> None:
 
 
 def test_what_dput_is_told() -> None:
-    """Each way in that is configured has its section; who cannot reach a port by HTTP is told so."""
+    """Each way in that is configured has its section; the first is one that every dput can go."""
     port_80 = client_setup.for_dput(MasterConfig(archives_base_url="http://packages.example.org/farm"), "debian/mine")
     assert port_80 == (
         "[mine]\nmethod = http\nfqdn = packages.example.org\nincoming = /farm/upload/debian/mine\n"
         "allow_unsigned_uploads = 0"
     )
-    both = client_setup.for_dput(MasterConfig(ftp_port=2121, sftp_port=2222), "debian/mine")
-    assert "by http to a port: dput mine-ftp, or dput-ng\n[mine]\n" in both
-    assert "\n\n[mine-ftp]\nmethod = ftp\nfqdn = 127.0.0.1:2121\nlogin = anonymous\npassive_ftp = 1\n" in both
-    assert (
-        "ssh_config_options = Port 2222\n[mine-sftp]\nmethod = sftp\nfqdn = 127.0.0.1\nport = 2222\nlogin = anybody\n"
-        in both
+    all_ways = client_setup.for_dput(MasterConfig(ftp_port=2121, sftp_port=2222), "debian/mine")
+    ftp = "method = ftp\nfqdn = 127.0.0.1:2121\nlogin = anonymous\npassive_ftp = 1\nincoming = /upload/debian/mine"
+    assert all_ways.startswith(f"[mine]\n{ftp}\n\n#")
+    assert "Not for dput of Debian 13 (1.2), which knows no port but with FTP\n[mine-http]\nmethod = http\n" in all_ways
+    sftp = "[mine-sftp]\nmethod = sftp\nfqdn = 127.0.0.1\nport = 2222\nlogin = anybody\n"
+    assert f"ssh_config_options = Port 2222\n{sftp}" in all_ways
+    away = MasterConfig(archives_base_url="https://packages.example.org", uploads_host="0.0.0.0", ftp_port=2121)
+    assert f"\n\n[mine-ftp]\n{ftp}".replace("127.0.0.1", "packages.example.org") in client_setup.for_dput(
+        away, "debian/mine"
     )
+    without = client_setup.for_dput(MasterConfig(ftp_port=None), "debian/mine")
+    assert "which knows no port but with FTP\n[mine]\nmethod = http\n" in without
 
 
 def test_an_archive_that_is_there(ready: Cli) -> None:

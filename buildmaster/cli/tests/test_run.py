@@ -21,7 +21,8 @@ def master(cli: Cli, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A master that runs on the farm, with its log in tmp_path/log."""
     config = tmp_path / "master.conf"
     used = os.environ.get("BUILDMASTER_CONFIG")  # That of the tests on PostgreSQL.
-    config.write_text("[files]\nport = 0\n[archives]\nport = 0\n" + (Path(used).read_text() if used else ""))
+    ports = "[files]\nport = 0\n[archives]\nport = 0\n[uploads]\nftp_port =\n"
+    config.write_text(ports + (Path(used).read_text() if used else ""))
     options = ["--config", str(config), "--dir", str(cli.directory), "--log-file", str(tmp_path / "log")]
     with subprocess.Popen([*BUILDMASTER, *options, "run"], stderr=subprocess.PIPE, text=True) as child:
         try:
