@@ -41,8 +41,8 @@ def served(farm: Farm, distribution: str, archive: str, segments: Sequence[str])
     match tuple(segments):
         case ("provenance", "key.pem"):
             with farm.reading() as connection:
-                known = attesting.keys(connection)
-            return Served("application/x-pem-file", known[-1].pem.encode()) if known else None
+                key = attesting.current(connection)
+            return Served("application/x-pem-file", key.pem.encode()) if key else None
         case ("provenance", name) if match := _STATEMENT.fullmatch(name):
             return _statement(farm, distribution, archive, match[1])
         case ("buildinfo", prefix, package, name) if prefix == _prefix(package) and name.endswith(".buildinfo"):

@@ -7,13 +7,14 @@ that is lost is made again, from the same rows, with the same content.
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import PurePath
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, delete, select, union_all
+from sqlalchemy import BindParameter, Connection, bindparam, delete, select, union_all, update
 
 from buildd.control import CONTROL_MAX_BYTES, Buildinfo, ControlError, parse_buildinfo
 from buildmaster import builds, envelopes, files, provenance
@@ -42,6 +43,10 @@ class NothingToState(LookupError):
     """There is no statement of a build's provenance; the message says why."""
 
 
+class NoSuchKey(LookupError):
+    """The farm has signed statements with no such key; the message says so."""
+
+
 class NoKey(Exception):
     """The farm's key for statements is not here; the message says what to do."""
 
@@ -56,7 +61,7 @@ class _Facts:
 
 
 def ensure(farm: Farm, build_id: int) -> bytes:
-    """The signed statement about a build that ended well, as a DSSE envelope: made now if there is none. Blocks.
+    """The signed statement about a build that ended well, in DSSE: made now if there is none that counts. Blocks.
 
     :raises NothingToState: it has not ended well, or it repeats another build.
     :raises NoSuchBuild: there is none.
@@ -65,13 +70,14 @@ def ensure(farm: Farm, build_id: int) -> bytes:
     with farm.reading() as connection:
         kept = connection.execute(_KEPT, {"this": build_id}).scalar()
         facts = None if kept else _facts(connection, build_id)
+        revoked = {each.key_id for each in keys(connection) if each.revoked_at is not None}
     if kept:
-        try:
-            with farm.store.open(Sha256(kept)) as stream:
-                return stream.read()
-        except NotStored:  # Damage, of the one kind that can be mended.
-            with farm.reading() as connection:
-                facts = _facts(connection, build_id)
+        with suppress(NotStored), farm.store.open(Sha256(kept)) as stream:  # That damage can be mended.
+            content = stream.read()
+            if not revoked or revoked.isdisjoint(envelopes.signers(content)):
+                return content
+        with farm.reading() as connection:
+            facts = _facts(connection, build_id)
     assert facts is not None
     envelope = _signed(farm, facts)
     stored = store_chunks(farm.store, [envelope])
@@ -105,7 +111,34 @@ def statements(connection: Connection) -> list[Sha256]:
 def keys(connection: Connection) -> list[PublicKey]:
     """The keys that the farm has signed statements with, the oldest first."""
     rows = connection.execute(select(attestation_key).order_by(attestation_key.c.id))
-    return [PublicKey(row.key_id, row.public_key) for row in rows]
+    return [PublicKey(row.key_id, row.public_key, row.revoked_at) for row in rows]
+
+
+def current(connection: Connection) -> PublicKey | None:
+    """The key that the farm signs statements with. None: there is none yet."""
+    return next((each for each in reversed(keys(connection)) if each.revoked_at is None), None)
+
+
+def revoke(farm: Farm, key_id: str, now: float) -> PublicKey:
+    """Let nothing count any more that was signed with a key, since somebody else may have it.
+
+    The farm's own statements are signed anew when they are asked for.
+
+    :param key_id: or how it begins.
+    :returns: the key that is signed with from now on, a new one if it must be.
+    :raises NoSuchKey: there is none such, or several.
+    """
+
+    def mark(connection: Connection) -> None:
+        found = [each.key_id for each in keys(connection) if each.key_id.startswith(key_id)]
+        if len(found) != 1:
+            how_many = "several keys" if found else "no key"
+            raise NoSuchKey(f"{how_many} of this farm's begin with {key_id!r}: `provenance key --json` lists them")
+        changed = update(attestation_key).where(attestation_key.c.key_id == found[0])
+        connection.execute(changed.where(attestation_key.c.revoked_at.is_(None)).values(revoked_at=now))
+
+    farm.write(mark)
+    return new_key(farm, unless_there=True)
 
 
 def new_key(farm: Farm, *, unless_there: bool = False) -> PublicKey:
@@ -114,14 +147,18 @@ def new_key(farm: Farm, *, unless_there: bool = False) -> PublicKey:
     :param unless_there: not if it has one.
     :returns: the key that it signs with.
     """
+    with farm.reading() as connection:
+        there = current(connection) if unless_there else None
+    if there is not None:
+        return there
     secret = envelopes.new_secret()
     public = envelopes.public_key(secret)
     _secrets(farm).keep(_secret_name(public), secret)  # Before it is known to be: see NoKey.
 
     def add(connection: Connection) -> PublicKey:
-        known = keys(connection)
-        if known and unless_there:  # Somebody was quicker.
-            return known[-1]
+        there = current(connection)
+        if there is not None and unless_there:  # Somebody was quicker.
+            return there
         values = {"key_id": public.key_id, "public_key": public.pem, "created_at": time.time()}
         connection.execute(attestation_key.insert().values(**values))
         return public
@@ -130,16 +167,13 @@ def new_key(farm: Farm, *, unless_there: bool = False) -> PublicKey:
 
 
 def _signed(farm: Farm, facts: _Facts) -> bytes:
+    key = new_key(farm, unless_there=True)
     with farm.reading() as connection:
-        known = keys(connection)
-    if not known:
-        new_key(farm, unless_there=True)
-        with farm.reading() as connection:
-            known = keys(connection)
+        first = keys(connection)[0]
     buildinfo = _read(farm, facts.buildinfo_name, facts.buildinfo)
     made = Made(**vars(facts.made) | {"installed": buildinfo.installed if buildinfo else ()})
-    content = provenance.statement(made, provenance.farm_uri(known[0].key_id), version("debfarm"))
-    return envelopes.sign(content, _secret(farm, known[-1]))
+    content = provenance.statement(made, provenance.farm_uri(first.key_id), version("debfarm"))
+    return envelopes.sign(content, _secret(farm, key))
 
 
 def _secret(farm: Farm, key: PublicKey) -> str:

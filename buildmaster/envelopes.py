@@ -30,6 +30,7 @@ class PublicKey:
 
     key_id: str  # 64 hex digits, as securesystemslib makes them of a key.
     pem: str
+    revoked_at: float | None = None  # Nothing that it has signed counts any more. None: it is good.
 
 
 def new_secret() -> str:
@@ -97,17 +98,28 @@ def unwrap(content: bytes, keys: Sequence[PublicKey]) -> bytes:
     envelope = _parse(parse_json(content))
     if envelope.payload_type != PAYLOAD_TYPE:
         raise Malformed(f"it is an envelope of something else: {str(envelope.payload_type)[:80]!r}")
-    theirs = [key for key in keys if key.key_id in envelope.signatures]
+    theirs = [key for key in keys if key.key_id in envelope.signatures and key.revoked_at is None]
+    revoked = [key.key_id for key in keys if key.key_id in envelope.signatures and key.revoked_at is not None]
+    if revoked and not theirs:  # There is no telling when it was signed, so that it may be a thief's.
+        raise BadSignature(f"it is signed by {revoked[0]}, which was revoked: ask the farm for the statement anew")
     if not theirs:
         # Anybody's words: a terminal must not read them as its own.
         signers = ", ".join(ascii(str(each)[:80]).strip("'\"") for each in envelope.signatures) or "nobody"
-        known = ", ".join(key.key_id for key in keys) or "none"
+        known = ", ".join(key.key_id for key in keys if key.revoked_at is None) or "none"
         raise BadSignature(f"it is signed by {signers}, and the keys that count are: {known}")
     try:
         envelope.verify([SSlibKey.from_crypto(load_pem_public_key(key.pem.encode())) for key in theirs], 1)
     except VerificationError as error:
         raise BadSignature(f"the signature of {theirs[0].key_id} is not of this content") from error
     return envelope.payload
+
+
+def signers(content: bytes) -> frozenset[str]:
+    """The keys that an envelope says it is signed with.
+
+    :raises Malformed: it is none.
+    """
+    return frozenset(_parse(parse_json(content)).signatures)
 
 
 def _parse(document: object) -> "Envelope":

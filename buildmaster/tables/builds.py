@@ -113,6 +113,7 @@ attestation_key = Table(
     Column("key_id", String(64), nullable=False, unique=True),  # As statements name it.
     Column("public_key", Text, nullable=False),  # Ed25519, as PEM.
     Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),  # Since then nothing that it has signed counts, whenever that was.
 )
 
 # The signed statements of provenance that there are; see attesting.py.

@@ -160,3 +160,23 @@ def test_a_key_that_is_elsewhere(ready: Cli, built: Farm) -> None:
 def test_no_farm(ready: Cli, deb: Path, tmp_path: Path) -> None:
     """Without a farm, and without the files that would do, it is said that there is none."""
     assert "there is no farm" in elsewhere(ready, tmp_path)("verify", deb, status=1).err
+
+
+def test_a_key_that_leaked(ready: Cli, built: Farm, deb: Path, tmp_path: Path) -> None:
+    """What it has signed counts no more, whenever that was; the farm signs anew what is its own, by another key."""
+    old = ready("provenance", "key", "--json").json["key_id"]
+    (tmp_path / "old.pem").write_text(ready("provenance", "key").out)
+    (tmp_path / "old").write_text(ready("provenance", "statement", 1).out)
+    assert "is what build 1 made" in ready("verify", deb, "--statement", tmp_path / "old").out
+    assert "no key of this farm's begin with 'x'" in ready("provenance", "key", "--revoke", "x", status=1).err
+    document = ready("provenance", "key", "--revoke", old[:8], "--json").json
+    assert document["key_id"] != old
+    assert [bool(each["revoked_at"]) for each in document["keys"]] == [True, False]
+    said = ready("verify", deb, "--statement", tmp_path / "old", status=5).err
+    assert f"it is signed by {old}, which was revoked: ask the farm for the statement anew" in said
+    (tmp_path / "new").write_text(ready("provenance", "statement", 1).out)
+    assert f"as urn:debfarm:farm:{old} has signed" in ready("verify", deb).out  # What the farm is called stays.
+    assert "is what build 1 made" in ready("verify", deb, "--statement", tmp_path / "new").out
+    assert old in ready("verify", deb, "--statement", tmp_path / "new", "--key", tmp_path / "old.pem", status=5).err
+    assert ready("provenance", "key", "--json").json == document
+    assert len(list(built.directory.rglob("provenance-*"))) == 2
