@@ -32,6 +32,7 @@ COMMANDS = {
     "access": ("buildmaster.cli.archive_readers", "Who may read it, when it is private."),
     "uploader": ("buildmaster.cli.uploaders", "Who may upload to it."),
     "list": (_HERE, "The archives that the farm publishes."),
+    "import": ("buildmaster.cli.archive_import", "Take in packages that were built elsewhere."),
     "packages": (_PACKAGES, "What is in an archive, and how far."),
     "copy": (_PACKAGES, "Let packages be in another suite or archive as well."),
     "promote": (_PACKAGES, "Let packages be in another suite or archive instead."),

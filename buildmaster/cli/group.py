@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ class LazyGroup(click.Group):
         if cmd_name not in self._commands_in:
             return None
         module, name = importlib.import_module(self._commands_in[cmd_name][0]), cmd_name.replace("-", "_")
-        command: click.Command = getattr(module, f"{name}_" if hasattr(builtins, name) else name)
+        command: click.Command = getattr(module, f"{name}_" if hasattr(builtins, name) or iskeyword(name) else name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -158,12 +158,18 @@ class _Acceptance:
         if self.debs:
             try:
                 entering.add_binaries(connection, source_id, None, self.debs, self.now)
-                came = self.judgement.packages.architectures
-                self.spared = uploads.spare_builds(connection, source_id, came, self.now)
+                self.spared = uploads.spare_builds(connection, source_id, self._came(connection), self.now)
                 holding.look(connection, source_id, self.now)
             except (entering.PoolConflict, uploads.BeingBuilt) as error:
                 raise SourceRefused(str(error)) from error
         _record(connection, self.place, self.judgement, self.now, source_id=source_id, tells=self.terms.tells)
+
+    def _came(self, connection: Connection) -> frozenset[str]:
+        """The architectures of which packages came, or as if they had; perhaps with `all`."""
+        suite = self.judgement.suite
+        if self.terms.builds or suite is None:
+            return self.judgement.packages.architectures
+        return frozenset({*uploads.architectures(connection, self.place, suite[0]), "all"})
 
 
 def _check_again(connection: Connection, judgement: Judgement, place: Place) -> None:

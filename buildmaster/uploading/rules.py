@@ -133,7 +133,7 @@ def _mandatory(upload: Upload, target: Target) -> Iterator[str]:
 
 def _names(upload: Upload, target: Target) -> Iterator[str]:
     changes = upload.changes
-    stem = f"{changes.source}_{_no_epoch(changes.version)}"
+    stem = f"{changes.source}_{no_epoch(changes.version)}"
     if not re.fullmatch(rf"{re.escape(stem)}_[A-Za-z0-9.+~-]+\.changes", upload.name):
         yield f"{upload.name} is not what it must be called: {stem}_ARCHITECTURE.changes, by what is in it"
     for listed in changes.files:
@@ -293,7 +293,8 @@ def _known(upload: Upload, target: Target) -> Iterator[str]:
             yield f"{listed.name} is in {target.name} with other content: use that one, or give it another version"
 
 
-def _no_epoch(version: str) -> str:
+def no_epoch(version: str) -> str:
+    """A version as file names have it."""
     return version.partition(":")[2] or version
 
 

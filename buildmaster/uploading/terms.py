@@ -14,4 +14,5 @@ class Terms:
     keep_s: float = 86400.0  # What was not completed by then vanishes.
     signature_s: float = 7 * 86400.0  # How old the signature of a .changes may be.
     signed: bool = True  # No: whoever brings it vouches for it.
+    builds: bool = True  # No: of a source with packages nothing is built, whichever of them did not come.
     tells: bool = False  # Uploaders are told, by mail or as the farm does otherwise.
