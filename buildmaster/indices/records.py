@@ -19,6 +19,7 @@ class IndexKind(StrEnum):
     PACKAGES = "Packages"  # Binary packages of an architecture, those of all among them.
     SOURCES = "Sources"
     CONTENTS = "Contents"  # Which package has a file. Those of all are in an index of their own.
+    TRANSLATION = "Translation"  # Descriptions in a language; there is none where no package gives any.
 
 
 @dataclass(frozen=True, order=True)
@@ -30,7 +31,7 @@ class IndexName:
 
     component: str  # main, or main/debug.
     kind: IndexKind
-    architecture: str = "source"  # Of Packages and Contents.
+    architecture: str = "source"  # Of Packages and Contents; of Translation the language: de, pt_BR.
 
     def __post_init__(self) -> None:
         words = [*self.component.split("/"), self.architecture]
@@ -51,6 +52,8 @@ class IndexName:
                 return f"{self.component}/source/Sources"
             case IndexKind.CONTENTS:
                 return f"{self.component}/Contents-{self.architecture}"
+            case IndexKind.TRANSLATION:
+                return f"{self.component}/i18n/Translation-{self.architecture}"
             case _:
                 assert_never(self.kind)
 
@@ -90,6 +93,11 @@ def packages_key(package: str, version: str, architecture: str) -> bytes:
 def sources_key(package: str, version: str) -> bytes:
     """The key of a source package in Sources."""
     return f"{package} {version}".encode()
+
+
+def translation_key(package: str, description_md5: str) -> bytes:
+    """The key of a description in Translation, which all packages have that are described so, of whatever version."""
+    return f"{package} {description_md5}".encode()
 
 
 def contents_keys(paths: Iterable[bytes], section: str, package: str) -> Iterator[bytes]:
@@ -140,7 +148,7 @@ def parsed(kind: IndexKind, text: bytes) -> list[Record]:
     match kind:
         case IndexKind.CONTENTS:
             return list(_contents(text))
-        case IndexKind.PACKAGES | IndexKind.SOURCES:
+        case IndexKind.PACKAGES | IndexKind.SOURCES | IndexKind.TRANSLATION:
             stanzas = text.split(b"\n\n")
             if stanzas.pop():
                 raise ValueError("a stanza has no end")
@@ -162,14 +170,16 @@ def _contents(text: bytes) -> Iterator[Record]:
 
 _VERSION: Final = re.compile(rb"^Version: (\S+)$", re.MULTILINE)
 _ARCHITECTURE: Final = re.compile(rb"^Architecture: (\S+)$", re.MULTILINE)
+_DESCRIPTION_MD5: Final = re.compile(rb"^Description-md5: (\S+)$", re.MULTILINE)
 _NAMES: Final[dict[IndexKind, Sequence[re.Pattern[bytes]]]] = {
     IndexKind.PACKAGES: (_VERSION, _ARCHITECTURE),
     IndexKind.SOURCES: (_VERSION,),
+    IndexKind.TRANSLATION: (_DESCRIPTION_MD5,),
 }
 
 
 def key_of(kind: IndexKind, stanza: bytes) -> bytes:
-    """The key of a stanza of Packages or Sources.
+    """The key of a stanza of Packages, Sources or Translation.
 
     :raises ValueError: it is none.
     """

@@ -1,5 +1,6 @@
 """What Packages and Sources say of a package, in the order in which apt-ftparchive says it."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from typing import Final
 
 from debian import deb822
 
-from buildmaster.indices.records import IndexKind, Record, contents_keys, key_of
+from buildmaster.indices.records import IndexKind, Record, contents_keys, key_of, translation_key
 
 # apt_pkg.REWRITE_PACKAGE_ORDER, but for what only dpkg's status has. A test compares.
 PACKAGE_ORDER: Final = (
@@ -40,6 +41,7 @@ _FIELD: Final = re.compile(r"([!\"$-,.-9;-~][!-9;-~]*):[ \t]*([^\n]*(?:\n[ \t]+[
 _NOT_TEXT: Final = re.compile(r"[\0-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _PACKAGE: Final = re.compile(r"[a-z0-9][a-z0-9+.-]*", re.ASCII)
 _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~:-]*", re.ASCII)
+_TRANSLATED: Final = re.compile(r"(?i:Description)-([a-z]{2,3}(?:_[A-Z]{2})?)", re.ASCII)
 _ARCHITECTURES: Final = re.compile(r"[a-z0-9][a-z0-9 -]*", re.ASCII)
 
 
@@ -69,17 +71,43 @@ class File:
 def packages_record(control: str, file: File) -> Record:
     """What Packages says of a .deb.
 
-    The long description stays in it, so there is no Translation-en for a client to fetch. (What it would save, it saves
-    where descriptions are translated, or left out by who does not want them.)
+    The long description stays in it, so there is no Translation-en for a client to fetch, unless a package gives one.
+    What is told in other languages is in translations().
 
     :param control: its control file's one paragraph.
     :raises StanzaError: it lacks a field, or is not one paragraph.
     """
     fields = _paragraph(control)
-    stanza = {name: value for name, value in fields.items() if name.lower() not in _NOT_ITS_OWN}
+    stanza = {
+        name: value
+        for name, value in fields.items()
+        if name.lower() not in _NOT_ITS_OWN and not _TRANSLATED.fullmatch(name)
+    }
     told = {"Filename": file.path, "Size": str(file.size), "MD5sum": file.md5, "SHA1": file.sha1, "SHA256": file.sha256}
     stanza.update((name, value) for name, value in told.items() if value)
     return _record(IndexKind.PACKAGES, stanza, PACKAGE_ORDER)
+
+
+def translations(control: str) -> dict[str, Record]:
+    """What Translation says of a .deb, by language, where its control file has fields such as Description-de.
+
+    apt finds it by the MD5 of the description that the others translate, which is no matter of security.
+
+    :raises StanzaError: it is not one paragraph, or lacks a field.
+    """
+    fields = _paragraph(control)
+    found = {match[1]: value for name, value in fields.items() if (match := _TRANSLATED.fullmatch(name)) and value}
+    if not found:
+        return {}
+    package, described = _field(fields, "Package"), _field(fields, "Description")
+    md5 = hashlib.md5(f"{described}\n".encode(), usedforsecurity=False).hexdigest()
+    key = translation_key(package, md5)
+    return {
+        language: Record(
+            key, f"Package: {package}\nDescription-md5: {md5}\n{_line(f'Description-{language}', text)}".encode()
+        )
+        for language, text in found.items()
+    }
 
 
 def sources_record(dsc: bytes, file: File, section: str = "misc", priority: str = "optional") -> Record:

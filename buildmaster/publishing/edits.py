@@ -4,12 +4,13 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from buildmaster.domination import ALL, SOURCE
 from buildmaster.goods import Goods
 from buildmaster.indices import records, stanzas
 from buildmaster.indices.records import Edit, IndexKind, IndexName, Record
-from buildmaster.indices.stanzas import File
+from buildmaster.indices.stanzas import File, StanzaError
 from buildmaster.store import Store, StoredFile
 from buildmaster.suites import Plan
 
@@ -67,6 +68,7 @@ def records_of(goods: Goods, architectures: Sequence[str], store: Store) -> Iter
         raise Unlistable(goods, error) from error
     for index in _packages(goods, architectures):
         yield index, record
+    yield from _translations(goods)
     index = IndexName(package.component, IndexKind.CONTENTS, package.architecture)
     for each in contents:
         yield index, each
@@ -81,6 +83,8 @@ def _keys(goods: Goods, architectures: Sequence[str], store: Store) -> Iterable[
     key = records.packages_key(package.name, package.version, package.architecture)
     for index in _packages(goods, architectures):
         yield index, key
+    for index, translated in _translations(goods):
+        yield index, translated.key
     index = IndexName(package.component, IndexKind.CONTENTS, package.architecture)
     for each in records.contents_keys(_paths(goods.contents, store), goods.section, package.name):
         yield index, each
@@ -91,6 +95,13 @@ def _packages(goods: Goods, architectures: Sequence[str]) -> Iterator[IndexName]
     package = goods.publication
     for architecture in architectures if package.architecture == ALL else [package.architecture]:
         yield IndexName(package.component, IndexKind.PACKAGES, architecture)
+
+
+def _translations(goods: Goods) -> Iterator[tuple[IndexName, Record]]:
+    """What is said of a binary package in other languages; nothing, where it cannot be listed."""
+    with suppress(StanzaError):
+        for language, record in stanzas.translations(goods.control).items():
+            yield IndexName(goods.publication.component, IndexKind.TRANSLATION, language), record
 
 
 def _paths(contents: StoredFile | None, store: Store) -> list[bytes]:

@@ -24,7 +24,7 @@ from typing import Final
 from buildmaster.indices import manifest as manifests
 from buildmaster.indices.chunks import Piece, PieceDamaged, Text, change, cut
 from buildmaster.indices.manifest import Index, Left, Manifest, ManifestDamaged
-from buildmaster.indices.records import Edit, IndexName, Record, checked, parsed
+from buildmaster.indices.records import Edit, IndexKind, IndexName, Record, checked, parsed
 from buildmaster.indices.release import Facts, indices_of, release_text
 from buildmaster.publishing import files
 from buildmaster.publishing.generation import BY_HASH, Generation
@@ -110,13 +110,13 @@ class SuiteTree:
         :raises ValueError: an edit is of an index that `facts` does not have, or no record.
         :raises OSError: the disk is full or broken; what apt sees is what it was.
         """
-        wanted = indices_of(facts)
-        by_index = _by_index(edits, wanted)
+        by_index = _by_index(edits, facts)
         terms = _Terms(facts, signer, now)
         with self._turn():
             before = self.manifest()
             try:
-                parts = {name: self._changed(name, before, by_index.get(name, {})) for name in wanted}
+                wanted = sorted({*by_index, *_translations(before, facts)})
+                parts = _there({name: self._changed(name, before, by_index.get(name, {})) for name in wanted})
                 if before is not None and self._is_current(before, parts, terms):
                     self._sweep(before, now)
                     return _published(before)
@@ -128,12 +128,11 @@ class SuiteTree:
         self, records: Iterable[tuple[IndexName, Record]], facts: Facts, signer: Signer, now: float
     ) -> Published:
         """The same, from all records there are, in any order, whatever was there before. Holds them in memory."""
-        wanted = indices_of(facts)
         edits = (Edit(name, record.key, record.text) for name, record in records)
-        by_index = _by_index(edits, wanted)
+        by_index = _by_index(edits, facts)
         parts: dict[IndexName, list[Piece | Text]] = {}
-        for name in wanted:
-            texts = by_index.pop(name, {})
+        for name in sorted(by_index):
+            texts = by_index.pop(name)
             parts[name] = list(cut(name.kind, (Record(key, texts[key] or b"") for key in sorted(texts))))
         with self._turn():
             try:
@@ -187,6 +186,7 @@ class SuiteTree:
         """Whether there is nothing to publish."""
         same = (before.facts, before.fingerprints) == (terms.facts, terms.signer.fingerprints)
         stale = terms.facts.valid_s and terms.now > before.published_at + terms.facts.valid_s / 2
+        same = same and parts.keys() == before.indices.keys()
         return same and not stale and all(tuple(each) == _pieces(before, name) for name, each in parts.items())
 
     def _next(self, before: Manifest | None, parts: _Parts, terms: _Terms, anew: bool = False) -> Published:
@@ -224,6 +224,8 @@ class SuiteTree:
     def _indices(self, generation: Generation, before: Manifest | None, parts: _Parts) -> dict[IndexName, Index]:
         """Take over the indices that did not change, and write the others, several at the same time."""
         found = dict[IndexName, Index]()
+        for component in {name.component for name in parts}:  # A language may have left just now.
+            generation.make_folder(IndexName(component, IndexKind.TRANSLATION, "en"))
         for name, each in parts.items():
             generation.make_folder(name)
             old = before.indices.get(name) if before is not None else None
@@ -276,10 +278,12 @@ class SuiteTree:
                 shutil.rmtree(self._state / name)
 
 
-def _by_index(edits: Iterable[Edit], wanted: list[IndexName]) -> dict[IndexName, dict[bytes, bytes | None]]:
-    """Edits by index and key, all of them checked."""
-    found: dict[IndexName, dict[bytes, bytes | None]] = {name: {} for name in wanted}
+def _by_index(edits: Iterable[Edit], facts: Facts) -> dict[IndexName, dict[bytes, bytes | None]]:
+    """Edits by index and key, all of them checked; nothing for the indices that do not change."""
+    found: dict[IndexName, dict[bytes, bytes | None]] = {name: {} for name in indices_of(facts)}
     for edit in edits:
+        if _is_translation(edit.index, facts):
+            found.setdefault(edit.index, {})
         if edit.index in found:
             if edit.text is not None:
                 checked(edit.index.kind, Record(edit.key, edit.text))
@@ -287,6 +291,20 @@ def _by_index(edits: Iterable[Edit], wanted: list[IndexName]) -> dict[IndexName,
         elif edit.text is not None:
             raise ValueError(f"the suite has no index {edit.index.path}")
     return found
+
+
+def _is_translation(name: IndexName, facts: Facts) -> bool:
+    return name.kind is IndexKind.TRANSLATION and name.component in facts.components
+
+
+def _translations(manifest: Manifest | None, facts: Facts) -> list[IndexName]:
+    """Those that a suite has, and may still have."""
+    return [name for name in manifest.indices if _is_translation(name, facts)] if manifest is not None else []
+
+
+def _there(parts: _Parts) -> _Parts:
+    """The indices that there are to be: no empty translations."""
+    return {name: each for name, each in parts.items() if each or name.kind is not IndexKind.TRANSLATION}
 
 
 def _pieces(manifest: Manifest, name: IndexName) -> tuple[Piece, ...] | None:

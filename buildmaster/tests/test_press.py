@@ -104,6 +104,11 @@ class Mine:
         ]
         return [f"{each['Package']} {each['Version']}" for each in stanzas if "Package" in each]
 
+    def languages(self) -> list[str]:
+        """The indices of translations."""
+        names = Client(self.folder / "dists" / "bookworm").sums
+        return sorted(each for each in names if "/i18n/" in each and not each.endswith((".xz", ".gz")))
+
     def contents(self, path: str = "main/Contents-amd64") -> str:
         return Client(self.folder / "dists" / "bookworm").index(path).decode()
 
@@ -141,6 +146,39 @@ def test_a_source_and_what_is_built_of_it(mine: Mine) -> None:
     assert sorted(each.name for each in pool.iterdir()) == [
         "hello-dbgsym_1.0_amd64.deb", "hello_1.0.dsc", "hello_1.0.tar.xz", "hello_1.0_amd64.deb",
     ]  # fmt: skip
+
+
+def test_descriptions_in_other_languages(mine: Mine) -> None:
+    """They have indices of their own, as long as a package gives some; those of all architectures share them."""
+    make_series(mine.farm, architecture="armhf")
+    old = mine.accept()
+    german = "Description-de: sagt hallo"
+    for architecture in ("amd64", "armhf"):
+        mine.built(old, architecture=architecture, fields=german)
+    mine.built(mine.accept(name="other"), fields="Description-fr: dit bonjour")
+    mine.publish()
+    path = "main/i18n/Translation-"
+    assert mine.languages() == [f"{path}de", f"{path}fr"]
+    text = Client(mine.folder / "dists" / "bookworm").index(f"{path}de").decode()
+    assert text.startswith("Package: hello\nDescription-md5: ") and text.endswith("\nDescription-de: sagt hallo\n\n")
+    new = mine.accept("1.1")
+    mine.built(new, fields="Description-nl: zegt hallo")
+    mine.publish()
+    assert mine.languages() == [f"{path}de", f"{path}fr", f"{path}nl"]  # armhf's is 1.0's.
+    client = Client(mine.folder / "dists" / "bookworm")
+    mine.built(new, architecture="armhf")
+    mine.publish()
+    assert mine.languages() == [f"{path}fr", f"{path}nl"]
+    client.check()  # Who has read InRelease before that finds what it names.
+    generation = mine.publish().generation
+    assert mine.publish(full=True).generation == generation + 1
+    assert mine.languages() == [f"{path}fr", f"{path}nl"]
+    client = Client(mine.folder / "dists" / "bookworm")
+    for name in ("hello", "other"):
+        mine.built(mine.accept("2.0", name))
+    mine.publish()
+    assert mine.languages() == []
+    client.check()
 
 
 def test_a_newer_version(mine: Mine) -> None:

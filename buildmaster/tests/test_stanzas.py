@@ -18,6 +18,7 @@ from buildmaster.indices.stanzas import (
     StanzaError,
     packages_record,
     sources_record,
+    translations,
 )
 from buildmaster.tests.archive_case import FACTS, write_source
 from buildmaster.tests.factories import write_deb
@@ -222,3 +223,32 @@ def test_facts_are_lines(origin: str) -> None:
     """Nothing that an archive is called adds a field to Release."""
     with pytest.raises(ReleaseError):
         Facts(origin, "mine", "bookworm", "bookworm", ("main",), ("amd64",))
+
+
+TRANSLATED = "Description-de: sagt hallo\n jedem, der da ist\n .\n Wirklich.\nDescription-pt_BR:\n diz ola"
+
+
+def test_descriptions_in_other_languages(tmp_path: Path) -> None:
+    """They are not in Packages, but in Translation, under the MD5 of what they translate that apt-ftparchive finds."""
+    deb = write_deb(tmp_path / "pool/main/h/hello", fields=TRANSLATED)
+    control = subprocess.run(["dpkg-deb", "--field", deb], capture_output=True, text=True, check=True).stdout
+    plain = CONTROL.replace("Description: hello", "Description: says hello\n to whoever is there")
+    assert b"\nDescription-" not in packages_record(control, FILE).text
+    found = translations(control)
+    assert found.keys() == {"de", "pt_BR"} and translations(plain) == {}
+    command = ["apt-ftparchive", "-oAPT::FTPArchive::LongDescription=false", "packages", "pool"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    md5 = next(line.split()[1] for line in said.splitlines() if line.startswith("Description-md5: "))
+    for record in found.values():
+        assert checked(IndexKind.TRANSLATION, record).key == f"hello {md5}".encode()
+    assert (
+        found["de"].text.decode()
+        == f"Package: hello\nDescription-md5: {md5}\n" + TRANSLATED.partition("\nDescription-pt")[0]
+    )
+    assert found["pt_BR"].text.endswith(b"\nDescription-pt_BR:\n diz ola")
+
+
+@pytest.mark.parametrize("name", ["Description-md5", "Description-../../x", "Description-DE", "Description-de_DE_x"])
+def test_what_is_no_language(name: str) -> None:
+    """Such a field is one like others."""
+    assert translations(f"{CONTROL}{name}: x\n") == {}
