@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sqlalchemy import Connection, FromClause, Row, and_, bindparam, delete, select, update
 
 from buildd.protocol import BuildId, Cause, FileName
-from buildmaster import chroots, entries, files, notifications, shares
+from buildmaster import chroots, entries, files, notifications, retention, shares
 from buildmaster.lifecycle import ACTIVE, ENDED, PENDING, BuildState, Event, ImpossibleTransition, after
 from buildmaster.scoring import Pocket
 from buildmaster.store import StoredFile
@@ -277,9 +277,12 @@ def retry(connection: Connection, build_id: int, now: float) -> BuildState:
     :returns: NEEDS_BUILD, or CHROOT_WAIT while there is no chroot.
     :raises NoSuchBuild: there is none.
     :raises ImpossibleTransition: it has not ended, or ended well.
+    :raises SourceForgotten: there is nothing left to build it from.
     :raises TagsRefused: what it needs by now is too much.
     """
-    chroots.hold(connection, find(connection, build_id).series_architecture_id)  # In the order in which others do.
+    row = find(connection, build_id)
+    chroots.hold(connection, row.series_architecture_id)  # In the order in which others do.
+    retention.hold_source(connection, row.source_id)
     record(connection, build_id, Event.RETRY, now)
     connection.execute(update(build).where(build.c.id == build_id).values(failures=0))
     connection.execute(delete(build_file).where(build_file.c.build_id == build_id))

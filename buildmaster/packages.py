@@ -220,6 +220,8 @@ def _known(
         return None
     if known.pocket != pocket:
         raise SourceRefused(f"{name} {version} is here already, in {known.pocket.lower()}: give yours a new version")
+    if known.forgotten_at is not None:
+        raise SourceRefused(f"{name} {version} was here, left, and was forgotten: give yours a new version")
     joined = source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id)
     query = select(source_file.c.name, stored_file.c.sha256).select_from(joined)
     there = {row.name: row.sha256 for row in connection.execute(query.where(source_file.c.source_id == known.id))}
@@ -277,8 +279,10 @@ _ARCHITECTURES = (
     .order_by(series_architecture.c.id)
 )
 _NOMINATED = select(series.c.nominated_architecture).where(series.c.id == bindparam("this"))
-_KNOWN = select(source.c.id, source.c.pocket).where(
-    *(source.c[name] == bindparam(name) for name in ("archive_id", "series_id", "name", "version"))
+_KNOWN = (
+    select(source.c.id, source.c.pocket, source.c.forgotten_at)
+    .where(*(source.c[name] == bindparam(name) for name in ("archive_id", "series_id", "name", "version")))
+    .with_for_update(key_share=True)  # Nobody forgets it meanwhile.
 )
 _ADD = source.insert().returning(source.c.id)
 _ADD_BINARY, _ADD_FILE = source_binary.insert(), source_file.insert()

@@ -8,6 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from buildmaster.tables import archive, archive_key, distribution, repository, source_hold
 
 VALID_MIN_S = 600.0  # What was signed is signed anew when half of it is over, by a master that looks twice a minute.
+FORGET_S = 30 * 86400.0  # So long what has left can be looked at, and had again, if nobody says otherwise.
 NOT_A_DISTRIBUTION = "upload"  # What uploads are put below, beside the archives.
 
 
@@ -28,6 +29,7 @@ class Repository:
     hold: bool  # Until all architectures have a version.
     hold_deadline_s: float  # But no longer; 0: as long as it takes.
     valid_s: float  # Release files expire after so long; 0: never.
+    forget_s: float  # Packages are forgotten so long after they have left; 0: never.
     created_at: float
 
     @property
@@ -45,6 +47,7 @@ class Settings:
     hold: bool | None = None
     hold_deadline_s: float | None = None
     valid_s: float | None = None
+    forget_s: float | None = None
 
 
 @dataclass(frozen=True)

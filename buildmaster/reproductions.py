@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, select, update
 
-from buildmaster import attesting, builds, distributions, giving, listings, offered, repeating, snapshots
+from buildmaster import attesting, builds, distributions, giving, listings, offered, repeating, retention, snapshots
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
 from buildmaster.repeating import Circumstances, Differs
@@ -59,6 +59,7 @@ def order(farm: Farm, build_id: int, now: float, how: How = USUAL) -> int:
 
     :raises NoSuchBuild: there is none.
     :raises CannotRepeat: it has not ended well, or repeats another one itself.
+    :raises SourceForgotten: there is nothing left to build it from.
     :raises NoSuchBuilder: there is none of this name.
     :raises GiveRefused: that builder cannot have it.
     """
@@ -106,6 +107,7 @@ def _order(connection: Connection, build_id: int, epoch: int | None, now: float,
         raise CannotRepeat(f"build {build_id} repeats build {row.reproduces_id}: repeat that one")
     if row.state != BuildState.BUILT:
         raise CannotRepeat(f"build {build_id} is {row.state}: what is built can be repeated")
+    retention.hold_source(connection, row.source_id)
     then = {} if how.lines else _snapshots(connection, row)
     wishes = replace(Wishes.from_text(row.wishes), source_date_epoch=epoch, archive_lines=how.lines, snapshots=then)
     ordered = builds.add(

@@ -17,7 +17,7 @@ from buildmaster.cli.output import Column
 from buildmaster.cli.presence import somebody_runs, tell_absence
 from buildmaster.cli.text import count
 from buildmaster.publications import Suite
-from buildmaster.repositories import ArchiveKey, Repository, Settings
+from buildmaster.repositories import FORGET_S, ArchiveKey, Repository, Settings
 from buildmaster.scoring import ArchivePurpose, Pocket
 from buildmaster.secrets import Secrets
 
@@ -88,6 +88,10 @@ def _settings(command: Any) -> Any:
         click.option(
             "--valid", "valid_s", metavar="DURATION", type=duration_or("never"),
             help="Clients refuse what the farm has not signed anew for so long (7d; 10m at least); never, at first.",
+        ),
+        click.option(
+            "--forget", "forget_s", metavar="DURATION", type=duration_or("never"),
+            help="So long after packages have left nothing keeps their files any more (30d, at first); never.",
         ),
     ]  # fmt: skip
     for option in reversed(options):
@@ -272,6 +276,8 @@ def _kind(found: Repository) -> list[str]:
     if found.hold:
         at_most = f", {found.hold_deadline_s / 3600:.3g} h at most" if found.hold_deadline_s else ""
         words.append(f"holds until all architectures are there{at_most}")
+    if found.forget_s != FORGET_S:
+        words.append(f"forgets after {found.forget_s / 86400:.3g} days" if found.forget_s else "forgets nothing")
     words += [f"valid for {found.valid_s / 3600:.3g} h"] if found.valid_s else []
     return words
 
@@ -289,4 +295,5 @@ def _document(found: Repository, suites: list[str], base: str) -> dict[str, obje
         "hold": found.hold,
         "hold_deadline_s": found.hold_deadline_s or None,
         "valid_s": found.valid_s or None,
+        "forget_s": found.forget_s or None,
     }

@@ -88,12 +88,12 @@ def _suites(connection: Connection, archive_id: int, suite: str | None) -> list[
     help="What left later stays.",
 )
 @click.option(
-    "--forget", metavar="AGE", type=duration_or(), default="30d", show_default=True,
-    help="Forget packages that have left before this time.",
+    "--forget", metavar="AGE", type=duration_or(),
+    help="Forget packages that have left before this time, and not when the archive says.",
 )  # fmt: skip
 @json_option
 @pass_session
-def clean(session: Session, /, *, name: str, older_than: float, forget: float) -> None:
+def clean(session: Session, /, *, name: str, older_than: float, forget: float | None) -> None:
     """Remove files from the pool that no index names any more, here and now.
 
     A master that runs does so by itself. Clients that have not updated since may still ask for younger ones. The space

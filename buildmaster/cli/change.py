@@ -16,6 +16,7 @@ from buildmaster.cli.numbers import build_number
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState, ImpossibleTransition
 from buildmaster.listings import Build
+from buildmaster.retention import SourceForgotten
 
 SCORE_MAX = 10_000_000
 AUTO = "auto"
@@ -137,6 +138,8 @@ def _change(
             changed.append(farm.write(change, build_id))
         except ImpossibleTransition as error:
             refused.append((build_id, why_not(error.state)))
+        except SourceForgotten as error:
+            refused.append((build_id, str(error)))
         except farm_builds.NoSuchBuild:
             refused.append((build_id, "there is no such build"))
     done = [build for build in changed if build is not None]

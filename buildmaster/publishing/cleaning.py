@@ -4,7 +4,7 @@ What a package had is retired as soon as it is looked at after it has left, and 
 of that is kept but in the pool and in the rows: whoever dies anywhere does it again.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from buildmaster import attesting, repositories, retention
@@ -13,7 +13,6 @@ from buildmaster.publishing.pool import Pool
 from buildmaster.publishing.publication import Press
 
 GRACE_S = 86400.0  # Clients should have updated once in that time.
-FORGET_S = 30 * 86400.0  # So long what left can be looked at, and had again.
 
 
 @dataclass(frozen=True)
@@ -28,17 +27,17 @@ class Cleaned:
 def archives(press: Press) -> list[int]:
     """The archives that have something to clean, by their ids. Blocks."""
     with press.farm.reading() as connection:
-        due = set(retention.archives(connection, press.now() - FORGET_S))
+        due = set(retention.archives(connection, press.now()))
         every = repositories.every(connection)
     return sorted(due.union(each.archive_id for each in every if Pool(press.directory / each.words).is_leaving()))
 
 
-def clean(press: Press, archive_id: int, grace_s: float = GRACE_S, forget_s: float = FORGET_S) -> Cleaned:
+def clean(press: Press, archive_id: int, grace_s: float = GRACE_S, forget_s: float | None = None) -> Cleaned:
     """Remove the files that nobody needs from an archive's pool, and forget the packages that left it long ago: of
     these nothing refers to the store's files any more. Blocks.
 
     :param grace_s: so long after they have left; longer, where indices are valid for longer.
-    :param forget_s: likewise.
+    :param forget_s: so long after they have left; None: as the archive says.
     :raises Busy: it is being published.
     :raises RepositoryRefused: we do not publish it.
     :raises OSError: the disk is broken.
@@ -46,22 +45,43 @@ def clean(press: Press, archive_id: int, grace_s: float = GRACE_S, forget_s: flo
     now = press.now()
     with press.turn(archive_id) as folder:  # What is placed meanwhile would be retired.
         cleaned = _clean(press, archive_id, folder, now, grace_s)
-    return replace(cleaned, forgotten=_forget(press, archive_id, now - forget_s))
+    return replace(cleaned, forgotten=_Forgetting(press, archive_id, now, forget_s).run())
 
 
-def _forget(press: Press, archive_id: int, before: float) -> int:
-    """Statements of where packages come from are made before these go, as they are made of these."""
-    with press.farm.reading() as connection:
-        ids = retention.forgettable(connection, archive_id, before)
-        builds = retention.builds_of(connection, ids)
-    stated: dict[int, bool] = {}
-    for build_id in builds.values():
-        if build_id not in stated:
-            stated[build_id] = _is_stated(press, build_id)
-    forgotten = [each for each in ids if each not in builds or stated[builds[each]]]
-    for binary_id in forgotten:
-        press.farm.write(retention.forget, binary_id)
-    return len(forgotten)
+@dataclass(frozen=True)
+class _Forgetting:
+    """Forgets what left an archive long ago. Statements of where packages come from are made before these go, as they
+    are made of these."""
+
+    press: Press
+    archive_id: int
+    now: float
+    forget_s: float | None
+    stated: dict[int, bool] = field(default_factory=dict)  # By builds.
+
+    def run(self) -> int:
+        """Binary packages first, then the sources of which there is none left. Returns how many."""
+        terms = self.archive_id, self.now, self.forget_s
+        farm = self.press.farm
+        with farm.reading() as connection:
+            ids = retention.forgettable(connection, *terms)
+            builds = retention.builds_of(connection, ids)
+        binaries = [each for each in ids if each not in builds or self._is_stated(builds[each])]
+        forgotten = sum(farm.write(retention.forget, self.archive_id, each, *terms[1:]) for each in binaries)
+        with farm.reading() as connection:
+            made = {
+                each: retention.builds_from(connection, each)
+                for each in retention.forgettable_sources(connection, *terms)
+            }
+        sources = [each for each, ids in made.items() if all(map(self._is_stated, ids))]
+        return forgotten + sum(
+            farm.write(retention.forget_source, self.archive_id, each, *terms[1:]) for each in sources
+        )
+
+    def _is_stated(self, build_id: int) -> bool:
+        if build_id not in self.stated:
+            self.stated[build_id] = _is_stated(self.press, build_id)
+        return self.stated[build_id]
 
 
 def _is_stated(press: Press, build_id: int) -> bool:

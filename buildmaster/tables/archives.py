@@ -27,6 +27,8 @@ repository = Table(
     Column("hold", Boolean, nullable=False, server_default=false()),  # Until all architectures have a version.
     Column("hold_deadline_s", Double, nullable=False, server_default="0"),  # But no longer; 0: as long as it takes.
     Column("valid_s", Double, nullable=False, server_default="0"),  # Release files expire after so long; 0: never.
+    # So long after they have left for good packages are forgotten; 0: never. See retention.py.
+    Column("forget_s", Double, nullable=False, server_default="2592000"),
     Column("created_at", Double, nullable=False),
 )
 

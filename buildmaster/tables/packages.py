@@ -144,6 +144,7 @@ source = Table(
     Column("relations", Text),
     Column("created_at", Double, nullable=False),
     Column("superseded_at", Double),  # None: this is the newest of its name.
+    Column("forgotten_at", Double),  # When its files were given up; see retention.py. None: they are here.
     UniqueConstraint("archive_id", "series_id", "name", "version"),
 )
 

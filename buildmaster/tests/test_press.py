@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 from buildd.protocol import FileName
 from buildmaster import (
     binaries,
+    builds,
     copying,
     debs,
     entering,
@@ -24,15 +25,18 @@ from buildmaster import (
     publications,
     repositories,
     retention,
+    snapshots,
     suites,
 )
 from buildmaster.copying import CannotCopy
 from buildmaster.farm import Farm
+from buildmaster.packages import SourceRefused
 from buildmaster.publications import State, Suite
 from buildmaster.publishing import archive_keys, cleaning
 from buildmaster.publishing.cleaning import Cleaned
 from buildmaster.publishing.publication import Busy, Outcome, Press
 from buildmaster.repositories import ArchiveKey, RepositoryRefused, Settings
+from buildmaster.retention import SourceForgotten
 from buildmaster.scoring import Pocket
 from buildmaster.secrets import Secrets
 from buildmaster.suites import PublishedMeanwhile
@@ -589,7 +593,7 @@ def test_files_that_nobody_needs(mine: Mine) -> None:
     }  # fmt: skip
     assert cleaning.clean(mine.press, mine.archive_id) == Cleaned((), 0)
     with mine.farm.reading() as connection:
-        assert retention.archives(connection, mine.now - cleaning.FORGET_S) == []
+        assert retention.archives(connection, mine.now) == []
 
 
 @pytest.mark.skipif(not on_postgresql(), reason="SQLite takes that many as Debian builds it")
@@ -673,14 +677,105 @@ def test_what_left_long_ago_is_forgotten(mine: Mine) -> None:
         ids = [each.id for each in publications.in_archive(connection, other, publications.PRESENT)]
     mine.farm.write(publications.leave, ids, "deleted", mine.now)
     with mine.farm.transaction() as connection:
-        connection.exec_driver_sql("UPDATE publication SET state = 'REMOVED' WHERE state = 'LEAVING'")
-    assert cleaning.clean(mine.press, mine.archive_id).forgotten == 1
-    assert mine.states(old.source_id) == {"hello/source": State.REMOVED}
+        connection.exec_driver_sql(
+            f"UPDATE publication SET state = 'REMOVED', gone_at = {mine.now} WHERE state = 'LEAVING'"
+        )
+    assert cleaning.clean(mine.press, mine.archive_id).forgotten == 0  # It has just had it.
+    mine.now += 31 * 86400
+    assert cleaning.clean(mine.press, mine.archive_id).forgotten == 2  # With its source.
+    assert mine.states(old.source_id) == {}
     report = inventory.check(mine.farm, inventory.How(quick=True), lambda: time.time() + 7200)
     unreferenced = {each.sha256 for each in report.of(inventory.Wrong.UNREFERENCED)}
     with (mine.farm.directory / "debs" / "hello_1.0_amd64.deb").open("rb") as stream:
         assert hashlib.file_digest(stream, "sha256").hexdigest() in unreferenced
     assert mine.index() == ["hello 1.1"]
+
+
+def gone(mine: Mine, accepted: packages.Accepted) -> None:
+    """It is deleted, and its files leave the pool; nothing of it is to be built any more."""
+    mine.farm.write(copying.delete, found(mine, accepted), "a bug", mine.now)
+    mine.publish()
+    for _ in range(2):
+        assert cleaning.clean(mine.press, mine.archive_id).forgotten == 0
+        mine.now += 2 * 86400
+    cleaning.clean(mine.press, mine.archive_id)
+    assert set(mine.states(accepted.source_id).values()) == {State.REMOVED}
+
+
+def stored(mine: Mine) -> set[str]:
+    """What the store has, once all that nobody needs is deleted."""
+    how = inventory.How(delete_unreferenced=True)
+    inventory.check(mine.farm, how, lambda: time.time() + 7200)
+    return {each.sha256 for each in mine.farm.store.files()}
+
+
+def test_a_source_is_forgotten(mine: Mine) -> None:
+    """With its packages, its files leave the store; it cannot be built again then, nor come again."""
+    farms = stored(mine)
+    accepted = mine.accept()
+    mine.built(accepted)
+    mine.publish()
+    before = stored(mine)
+    other = mine.accept("1.0", "other")
+    mine.built(other)
+    mine.publish()
+    new = stored(mine) - before
+    gone(mine, accepted)
+    assert stored(mine) == before | new
+    mine.now += 30 * 86400
+    assert cleaning.clean(mine.press, mine.archive_id).forgotten == 2
+    assert stored(mine) == farms | new
+    assert mine.states(accepted.source_id) == {}
+    with pytest.raises(SourceForgotten, match="were given up"):
+        mine.farm.write(builds.retry, accepted.build_ids[0], mine.now)
+    with pytest.raises(SourceRefused, match="was here, left, and was forgotten"):
+        mine.accept()
+    mine.built(mine.accept("1.1"), "hello-new")
+    mine.publish()
+    assert mine.index() == ["hello-new 1.1", "other 1.0"]
+    assert cleaning.archives(mine.press) == []
+
+
+def test_a_source_that_is_to_be_built(mine: Mine) -> None:
+    """It is not forgotten before its builds have ended."""
+    accepted = mine.accept()
+    mine.publish()
+    gone(mine, accepted)
+    mine.farm.write(builds.retry, accepted.build_ids[0], mine.now)
+    mine.now += 40 * 86400
+    assert cleaning.clean(mine.press, mine.archive_id).forgotten == 0
+    mine.farm.write(builds.cancel, accepted.build_ids[0], mine.now)
+    assert cleaning.clean(mine.press, mine.archive_id).forgotten == 1
+
+
+def test_what_a_snapshot_has(mine: Mine) -> None:
+    """It is not forgotten, as long as the snapshot is there."""
+    accepted = mine.accept()
+    mine.built(accepted)
+    mine.publish()
+    mine.farm.write(snapshots.add, mine.archive_id, "20261122T120000Z", mine.now + 1)
+    mine.now += 2
+    gone(mine, accepted)
+    mine.now += 40 * 86400
+    assert cleaning.archives(mine.press) == []
+    assert cleaning.clean(mine.press, mine.archive_id).forgotten == 0
+    mine.farm.write(snapshots.remove, mine.archive_id, "20261122T120000Z")
+    assert cleaning.clean(mine.press, mine.archive_id).forgotten == 2
+
+
+def test_when_an_archive_forgets(mine: Mine) -> None:
+    """As it is told: after another time, or never."""
+    accepted = mine.accept()
+    mine.built(accepted)
+    mine.publish()
+    gone(mine, accepted)
+    mine.farm.write(repositories.change, mine.archive_id, Settings(forget_s=0.0))
+    mine.now += 400 * 86400
+    assert cleaning.clean(mine.press, mine.archive_id).forgotten == 0
+    mine.farm.write(repositories.change, mine.archive_id, Settings(forget_s=500 * 86400.0))
+    assert cleaning.clean(mine.press, mine.archive_id).forgotten == 0
+    mine.now += 100 * 86400
+    assert cleaning.clean(mine.press, mine.archive_id).forgotten == 2
 
 
 def test_what_left_a_quiet_archive_is_forgotten(mine: Mine) -> None:
@@ -694,11 +789,11 @@ def test_what_left_a_quiet_archive_is_forgotten(mine: Mine) -> None:
     for _ in range(40):
         mine.now += 86400
         with mine.farm.reading() as connection:
-            due = retention.archives(connection, mine.now - cleaning.FORGET_S)
+            due = retention.archives(connection, mine.now)
         asked.append(len(due))
         for each in due:
             cleaning.clean(mine.press, each)
-    assert mine.states(accepted.source_id) == {"hello/source": State.REMOVED}
+    assert mine.states(accepted.source_id) == {}
     assert sum(asked) < 5  # Not of what is to stay for long yet.
 
 
