@@ -21,6 +21,7 @@ from buildmaster.tables import (
     build_file,
     build_queue,
     distribution,
+    repository,
     series,
     series_architecture,
     source,
@@ -110,11 +111,22 @@ def log_name(row: AnyRow, state: BuildState) -> str:
 
 
 def find(connection: Connection, build_id: int) -> AnyRow:
-    """A build's row, with DESCRIPTION.
+    """A build's row, with DESCRIPTION, and as `published_in` its archive where that is one that we publish.
 
     :raises NoSuchBuild: there is none.
     """
     row = connection.execute(_FIND, {"this": build_id}).first()
+    if row is None:
+        raise NoSuchBuild(build_id)
+    return row
+
+
+def held(connection: Connection, build_id: int) -> AnyRow:
+    """A build's row, as of find(), after hold().
+
+    :raises NoSuchBuild: there is none.
+    """
+    row = connection.execute(_HELD, {"this": build_id}).first()
     if row is None:
         raise NoSuchBuild(build_id)
     return row
@@ -190,9 +202,33 @@ def record(
     :raises TagsRefused: it would go into the queue, and needs too many.
     :raises ChangedMeanwhile: somebody changed it at the same time; since it is locked, that can be nobody.
     """
-    hold(connection, [build_id])
-    row = find(connection, build_id)
-    old = BuildState(row.state)
+    return change(
+        connection,
+        held(connection, build_id),
+        event,
+        now,
+        reason=reason,
+        dependencies=dependencies,
+        cause=cause,
+        error=error,
+        pause_s=pause_s,
+    )
+
+
+def change(
+    connection: Connection,
+    row: AnyRow,
+    event: Event,
+    now: float,
+    *,
+    reason: str = "",
+    dependencies: str = "",
+    cause: Cause | None = None,
+    error: str = "",
+    pause_s: float = 0.0,
+) -> BuildState:
+    """record(), for whoever has the row of held(), and has not changed it since."""
+    build_id, old = row.id, BuildState(row.state)
     new = after(old, event)
     if old is BuildState.CANCELLING and event is not Event.CANCEL_TIMED_OUT:
         reason = row.reason
@@ -362,7 +398,9 @@ def keep_results(connection: Connection, build_id: int, results: Mapping[FileNam
 # Made once: to make a statement takes longer than to execute it.
 _ADD = build.insert().returning(build.c.id)
 _THIS = build.c.id == bindparam("this")
-_FIND = select(build, *DESCRIPTION).select_from(DESCRIBED).where(_THIS)
+_PUBLISHED = DESCRIBED.outerjoin(repository, repository.c.archive_id == source.c.archive_id)
+_FIND = select(build, *DESCRIPTION, repository.c.archive_id.label("published_in")).select_from(_PUBLISHED).where(_THIS)
+_HELD = _FIND.with_for_update(of=build, key_share=True)
 _HOLD = (
     select(build.c.id)
     .where(build.c.id.in_(bindparam("these", expanding=True)))

@@ -6,7 +6,21 @@ A build is given the first that is set on the path from its pocket down to RELEA
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    literal,
+    or_,
+    select,
+    union_all,
+    update,
+)
 
 from buildmaster import files
 from buildmaster.pockets import nearest, path, served_by
@@ -21,7 +35,7 @@ _NAME = "chroot.tar"  # Of one that was added without a name.
 class Chroot:
     """A chroot in the store."""
 
-    file_id: int
+    file: StoredFile
     name: str
 
 
@@ -57,17 +71,23 @@ def find(connection: Connection, series_architecture_id: int, pocket: Pocket) ->
 
 def _known(connection: Connection, series_architecture_id: int) -> dict[Pocket, Chroot]:
     """Those of an architecture of a series by pocket."""
-    row = connection.execute(_OF_ALL, {"this": series_architecture_id}).one()
-    known = {} if row.chroot_file_id is None else {Pocket.RELEASE: Chroot(row.chroot_file_id, row.chroot_name or _NAME)}
-    for each in connection.execute(_OF_POCKETS, {"this": series_architecture_id}):
-        known[Pocket(each.pocket)] = Chroot(each.chroot_file_id, each.chroot_name or _NAME)
-    return known
+    rows = connection.execute(_KNOWN, {"this": series_architecture_id})
+    return {Pocket(row.set_for): Chroot(files.of_row(row), row.chroot_name or _NAME) for row in rows}
 
 
 _THIS = series_architecture.c.id == bindparam("this")
 _HOLD = select(series_architecture.c.id).where(_THIS).with_for_update(read=True)
-_OF_ALL = select(series_architecture.c.chroot_file_id, series_architecture.c.chroot_name).where(_THIS)
-_OF_POCKETS = select(pocket_chroot).where(pocket_chroot.c.series_architecture_id == bindparam("this"))
+
+
+def _set_in(table: Table, pocket: ColumnElement[str], this: ColumnElement[bool]) -> Select[Any]:
+    joined = table.join(stored_file, stored_file.c.id == table.c.chroot_file_id)
+    return select(pocket.label("set_for"), table.c.chroot_name, stored_file).select_from(joined).where(this)
+
+
+_KNOWN = union_all(
+    _set_in(series_architecture, literal(str(Pocket.RELEASE)), _THIS),
+    _set_in(pocket_chroot, pocket_chroot.c.pocket, pocket_chroot.c.series_architecture_id == bindparam("this")),
+)
 
 
 def hold(connection: Connection, series_architecture_id: int) -> None:

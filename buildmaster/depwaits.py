@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, case, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from buildd.control import Dsc
-from buildmaster import builds, chroots, files, offered
+from buildmaster import builds, chroots, offered
 from buildmaster.apt_sources import Sources
 from buildmaster.available import Lack
 from buildmaster.builds import ChangedMeanwhile
@@ -70,10 +70,9 @@ def relations_of(dsc: Dsc) -> str:
 
 def unlooked_places(connection: Connection) -> list[Place]:
     """Where something is queued that nobody has looked at: the first such place of each archive, at least."""
-    archives = connection.execute(select(_Q.archive_id).where(*_NEW).distinct()).scalars().all()
-    some = _question().select_from(_QUEUED).where(*_NEW).order_by(_Q.minus_score, _Q.id).limit(100)
-    rows = [row for each in archives for row in connection.execute(some.where(_Q.archive_id == each))]
-    return sorted({_place_of(row) for row in rows})
+    archives = connection.execute(_UNLOOKED_ARCHIVES).scalars().all()
+    rows = [row for each in archives for row in connection.execute(_UNLOOKED_THERE, {"archive": each})]
+    return sorted({Place(*row) for row in rows})
 
 
 def unlooked(connection: Connection, place: Place, limit: int) -> list[Question]:
@@ -82,11 +81,22 @@ def unlooked(connection: Connection, place: Place, limit: int) -> list[Question]
     return [_as_question(row) for row in connection.execute(query.order_by(_Q.minus_score, _Q.id).limit(limit))]
 
 
+# Made once: to make a statement takes longer than to execute it.
+_PLACE = (source.c.archive_id, build.c.series_architecture_id, source.c.pocket)
+_UNLOOKED_ARCHIVES = select(_Q.archive_id).where(*_NEW).distinct()
+_UNLOOKED_THERE = (
+    select(*_PLACE)
+    .select_from(_QUEUED)
+    .where(*_NEW, _Q.archive_id == bindparam("archive"))
+    .order_by(_Q.minus_score, _Q.id)
+    .limit(100)
+)
+
+
 def waiting_places(connection: Connection) -> list[Place]:
     """The places where builds wait for dependencies."""
-    columns = (source.c.archive_id, build.c.series_architecture_id, source.c.pocket)
     joined = build.join(source, source.c.id == build.c.source_id)
-    query = select(*columns).select_from(joined).where(build.c.state == BuildState.DEP_WAIT)
+    query = select(*_PLACE).select_from(joined).where(build.c.state == BuildState.DEP_WAIT)
     return sorted(Place(*row) for row in connection.execute(query.distinct()))
 
 
@@ -99,14 +109,13 @@ def waiting(connection: Connection, place: Place, state: str, limit: int) -> lis
 
 
 def _question() -> Any:
-    columns = (source.c.archive_id, build.c.series_architecture_id, source.c.pocket)
     return select(
         build.c.id.label("build_id"),
         build.c.arch_indep,
         build.c.wishes,
         build.c.dependencies,
         source.c.relations,
-        *columns,
+        *_PLACE,
     )
 
 
@@ -115,10 +124,6 @@ def _as_question(row: Any) -> Question:
     if relations is None and row.dependencies:
         relations = f"Build-Depends: {row.dependencies}"
     return Question(row.build_id, relations, row.arch_indep, Wishes.from_text(row.wishes).profiles)
-
-
-def _place_of(row: Any) -> Place:
-    return Place(row.archive_id, row.series_architecture_id, row.pocket)
 
 
 def _is_of(place: Place) -> Any:
@@ -138,7 +143,7 @@ def archives_of(connection: Connection, place: Place) -> Archives:
     return Archives(
         sources=offered.sources(connection, place.archive_id, row.series_name, Pocket(place.pocket)),
         architecture=row.architecture,
-        chroot=None if chroot is None else files.find(connection, chroot.file_id).sha256,
+        chroot=None if chroot is None else chroot.file.sha256,
         changed_at=row.changed_at or 0.0,
     )
 

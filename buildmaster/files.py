@@ -80,13 +80,13 @@ def keep(connection: Connection, stored: StoredFile, now: float) -> int:
 
 def find(connection: Connection, file_id: int) -> StoredFile:
     """The stored file of a row."""
-    return _file(connection.execute(_FIND, {"this": file_id}).one())
+    return of_row(connection.execute(_FIND, {"this": file_id}).one())
 
 
 def by_sha256(connection: Connection, sha256: str) -> StoredFile | None:
     """The stored file of this digest, if there is a row for it."""
     row = connection.execute(_BY_SHA256, {"sha256": sha256}).first()
-    return None if row is None else _file(row)
+    return None if row is None else of_row(row)
 
 
 _BY_SHA256 = select(stored_file).where(stored_file.c.sha256 == bindparam("sha256"))
@@ -105,7 +105,7 @@ def recorded(connection: Connection, prefix: str) -> Iterator[Recorded]:
     if prefix:
         query = query.where(stored_file.c.sha256 >= prefix, stored_file.c.sha256 < prefix + "g")
     for row in connection.execute(query):
-        yield Recorded(row.id, _file(row), row.created_at, bool(row.referenced))
+        yield Recorded(row.id, of_row(row), row.created_at, bool(row.referenced))
 
 
 def count(connection: Connection) -> int:
@@ -220,6 +220,6 @@ def _is_referenced() -> ColumnElement[bool]:
     return or_(*(exists().where(column == stored_file.c.id).correlate(stored_file) for column in columns))
 
 
-def _file(row: Any) -> StoredFile:
-    """As it was when its row was written: see keep()."""
+def of_row(row: Any) -> StoredFile:
+    """The stored file of a row with its columns, as it was when that was written: see keep()."""
     return StoredFile(Sha256(row.sha256), Sha1(row.sha1), row.size, stored_at=row.created_at)

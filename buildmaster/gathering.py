@@ -23,6 +23,7 @@ from buildmaster.builder_answers import BadAnswer, Status
 from buildmaster.builder_client import BuilderClient
 from buildmaster.builder_http import BuilderError
 from buildmaster.builders import Job, Vitals
+from buildmaster.builds import Log
 from buildmaster.debs import BadDeb
 from buildmaster.farm import Farm
 from buildmaster.fetching import Fetcher, Room, TooLong
@@ -64,6 +65,11 @@ class _Ending:
     results: dict[FileName, StoredFile] | None = None
     source: _Source | None = None
     debs: Sequence[Deb] = ()  # To be published.
+
+    @property
+    def published(self) -> _Source | None:
+        """What was built, where its packages are to be published."""
+        return None if self.source is None or self.source.archive_id is None else self.source
 
 
 class _Cancelled(Exception):
@@ -268,16 +274,17 @@ class Gatherer:
     def _record(self, connection: Connection, ending: _Ending) -> BuildState:
         now, build_id = self._now(), ending.job.build_id
         event, reason = ending.event, ending.reason
-        if ending.source is not None and ending.source.archive_id is not None:
-            publications.hold_sources(connection, [ending.source.id])  # The last two builds may end at the same time.
+        if ending.published:
+            publications.hold_sources(connection, [ending.published.id])  # The last two may end at once.
         if event is Event.GATHERED and builds.is_superseded(connection, build_id):
             event = Event.GATHERED_LATE
         elif event is Event.GATHERED and (taken := _taken(connection, ending)):
             event, reason = Event.RESULTS_REFUSED, taken
         pause_s = queue.pause_s(queue.attempts(connection, build_id))
-        state = builds.record(
+        row = builds.held(connection, build_id)
+        state = builds.change(
             connection,
-            build_id,
+            row,
             event,
             now,
             pause_s=pause_s,
@@ -287,25 +294,24 @@ class Gatherer:
             error=ending.error,
         )
         if ending.log is not None:
-            builds.keep_log(connection, build_id, builds.log_of(connection, build_id, ending.log), now)
+            builds.keep_log(connection, build_id, Log(ending.log, builds.log_name(row, state)), now)
         # What was refused is kept as well, for a person to look at; a retry forgets it.
         if ending.results is not None and state in (BuildState.BUILT, BuildState.FAILED_UPLOAD):
             builds.keep_results(connection, build_id, ending.results, now)
-        if state is BuildState.BUILT and ending.source is not None and ending.source.archive_id is not None:
-            entering.add_binaries(connection, ending.source.id, build_id, ending.debs, now)
-            holding.look(connection, ending.source.id, now)
+        if state is BuildState.BUILT and ending.published:
+            entering.add_binaries(connection, ending.published.id, build_id, ending.debs, now)
+            holding.look(connection, ending.published.id, now)
         if event in _PROPER:
             builders.did_well(connection, ending.vitals.id)
         return state
 
 
 def _begin(connection: Connection, build_id: int, now: float) -> _Source | None:
-    builds.hold(connection, [build_id])
-    found = builds.find(connection, build_id)
+    found = builds.held(connection, build_id)
     if found.state == BuildState.CANCELLING:  # Since a moment ago.
         return None
-    builds.record(connection, build_id, Event.SUCCEEDED, now)
-    archive_id = None if found.reproduces_id is not None else publications.archive_of(connection, found.source_id)
+    builds.change(connection, found, Event.SUCCEEDED, now)
+    archive_id = None if found.reproduces_id is not None else found.published_in
     makes = Wishes.from_text(found.wishes).version_of(found.source_version)
     return _Source(found.source_id, found.source_name, found.source_version, found.architecture, makes, archive_id)
 

@@ -58,7 +58,7 @@ def find(connection: Connection, build_id: int) -> BuildOrder:
     chroot = chroots.find(connection, row.series_architecture_id, Pocket(row.pocket))
     repeated = None if row.reproduces_id is None else files.by_sha256(connection, row.chroot_sha256)
     wishes = Wishes.from_text(row.wishes)
-    chroot_file = repeated or (None if chroot is None else files.find(connection, chroot.file_id))
+    chroot_file = repeated or (None if chroot is None else chroot.file)
     sources = offered.sources(connection, row.archive_id, row.series_name, Pocket(row.pocket))
     if sources.suites and not sources.lines and chroot_file is not None:
         sources = sources.complete(depwaits.own_sources(connection, chroot_file.sha256))

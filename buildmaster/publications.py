@@ -100,12 +100,6 @@ def hold_sources(connection: Connection, source_ids: Iterable[int]) -> None:
     connection.execute(_HOLD_SOURCES, {"these": sorted(set(source_ids))})
 
 
-def archive_of(connection: Connection, source_id: int) -> int | None:
-    """The archive that a source was accepted for, if we publish it."""
-    found = connection.execute(_ARCHIVE_OF, {"this": source_id}).scalar()
-    return None if found is None else int(found)
-
-
 def home(connection: Connection, source_id: int) -> list[Publication]:
     """The source packages that builds of this one belong to: itself, where it is wanted in its own archive and series.
     Empty: nowhere, so that its builds are not published."""
@@ -266,11 +260,6 @@ _HOLD_SOURCES = (
     .where(source.c.id.in_(bindparam("these", expanding=True)))
     .order_by(source.c.id)
     .with_for_update(key_share=True)
-)
-_ARCHIVE_OF = (
-    select(repository.c.archive_id)
-    .select_from(source.join(repository, repository.c.archive_id == source.c.archive_id))
-    .where(source.c.id == bindparam("this"))
 )
 _ADD = publication.insert()
 _ROW = select(

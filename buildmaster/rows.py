@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.dialects import postgresql, sqlite
 
 T = TypeVar("T")
 
@@ -22,13 +22,11 @@ def add(connection: Connection, table: Table, values: Mapping[str, object]) -> i
 
     The transaction goes on in either case. To find out, it waits for the end of the other one.
     """
-    try:
-        with connection.begin_nested():
-            return int(connection.execute(_adding(table), values).scalar_one())
-    except IntegrityError:
-        return None
+    row_id = connection.execute(_adding(table, connection.dialect.name), values).scalar()
+    return None if row_id is None else int(row_id)
 
 
 @cache
-def _adding(table: Table) -> Any:
-    return table.insert().returning(table.c.id)
+def _adding(table: Table, dialect: str) -> Any:
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return insert(table).on_conflict_do_nothing().returning(table.c.id)

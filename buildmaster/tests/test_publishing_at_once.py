@@ -21,7 +21,7 @@ from buildmaster import (
 from buildmaster.binaries import Deb
 from buildmaster.copying import NotThere
 from buildmaster.farm import Farm
-from buildmaster.gathering import Gatherer, _Ending, _Source
+from buildmaster.gathering import Gatherer, _Ending
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.publications import State, Suite
 from buildmaster.repositories import Settings
@@ -53,14 +53,12 @@ def ending(farm: Farm, accepted: packages.Accepted, number: int) -> Callable[[Co
     build_id, architecture = accepted.build_ids[number], ARCHITECTURES[number]
     builder_id = make_builder(farm, f"builder-{build_id}", f"http://localhost:{build_id}/")
     farm.write(builds.claim, build_id, builder_id, NOW)
-    farm.write(gathering._begin, build_id, NOW)
+    source = farm.write(gathering._begin, build_id, NOW)
     found: Deb = deb(farm, accepted.name, accepted.version, architecture, architecture=architecture)
     with farm.reading() as connection:
         vitals = builders.find(connection, f"builder-{build_id}")
         job = builders.job_of(connection, builder_id)
         assert job is not None
-        archive_id = publications.archive_of(connection, accepted.source_id)
-    source = _Source(accepted.source_id, accepted.name, accepted.version, architecture, accepted.version, archive_id)
     end = _Ending(vitals, job, Event.GATHERED, None, results={}, source=source, debs=[found])
     gatherer = Gatherer(farm, None, None, None, limit_bytes=1, now=lambda: NOW)  # type: ignore[arg-type]
     return lambda connection: gatherer._record(connection, end)
