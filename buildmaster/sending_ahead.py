@@ -4,8 +4,9 @@ It goes on beside the scans, which neither wait for it nor hear of it: what fail
 builder lacks then, dispatch sends. What a guess is, ahead.py says.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from sqlalchemy import Connection
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
@@ -24,6 +25,8 @@ from buildmaster.farm import Farm
 from buildmaster.orders import BuildOrder
 from buildmaster.snapshot import Snapshot
 
+K = TypeVar("K")
+
 _AT_ONCE = 16  # Builders of the whole farm: what is needed now has the bandwidth.
 # What a builder was sent is there for so long: our own daemon keeps it twice as long, also where room is short.
 _STAYS_S = 300.0
@@ -35,6 +38,7 @@ class _Sent:
 
     build_id: int
     files: dict[Sha1, float] = field(default_factory=dict)  # And when; also during the builds before.
+    builds: dict[int, float] = field(default_factory=dict)  # Those that it has all files of, and since when.
     looked_at: float | None = None
     near_end: bool = False  # At the last look;
     waiting: object = None  # and what waited then.
@@ -77,7 +81,7 @@ class SendingAhead:
             return
         sent = self._sent.get(vitals.id)
         if sent is None or (sent.build_id != vitals.job.build_id and sent.going is None):
-            sent = self._sent[vitals.id] = _Sent(vitals.job.build_id, self._still_there(sent))
+            sent = self._sent[vitals.id] = self._after(sent, vitals.job.build_id)
         mine = self._running(vitals, vitals.job)
         if sent.going is not None or not self._is_due(sent, mine):
             return
@@ -89,9 +93,15 @@ class SendingAhead:
         sent.going = Deferred.fromCoroutine(self._send(vitals, sent, place, limit))
         sent.going.addErrback(self._failed, vitals).addBoth(self._ended, sent)
 
-    def _still_there(self, sent: _Sent | None) -> dict[Sha1, float]:
+    def _after(self, sent: _Sent | None, build_id: int) -> _Sent:
+        """The next build begins: what was done before, as far as it lasts."""
+        if sent is None:
+            return _Sent(build_id)
+        return _Sent(build_id, self._still_there(sent.files), self._still_there(sent.builds))
+
+    def _still_there(self, sent: Mapping[K, float]) -> dict[K, float]:
         now = self._now()
-        return {sha1: at for sha1, at in (sent.files if sent else {}).items() if 0 <= now - at < _STAYS_S}
+        return {what: at for what, at in sent.items() if 0 <= now - at < _STAYS_S}
 
     def _is_due(self, sent: _Sent, mine: Running) -> bool:
         """Once at the beginning, once near the end; and again near the end when other things wait than did."""
@@ -114,15 +124,21 @@ class SendingAhead:
         await self._turns.acquire()
         try:
             client = self._client(vitals.url)  # Of our own: what it does not hear says nothing of the build.
-            for order in await self._farm.read(_next, vitals, self._now(), place):
+            for order in await self._farm.read(_next, vitals, self._now(), place, frozenset(sent.builds)):
+                has_all = True
                 for name, file in order.to_send():  # _next() saw to it that there is a chroot.
-                    if file.sha1 in sent.files or file.size > left:
+                    if file.sha1 in sent.files:
+                        continue
+                    if file.size > left:
+                        has_all = False
                         continue
                     if not self._still_builds(vitals, sent):
                         return
                     await client.ensure_present(file.sha1, self._dispatcher.url(file, name))
                     sent.files[file.sha1] = self._now()
                     left -= file.size
+                if has_all:
+                    sent.builds[order.build_id] = self._now()
         finally:
             self._turns.release()
 
@@ -149,8 +165,9 @@ class SendingAhead:
         await DeferredList(going, consumeErrors=True)
 
 
-def _next(connection: Connection, vitals: Vitals, now: float, place: int) -> list[BuildOrder]:
-    """The orders for those builds that a builder should get, when so many others have taken theirs before."""
+def _next(connection: Connection, vitals: Vitals, now: float, place: int, known: Collection[int]) -> list[BuildOrder]:
+    """The orders for those builds that a builder should get, when so many others have taken theirs before; but for
+    those that it has all files of."""
     ids = queue.candidates(connection, vitals, now, place + ORDERS)[place:]
-    found = [orders.find(connection, build_id) for build_id in ids]
+    found = [orders.find(connection, build_id) for build_id in ids if build_id not in known]
     return [order for order in found if order.chroot is not None]

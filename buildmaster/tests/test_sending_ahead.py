@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 from twisted.web.xmlrpc import Fault
 
 from buildd.protocol import BuildAnswer
-from buildmaster import builders, builds, sending_ahead
+from buildmaster import builders, builds, orders, sending_ahead
 from buildmaster.ahead import CHEAP_BYTES
 from buildmaster.database import DatabaseLost
 from buildmaster.lifecycle import BuildState
@@ -109,11 +110,16 @@ class TestWhatIsSent(AheadCase):
         ids = await self.building("aa", "bb", "cc")
         await self.reaches(lambda: self.has(self.fake, "aa", "bb"))
         self.fake.calls.clear()
-        self.fake.end()
-        await self.begins(self.fake, ids[1])
-        await self.reaches(lambda: self.has(self.fake, "cc"))
-        await self.reaches(lambda: self.work.ahead._sent[self.builder_id].going is None)  # Its other file is, too.
+        with patch.object(orders, "find", wraps=orders.find) as find:
+            self.fake.end()
+            await self.begins(self.fake, ids[1])
+            await self.reaches(lambda: self.has(self.fake, "cc"))
+            await self.reaches(lambda: self.work.ahead._sent[self.builder_id].going is None)  # Its other file is, too.
         assert self.fake.calls.count("ensurepresent") == 2
+        assert [call.args[1] for call in find.call_args_list] == [
+            ids[1],
+            ids[3],
+        ]  # Nobody asks what is to be sent of bb.
         self.fake.calls.clear()
         self.now += 300
         self.fake.end()
