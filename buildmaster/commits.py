@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CHANNEL = "buildmaster_commits"
 _TRY_AGAIN_S = 1.0
+_LOOK_S = 0.05  # At most so often a server is asked, where notifications do not come through.
 _VERSION = "data_version"  # Under which a connection to SQLite keeps it.
 
 
@@ -99,7 +100,7 @@ class PostgresqlCommits:
         self._engine = engine
         self._own = own
         self._wake = wake
-        self._poll_s = poll_s
+        self._poll_s = max(poll_s, _LOOK_S)
         self._seen = False
         self._about: set[int] | None = None  # Builders, of commits by others; None: nobody knows which.
         self._lock = threading.Lock()  # Over these two.

@@ -33,17 +33,18 @@ from buildmaster.ports import IMasterReactor
 from buildmaster.programs import Children, ProgramFailed
 from buildmaster.snapshot import Snapshot
 from buildmaster.store import NotStored, Sha256
+from buildmaster.turns import DATABASE_AGAIN_S, Turns
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_TICK_S = 0.02  # Between two looks whether something was committed; they cost microseconds.
+_SETTLE_S = 0.02  # Between two looks at what is new, however much is committed,
+_TICK_S = 0.1  # and though nothing is; they cost microseconds then.
 _FETCHERS = 4  # So many archives are asked, and lists fetched, at once.
 _APT_AGAIN_S = 15.0  # Where only apt can tell whether an archive has changed, or the lists could not be had.
 _LATELY_S = 1800.0  # Who uploaded so lately will perhaps upload again.
 _REST = 4  # Times as long as it took: being early may take a fifth of a processor, however much is published.
 _SWEEP_S = 3600.0  # Between two looks for lists that nobody uses any more.
-_DATABASE_AGAIN_S = 1.0
 _RETAKE_S = 60.0  # However quiet it is: a commit that was missed costs a minute, and not for ever.
 _SYSTEM_S = 600.0  # To read a chroot tarball.
 _SYSTEMS_KEPT = 20  # Of some 300 kB each.
@@ -109,38 +110,32 @@ class Examiner:
         self._looker = Looker()
         self._looking = ThreadPool(1, 1, name="looking")
         self._fetching = ThreadPool(0, _FETCHERS, name="fetching")
-        self._running: list[Deferred[None]] = []
+        what = "looking at build-dependencies"
+        times = {"least_s": _SETTLE_S, "most_s": _TICK_S, "after_error_s": _APT_AGAIN_S}
+        self._turns = Turns(reactor, self.log, what, self._turn, **times)
+        self._sweeping: Deferred[None] | None = None
         self._stopping = False
 
     def start(self) -> None:
         """Begin."""
         self._looking.start()
         self._fetching.start()
-        self._running = [Deferred.fromCoroutine(each) for each in (self._run(), self._sweep())]
+        self._snapshot.on_news = self._turns.call
+        self._turns.start()
+        self._sweeping = Deferred.fromCoroutine(self._sweep())
 
     async def stop(self) -> None:
         """End all of it, wherever it is: the next master goes on from there."""
         self._stopping = True
+        self._snapshot.on_news = lambda: None
         self._looker.close()
         self._children.close()
-        for task in [*self._busy.values(), *self._running]:
+        await self._turns.stop()
+        for task in [*self._busy.values(), *([self._sweeping] if self._sweeping else [])]:
             task.cancel()
             await task
         for pool in (self._looking, self._fetching):  # They wait for what an archive is asked, for some seconds.
             await self._in(self._reactor.getThreadPool(), pool.stop)
-
-    async def _run(self) -> None:
-        while not self._stopping:
-            try:
-                await self._turn()
-                await deferLater(self._reactor, _TICK_S)
-            except CancelledError:
-                return
-            except DatabaseLost:  # Told once, where it is found.
-                await self._pause(_DATABASE_AGAIN_S)
-            except Exception:
-                self.log.failure("looking at build-dependencies ended by an error of the master's own; trying again")
-                await self._pause()
 
     async def _sweep(self) -> None:
         with suppress(CancelledError):
@@ -204,7 +199,7 @@ class Examiner:
         except CancelledError:
             return
         except DatabaseLost:
-            await self._pause(_DATABASE_AGAIN_S)
+            await self._pause(DATABASE_AGAIN_S)
         except (CannotLook, OSError) as exc:
             self.log.warn("build-dependencies are not looked at now: {exc}", exc=exc)
             await self._pause()

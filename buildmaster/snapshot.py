@@ -26,8 +26,11 @@ from buildmaster.database import DatabaseLost
 from buildmaster.farm import Farm
 from buildmaster.queue import Kind
 
-_SETTLE_S = 0.02  # Commits come in bunches; the picture is taken once for each bunch.
+_SETTLE_S = 0.02  # Commits come in bunches; the picture is taken once for each bunch,
+_SOONEST_S = 0.005  # or sooner, where
+_SHARE = 5  # times as long as it takes are less than that.
 _LEISURE_S = 0.1  # And that of our own about builders, which show how those are, once for more of them.
+_AGAIN_S = 0.05  # When it could not be taken.
 _RETAKE_S = 60.0  # However quiet it is: a commit that was missed costs a minute, and not for ever.
 
 
@@ -59,7 +62,9 @@ class Snapshot:
         self.news = 0  # and those that were not just ours about a builder, as far as can be told.
         self._own = False  # There was one of ours since the last look for commits.
         self.taken = -1  # The generation that the picture shows.
-        self.on_builders: Callable[[], None] = lambda: None  # Called when builders came, went, or changed hands.
+        self.on_builders: Callable[[], None] = lambda: None  # Called when builders came, went, or changed hands,
+        self.on_news: Callable[[], None] = lambda: None  # and when there is news.
+        self._settle_s = _SETTLE_S
 
     async def start(self) -> None:
         """Take the first picture, and follow the commits."""
@@ -92,7 +97,7 @@ class Snapshot:
             seen, self._blind = False, True
         own, self._own = self._own, False
         if seen:  # It may have been ourselves; the next picture finds out.
-            self._count(_LEISURE_S if own else _SETTLE_S)
+            self._count(_LEISURE_S if own else self._settle_s)
         elif self._clock.seconds() - self._asked >= _RETAKE_S:
             self._changed = None
             self._take_in(0)
@@ -115,7 +120,7 @@ class Snapshot:
         :param seen: that builder as it was then; None: nobody knows.
         """
         self._own = True
-        self._count(_SETTLE_S if seen is None else _LEISURE_S)
+        self._count(self._settle_s if seen is None else _LEISURE_S)
         if builder_id is None:
             self._changed = None
         else:
@@ -130,8 +135,10 @@ class Snapshot:
     def _count(self, settle_s: float) -> None:
         """There is one more commit, which is to show within so long."""
         self.generation += 1
-        self.news += settle_s < _LEISURE_S
         self._take_in(settle_s)
+        if settle_s < _LEISURE_S:
+            self.news += 1
+            self.on_news()
 
     def _take_in(self, seconds: float) -> None:
         if not self._follows:
@@ -151,7 +158,7 @@ class Snapshot:
             if self._follows:
                 if not failure.check(DatabaseLost):  # Which is told once, where it is found.
                     self.log.failure("cannot read the database; trying again", failure)
-                self._take_in(self._poll_s)
+                self._take_in(_AGAIN_S)
 
         self._turn.run(lambda: Deferred.fromCoroutine(self._retake())).addErrback(failed)
 
@@ -165,11 +172,14 @@ class Snapshot:
         generation, news, before, waited = self.generation, self.news, self._shown, self.waiting
         changed, self._changed = self._changed, set()
         self._meanwhile = {}
+        began = self._clock.seconds()
         try:
             look = await self._farm.read(_read, changed, self._commits)
         except BaseException:
             self._changed = None
             raise
+        took = self._clock.seconds() - began
+        self._settle_s = min(_SETTLE_S, max(_SOONEST_S, _SHARE * took))
         kept: Mapping[int, Vitals] = {}
         if look.only is None:
             self._asked = self._clock.seconds()
@@ -189,7 +199,7 @@ class Snapshot:
         if _holders(before) != _holders(self.builders):
             self.on_builders()
         if self.taken < self.generation:
-            self._take_in(_SETTLE_S if self.news > news else _LEISURE_S)
+            self._take_in(self._settle_s if self.news > news else _LEISURE_S)
 
     def may_have_work(self, vitals: Vitals) -> bool:
         """Whether something may be in the queue for a builder."""

@@ -25,14 +25,14 @@ from buildmaster.publishing import cleaning
 from buildmaster.publishing.publication import Busy, Outcome, Press
 from buildmaster.snapshot import Snapshot
 from buildmaster.suites import PublishedMeanwhile
+from buildmaster.turns import DATABASE_AGAIN_S, Turns
 
-_TICK_S = 0.02  # Between two looks whether something was committed; they cost microseconds,
+_TICK_S = 0.05  # Between two looks whether something was committed; they cost microseconds,
 _SETTLE_S = 0.1  # and to look what was costs a query: in a farm that is busy once for several commits.
 _LOOK_S = 30.0  # However quiet it is: what is due by time, and what was missed.
 _AT_ONCE = 2  # Archives.
 _PAUSES_S = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # After the first failure, the second ...
 _REST_S = 1.0  # An archive rests for as long as its publication took, or so long: what comes meanwhile goes together.
-_DATABASE_AGAIN_S = 1.0
 _CLEAN_S = 600.0  # Between two looks for files that nobody needs.
 
 
@@ -62,40 +62,29 @@ class Publisher:
         self._busy: dict[int, Deferred[None]] = {}
         self._failing: dict[int, _Failing] = {}
         self._rests: dict[int, float] = {}  # Until when an archive is left alone, by the clock.
-        self._running: list[Deferred[None]] = []
-        self._stopping = False
+        times = {"least_s": _TICK_S, "most_s": _TICK_S, "after_error_s": _PAUSES_S[2]}
+        self._turns = Turns(reactor, self.log, "looking for what to publish", self._turn, **times)
+        self._cleaning: Deferred[None] | None = None
 
     def start(self) -> None:
         """Begin."""
         self._pool.start()
-        self._running = [Deferred.fromCoroutine(each) for each in (self._run(), self._keep_clean())]
+        self._turns.start()
+        self._cleaning = Deferred.fromCoroutine(self._keep_clean())
 
     async def stop(self) -> None:
         """End, once what is being published is."""
-        self._stopping = True
-        for each in self._running:
-            each.cancel()
-            await each
+        await self._turns.stop()
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            await self._cleaning
         for each in list(self._busy.values()):
             await each
         await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._pool.stop)
 
-    async def _run(self) -> None:
-        while not self._stopping:
-            try:
-                await self._turn()
-                await deferLater(self._reactor, _TICK_S)
-            except CancelledError:
-                return
-            except DatabaseLost:  # Told once, where it is found.
-                await self._pause(_DATABASE_AGAIN_S)
-            except Exception:
-                self.log.failure("looking for what to publish ended by an error of the master's own; trying again")
-                await self._pause(_PAUSES_S[2])
-
     async def _keep_clean(self) -> None:
         with suppress(CancelledError):
-            while not self._stopping:
+            while True:
                 await deferLater(self._reactor, _CLEAN_S)
                 with suppress(DatabaseLost):  # Told once, where it is found.
                     for archive_id in await deferToThreadPool(
@@ -116,10 +105,6 @@ class Publisher:
             if done.files:
                 self.log.info("removed {files} files from the pool of archive {archive}, which nobody needs any more",
                               files=len(done.files), archive=archive_id)  # fmt: skip
-
-    async def _pause(self, seconds: float) -> None:
-        with suppress(CancelledError):
-            await deferLater(self._reactor, seconds)
 
     async def _turn(self) -> None:
         """See what there is to publish, and begin with it."""
@@ -150,7 +135,7 @@ class Publisher:
         except (Busy, PublishedMeanwhile):
             self._failing[archive_id] = _Failing(0, self._reactor.seconds() + _PAUSES_S[0], "")
         except DatabaseLost:  # Told once, where it is found.
-            self._failing[archive_id] = _Failing(0, self._reactor.seconds() + _DATABASE_AGAIN_S, "")
+            self._failing[archive_id] = _Failing(0, self._reactor.seconds() + DATABASE_AGAIN_S, "")
         except Exception as error:
             self._failed(archive_id, name, error)
         else:

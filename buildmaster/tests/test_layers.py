@@ -39,7 +39,7 @@ LAYERS = {
         "recovery", "external", "resetting", "running_log", "scanner", "fleet", "workshop", "file_server", "master",
         "builder_answers", "acts", "at_once", "sending_ahead", "leases", "notifying",
         "sending", "archive_tree", "archive_server",
-        "programs", "chroot_system", "package_lists", "looking", "examiner",
+        "programs", "chroot_system", "package_lists", "looking", "turns", "examiner",
         "debs", "deb_reader",
         "publishing", "uploading",
     },

@@ -132,7 +132,7 @@ class World:
         """
         globalLogPublisher.addObserver(self)
         try:
-            with patch.object(examiner, "_TICK_S", _TICK_S):
+            with patch.multiple(examiner, _TICK_S=_TICK_S, _SETTLE_S=_TICK_S):
                 self._live()
         finally:
             globalLogPublisher.removeObserver(self)
