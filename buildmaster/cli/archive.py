@@ -243,21 +243,27 @@ def published_suites(connection: Connection, found: Repository) -> list[str]:
 
 
 def _show(session: Session, name: str) -> None:
-    config = config_of(session)
+    from buildmaster.publishing import archive_keys  # noqa: PLC0415 - takes long to import.
+
+    config, now = config_of(session), time.time()
     base = config.url_for_archives()
     with farm_of(session) as farm, farm.reading() as connection:
         found = published(connection, name)
         suites = published_suites(connection, found)
-        keys = [key.fingerprint for key in repositories.keys(connection, found.archive_id) if key.signs(time.time())]
+        every = repositories.keys(connection, found.archive_id)
         somebody = bool(uploaders.every(connection, found.archive_id))
+    keys = [key.fingerprint for key in every if key.signs(now)]
+    warning = archive_keys.warning(every, now)
     if session.output.as_json:
-        session.output.document(_document(found, suites, base) | {"keys": keys})
+        session.output.document(_document(found, suites, base) | {"keys": keys, "warning": warning})
         return
     output = session.output
     output.say(
         f"archive {found.words} is published at {base}/{found.words}" + "".join(f", {each}" for each in _kind(found))
     )
     output.say(f"signed by {', '.join(keys) or 'no key'}; suites: {', '.join(suites)}")
+    if warning:
+        output.say(f"warning: {warning}")
     output.say(f"\nTo upload to it, ~/.dput.cf:\n\n{client_setup.for_dput(config, found.words)}")
     if found.private:
         output.say("\nTo use it, one needs a name and a password: `buildmaster archive access add`")

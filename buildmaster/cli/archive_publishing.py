@@ -54,6 +54,8 @@ def publish(session: Session, /, *, name: str, suite: str | None, full: bool) ->
         session.output.say(f"{each.name}: generation {each.generation}, {new} new, {left} gone")
         for words in each.refused:
             session.output.hint(f"not published: {words}")
+    for words in sorted({each.warning for each in outcomes if each.warning}):
+        session.output.hint(words)
     if session.output.as_json:
         session.output.document({"suites": [{**vars(each), "refused": list(each.refused)} for each in outcomes]})
 
@@ -230,20 +232,28 @@ def show(session: Session, /, *, name: str) -> None:
     Example:
       buildmaster archive key show mine
     """
+    from buildmaster.publishing.signing import expires_at  # noqa: PLC0415 - takes long to import.
+
     with farm_of(session) as farm, farm.reading() as connection:
         every = repositories.keys(connection, published(connection, name).archive_id)
-    rows = [(each.fingerprint, moment(each.signs_from), moment(each.signs_until)) for each in every]
+    ends = [expires_at(each.certificate) for each in every]
+    rows = [
+        (each.fingerprint, moment(each.signs_from), moment(each.signs_until), moment(end))
+        for each, end in zip(every, ends, strict=True)
+    ]
     document = {
         "keys": [
             {
                 "fingerprint": each.fingerprint,
                 "signs_from": stamp(each.signs_from),
                 "signs_until": stamp(each.signs_until),
+                "expires_at": stamp(end),
             }
-            for each in every
+            for each, end in zip(every, ends, strict=True)
         ]
     }
-    session.output.listing(document, [Column("key"), Column("signs from"), Column("until")], rows, "None.")
+    columns = [Column("key"), Column("signs from"), Column("until"), Column("expires")]
+    session.output.listing(document, columns, rows, "None.")
 
 
 @key.command(short_help="The public keys, as apt takes them.")

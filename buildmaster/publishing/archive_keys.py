@@ -2,11 +2,15 @@
 
 import base64
 import binascii
-from collections.abc import Iterable
+import math
+import time
+from collections.abc import Iterable, Sequence
 
-from buildmaster.publishing.signing import KeyRefused, Keys, make_key
+from buildmaster.publishing.signing import KeyRefused, Keys, expires_at, make_key
 from buildmaster.repositories import ArchiveKey
 from buildmaster.secrets import Secrets
+
+_WARNS_S = 90 * 86400.0
 
 
 def make(secrets: Secrets, archive: str, now: float) -> ArchiveKey:
@@ -34,12 +38,31 @@ def signer(secrets: Secrets, keys: Iterable[ArchiveKey], now: float) -> Keys:
     """Signs for an archive, with those of its keys that sign at this moment.
 
     :raises SecretRefused: a secret part cannot be read.
-    :raises KeyRefused: there is none, or one is no key.
+    :raises KeyRefused: there is none, or each has expired, or one is no key.
     """
-    found = [secret(secrets, key) for key in keys if key.signs(now)]
+    at_work = [key for key in keys if key.signs(now)]
+    found = [secret(secrets, key) for key in at_work if (expires_at(key.certificate) or math.inf) > now]
     if not found:
-        raise KeyRefused("the archive has no key that signs now: `buildmaster archive key rotate` makes one")
+        why = _ending(at_work, now, now) or "the archive has no key that signs now"
+        raise KeyRefused(f"{why}: `buildmaster archive key rotate` makes another one")
     return Keys(found)
+
+
+def warning(keys: Iterable[ArchiveKey], now: float) -> str:
+    """What whoever has an archive must know of its keys: that they have expired, or soon will; "": nothing."""
+    if why := _ending([key for key in keys if key.signs(now)], now + _WARNS_S, now):
+        return f"{why}: `buildmaster archive key rotate` makes another one, which clients must have by then"
+    return ""
+
+
+def _ending(keys: Sequence[ArchiveKey], before: float, now: float) -> str:
+    """When the last of some keys expires, or did; "": it does not before that moment."""
+    ends = [(expires_at(key.certificate) or math.inf, key.fingerprint) for key in keys]
+    at, fingerprint = max(ends, default=(math.inf, ""))
+    if at > before:
+        return ""
+    word = "has expired:" if at <= now else "expires:"
+    return f"the key {fingerprint} {word} it signs until {time.strftime('%Y-%m-%d %H:%M', time.gmtime(at))} UTC only"
 
 
 def secret(secrets: Secrets, key: ArchiveKey) -> str:

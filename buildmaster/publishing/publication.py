@@ -50,6 +50,7 @@ class Outcome:
     changed: bool = False  # This generation is another than the database knew.
     more: bool = False  # There are changes left.
     refused: tuple[str, ...] = ()  # Why packages could not be published, in words.
+    warning: str = ""  # Of the keys.
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ class Press:
         name = f"{plan.repository.words} {plan.name}"
         numbers = shown.generation, len(plan.enters), len(plan.leaves)
         changed = shown.generation != plan.generation
-        return Outcome(name, *numbers, changed=changed, more=plan.more, refused=tuple(refused))
+        warning = archive_keys.warning(plan.keys, self.now())
+        return Outcome(name, *numbers, changed=changed, more=plan.more, refused=tuple(refused), warning=warning)
 
     @contextmanager
     def turn(self, archive_id: int, *, wait: bool = False) -> Iterator[Path]:

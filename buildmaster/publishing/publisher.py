@@ -33,6 +33,7 @@ _LOOK_S = 30.0  # However quiet it is: what is due by time, and what was missed.
 _AT_ONCE = 2  # Archives.
 _PAUSES_S = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # After the first failure, the second ...
 _REST_S = 1.0  # An archive rests for as long as its publication took, or so long: what comes meanwhile goes together.
+_WARN_AGAIN_S = 86400.0
 _CLEAN_S = 600.0  # Between two looks for files that nobody needs.
 
 
@@ -62,6 +63,7 @@ class Publisher:
         self._busy: dict[int, Deferred[None]] = {}
         self._failing: dict[int, _Failing] = {}
         self._rests: dict[int, float] = {}  # Until when an archive is left alone, by the clock.
+        self._warned: dict[str, float] = {}  # When it was said last, of which key what, by the clock.
         times = {"least_s": _TICK_S, "most_s": _TICK_S, "after_error_s": _PAUSES_S[2]}
         self._turns = Turns(reactor, self.log, "looking for what to publish", self._turn, **times)
         self._cleaning: Deferred[None] | None = None
@@ -165,6 +167,10 @@ class Publisher:
         )  # fmt: skip
         for words in outcome.refused:
             self.log.warn("{name}: not published: {words}", name=outcome.name, words=words)
+        now = self._reactor.seconds()
+        if outcome.warning and now - self._warned.get(outcome.warning, float("-inf")) > _WARN_AGAIN_S:
+            self._warned[outcome.warning] = now
+            self.log.warn("{name}: {words}", name=outcome.name, words=outcome.warning)
 
     def _failed(self, archive_id: int, name: str, error: Exception) -> None:
         before = self._failing.get(archive_id) or _Failing(0, 0.0, "")

@@ -4,10 +4,13 @@ import base64
 import binascii
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 import pysequoia
 from pysequoia import Cert, SignatureMode
+
+from buildmaster.uploading import openpgp
 
 if TYPE_CHECKING:
     from pysequoia import PySigner  # 0.1.27 has one, but does not tell its name.
@@ -64,6 +67,24 @@ def make_key(user_id: str) -> NewKey:
     return NewKey(certificate.fingerprint.upper(), str(certificate), str(secret))
 
 
+@lru_cache(maxsize=1024)
+def expires_at(certificate: str) -> float | None:
+    """Until when a key of ours can sign; None: for ever.
+
+    :raises KeyRefused: the certificate is none.
+    """
+    try:
+        expiration = Cert.from_bytes(certificate.encode()).expiration
+        subkeys = [key for key in openpgp.keys(openpgp.dearmour(certificate.encode())) if key.signs]
+    except Exception as exc:  # Sequoia's errors have no class of their own.
+        raise KeyRefused(f"not a public key: {_said(exc)}") from exc
+    ends = [] if expiration is None else [expiration.timestamp()]
+    times = [each.expires_at for each in subkeys if each.expires_at is not None]
+    if times and len(times) == len(subkeys):  # Any one of them will do.
+        ends.append(max(times))
+    return min(ends, default=None)
+
+
 class Keys:
     """Signs with one key, or with several at once while one takes over from another."""
 
@@ -98,7 +119,7 @@ def keyring(certificates: Sequence[str]) -> str:
     try:
         packets = b"".join(_serialized(Cert.from_bytes(each.encode())) for each in certificates)
     except Exception as exc:  # Sequoia's errors have no class of their own.
-        raise KeyRefused(f"not a public key: {exc}") from exc
+        raise KeyRefused(f"not a public key: {_said(exc)}") from exc
     return _armoured("PUBLIC KEY BLOCK", packets).decode()
 
 
@@ -117,7 +138,12 @@ def _loaded(secret: str) -> "tuple[str, PySigner]":
             raise KeyRefused("it has no secret part")
         return cert.fingerprint.upper(), cert.secrets.signer()
     except Exception as exc:  # Sequoia's errors have no class of their own.
-        raise KeyRefused(f"not a secret key that can sign: {exc}") from exc
+        raise KeyRefused(f"not a secret key that can sign: {_said(exc)}") from exc
+
+
+def _said(error: Exception) -> str:
+    """What Sequoia says, without where in its code that was."""
+    return str(error).partition("\n\nStack backtrace")[0]
 
 
 # Armour (RFC 9580, 6), for what Sequoia's bindings have no function for

@@ -10,13 +10,15 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from buildmaster import publications
+from buildmaster import publications, repositories
 from buildmaster.publications import Suite
 from buildmaster.publishing import publisher
 from buildmaster.publishing.publisher import Publisher
 from buildmaster.scoring import Pocket
+from buildmaster.secrets import Secrets
 from buildmaster.snapshot import Snapshot
 from buildmaster.tests.factories import make_farm
+from buildmaster.tests.test_archive_keys import expiring
 from buildmaster.tests.test_press import Mine
 
 
@@ -47,6 +49,9 @@ class TestPublisher(TestCase):
     def error(self, text: str, **words: object) -> None:
         self.told.append(("error", text.format(**words)))
 
+    def warn(self, text: str, **words: object) -> None:
+        self.told.append(("warn", text.format(**words)))
+
     async def until(self, found: Any) -> float:
         began = time.monotonic()
         while not found():
@@ -65,6 +70,21 @@ class TestPublisher(TestCase):
         took = await self.until(lambda: self.there("p0 1.0", "p1 1.0", "p2 1.0"))
         assert took < 5
         assert self.told[0] == ("info", "published debian/mine bookworm: generation 1, 0 packages new, 0 gone")
+
+    async def test_a_key_that_expires(self) -> None:
+        """Is told of once a day, however much is published, and then that nothing is published."""
+        key = expiring(Secrets(self.farm.directory / "secrets"), 1000)
+        self.farm.write(repositories.add_key, self.mine.archive_id, key)
+        for number in range(3):
+            self.mine.built(self.mine.accept(name=f"p{number}"))
+            await self.until(lambda: self.there(*(f"p{each} 1.0" for each in range(number + 1))))  # noqa: B023
+        (warned,) = (words for level, words in self.told if level == "warn")
+        assert warned.startswith(f"debian/mine bookworm: the key {key.fingerprint} expires: it signs until ")
+        self.mine.now += 1001
+        self.mine.built(self.mine.accept(name="late"))
+        await self.until(lambda: any(level == "error" for level, _ in self.told))
+        ((_, failed),) = (each for each in self.told if each[0] == "error")
+        assert "KeyRefused" in failed and "has expired" in failed and "key rotate" in failed
 
     async def test_what_fails_is_told_once(self) -> None:
         """And tried again until it works, which is told as well."""

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from buildmaster import distributions, entering, publications, repositories
 from buildmaster.cli import client_setup
@@ -15,7 +16,9 @@ from buildmaster.cli.tests.conftest import Cli, make_source
 from buildmaster.config import MasterConfig
 from buildmaster.farm import Farm
 from buildmaster.repositories import Settings
+from buildmaster.secrets import Secrets
 from buildmaster.tests.gpg import Keys
+from buildmaster.tests.test_archive_keys import expiring
 from buildmaster.tests.test_publications import deb
 
 
@@ -225,6 +228,30 @@ def test_keys(mine: Cli, farm: Farm, tmp_path: Path) -> None:
     every = mine("archive", "key", "show", "mine", "--json").json["keys"]
     assert [each["fingerprint"] == new for each in every] == [False, True]
     assert every[0]["signs_until"] is not None and every[1]["signs_until"] is None
+
+
+def test_a_key_that_expires(mine: Cli, farm: Farm) -> None:
+    """It is told before; then nothing is published, and nothing that was is touched, until there is another key."""
+    key = expiring(Secrets(farm.directory / farm.places.secrets), 6)
+
+    def give(connection: Connection) -> None:
+        archive_id = distributions.find_archive(connection, "debian", "mine")
+        repositories.add_key(connection, archive_id, key)
+
+    farm.write(give)
+    assert f"warning: the key {key.fingerprint} expires: it signs until " in mine("archive", "show", "mine").out
+    assert "expires" in mine("archive", "publish", "mine", "--full").err
+    release = mine.directory / "archives" / "debian" / "mine" / "dists" / "bookworm" / "InRelease"
+    before = release.read_bytes()
+    time.sleep(6.5)
+    assert "has expired" in mine("archive", "show", "mine", "--json").json["warning"]
+    said = mine("archive", "publish", "mine", "--full", status=1).err
+    assert f"the key {key.fingerprint} has expired: it signs until " in said and "key rotate" in said
+    assert release.read_bytes() == before
+    assert mine("archive", "key", "show", "mine", "--json").json["keys"][-1]["expires_at"] is not None
+    mine("archive", "key", "rotate", "mine")
+    assert "expire" not in mine("archive", "publish", "mine").err + mine("archive", "show", "mine").out
+    assert release.read_bytes() != before
 
 
 def verified(keys: Path, release: Path) -> int:
