@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.debs import controls, field, renamed, write_deb
-from benchmarks.repositories import Aptly, Ours, Repository, Reprepro, SignedReprepro
+from benchmarks.repositories import Aptly, Ours, OursWithContents, Repository, Reprepro, SignedReprepro
 from benchmarks.table import median, ms, show
 
 COLUMNS = ("packages", "", "ms", "CPU ms", "ratio", "first s", "MB")
@@ -31,6 +31,7 @@ MB        the compressed list of packages, as clients fetch it
 """
 KINDS: dict[str, Callable[[Path], Repository]] = {
     "debfarm": Ours,
+    "debfarm-contents": OursWithContents,
     "reprepro": Reprepro,
     "reprepro-like": SignedReprepro,
     "aptly": Aptly,

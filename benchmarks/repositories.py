@@ -6,20 +6,25 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from debian.debfile import DebFile
+
 from benchmarks.debs import control_of, field
-from buildmaster.indices.records import IndexKind, IndexName, Record, put
+from buildmaster.indices.records import Edit, IndexKind, IndexName, Record
 from buildmaster.indices.release import Facts
-from buildmaster.indices.stanzas import File, packages_record
+from buildmaster.indices.stanzas import File, contents_records, packages_record
 from buildmaster.publishing.pool import Pool, PoolFile
 from buildmaster.publishing.signing import Keys, make_key
 from buildmaster.publishing.tree import SuiteTree
 
 SUITE = "bookworm"
 ARCHITECTURE = "amd64"
+_KINDS = (IndexKind.PACKAGES, IndexKind.CONTENTS)
+_INSTALLED = Path("/var/lib/dpkg/info")
 _AT_ONCE = 2000  # Packages that a command is given, so that it fits on a command line.
 
 
@@ -40,29 +45,54 @@ class Repository(Protocol):
 class Ours:
     """The farm's: Packages by xz and gzip, Sources, Contents; signed, by hash; synced to the disk."""
 
+    contents = False
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._tree = SuiteTree(folder, SUITE)
         self._pool = Pool(folder)
         self._facts = Facts("debian", "debian", SUITE, SUITE, ("main",), (ARCHITECTURE,))
         self._signer = Keys([make_key("A benchmark").secret])
-        self._index = IndexName("main", IndexKind.PACKAGES, ARCHITECTURE)
+        self._packages, self._contents = (IndexName("main", kind, ARCHITECTURE) for kind in _KINDS)
+        self._files = installed_files() if self.contents else []
 
     @property
     def packages(self) -> Path:
         return self._folder / "dists" / SUITE / "main" / f"binary-{ARCHITECTURE}" / "Packages.xz"
 
     def fill(self, debs: Sequence[Path]) -> None:
-        self._publish([(deb, control_of(deb)) for deb in debs])
+        read = [_described(deb, control_of(deb)) for deb in debs]
+        self._pool.place(file for file, _ in read)
+        records = (each for _, record in read for each in self._records(record))
+        self._tree.rebuild(records, self._facts, self._signer, time.time())
 
     def publish(self, deb: Path) -> None:
-        control = subprocess.run(["dpkg-deb", "--field", deb], capture_output=True, text=True, check=True).stdout
-        self._publish([(deb, control)])
+        with DebFile(deb) as opened:  # As the others do: by a library.
+            control = str(opened.control.get_content("control", encoding="utf-8"))
+        file, record = _described(deb, control)
+        self._pool.place([file])
+        edits = [Edit(index, each.key, each.text) for index, each in self._records(record)]
+        self._tree.publish(edits, self._facts, self._signer, time.time())
 
-    def _publish(self, debs: Iterable[tuple[Path, str]]) -> None:
-        read = [_described(deb, control) for deb, control in debs]
-        self._pool.place(file for file, _ in read)
-        self._tree.publish(put(self._index, (record for _, record in read)), self._facts, self._signer, time.time())
+    def _records(self, record: Record) -> Iterator[tuple[IndexName, Record]]:
+        """What the indices say of a package. (Their .debs have no files: these have those of one that is installed.)"""
+        yield self._packages, record
+        if self._files:
+            name = field(record.text.decode(), "Package")
+            paths = self._files[zlib.crc32(name.encode()) % len(self._files)]
+            yield from ((self._contents, each) for each in contents_records(paths, "misc", name))
+
+
+class OursWithContents(Ours):
+    """The same with files in its packages."""
+
+    contents = True
+
+
+def installed_files() -> list[list[bytes]]:
+    """The paths of the files of each package that is installed here."""
+    lists = [each.read_bytes().split() for each in sorted(_INSTALLED.glob("*.list"))]
+    return [[path for path in paths if not Path(os.fsdecode(path)).is_dir()] for paths in lists]
 
 
 def _described(deb: Path, control: str) -> tuple[PoolFile, Record]:

@@ -1,6 +1,6 @@
 """What is to be changed of a suite as apt sees it, and that it was, as queries: what the publisher asks and says."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, func, select, update
@@ -34,7 +34,7 @@ class Plan:
     generation: int  # When this was read.
     enters: tuple[Goods, ...]
     leaves: tuple[Goods, ...]
-    stays: tuple[Goods, ...]  # What has the name of something that leaves.
+    stays: tuple[Goods, ...]  # What has the name of a binary package that enters or leaves.
     more: bool  # There are more changes than one publication takes.
     why: Mapping[int, str]  # Of what leaves because it was superseded: by its id.
     kept: Mapping[int, Kept]  # What stays for others, or does so no more, otherwise than was known: by its id.
@@ -66,12 +66,11 @@ def plan(connection: Connection, where: Suite, *, full: bool = False) -> Plan:
     enters = [each for each in changes if each.state is State.PENDING and each.id not in why]
     leaves = {each.id: each for each in changes if each.state is State.LEAVING}
     leaves |= {each.id: each for each in related if each.id in why}
-    names = {(each.name, each.component) for each in leaves.values() if each.binary_id is not None}
     entering = {each.id for each in enters}
+    binaries = [each for each in (*leaves.values(), *enters) if each.binary_id is not None]
+    names = {(each.name, each.component) for each in binaries}
     stays = [
-        each
-        for each in related
-        if (each.name, each.component) in names and each.id not in leaves and each.id not in entering
+        each for each in related if (each.name, each.component) in names and each.id not in leaves.keys() | entering
     ]
     found = connection.execute(_SUITE, vars(where)).one()
     return Plan(
@@ -103,16 +102,15 @@ def _components(before: str, enters: Iterable[Publication]) -> tuple[str, ...]:
     return tuple(sorted({*ALWAYS, *before.split(), *(each.component for each in enters)}))
 
 
-def everything(connection: Connection, planned: Plan) -> Iterator[Goods]:
-    """All that a suite names when this plan is carried out, a part of it at a time."""
+def everything(connection: Connection, planned: Plan) -> list[Publication]:
+    """All that a suite names when this plan is carried out, by component, name and architecture."""
     leaves, enters = ({each.publication.id for each in some} for some in (planned.leaves, planned.enters))
-    named = [
+    named = (
         each
         for each in publications.listed(connection, planned.suite)
         if (each.id in enters or each.state is State.PUBLISHED) and each.id not in leaves
-    ]
-    for part in rows.parts(named):
-        yield from goods.of(connection, part)
+    )
+    return sorted(named, key=lambda each: (each.component, each.name, each.architecture, each.id))
 
 
 def done(connection: Connection, planned: Plan, shown: Shown, now: float) -> None:

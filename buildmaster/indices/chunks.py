@@ -1,4 +1,7 @@
-"""An index in pieces, cut by its records' keys: a change makes few of them anew, and leaves the others as they are.
+"""An index in pieces, the newest records last: a change makes a piece or two anew, and leaves the others as they are.
+
+Readers of indices do not ask for an order. So what is new goes to the end, as in a log, and what is replaced moves
+there: what changes often is where there is little behind it that has to be digested again.
 
 A piece is kept as one run of bytes: its text, then that text compressed in each way that its index is published in. So
 what a publication reads of a piece that did not change is one file, and what it does with it is to copy.
@@ -6,19 +9,21 @@ what a publication reads of a piece that did not change is one file, and what it
 
 import hashlib
 import zlib
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 from buildmaster.indices.joining import Block, compress_block, compress_member
-from buildmaster.indices.records import IndexKind, Record, parsed, part, rendered, size
+from buildmaster.indices.records import IndexKind, Record, parsed, rendered
 
-# Bytes of text. To compress 112 kB by xz takes 14 ms, and what it makes is 4% larger than from 400 kB, which take 75.
-USUAL: Final = 96 << 10  # That of a piece, when an index is cut.
-MOST: Final = 160 << 10  # A larger one is cut.
-LEAST: Final = 32 << 10  # A smaller one is joined with its neighbour.
+# Bytes of text. To compress 112 kB by xz takes 6 ms, and what it makes is 4% larger than from 400 kB.
+USUAL: Final = (
+    96 << 10
+)  # That of a piece, when an index is cut. Pieces at the end are joined when they come to so much.
+LEAST: Final = 32 << 10  # What is left of a smaller one goes to the end.
+STEP: Final = 16 << 10  # A smaller one at the end is made anew with what is new; else that has a piece of its own.
+_MARK_BYTES: Final = 3  # Which are four letters.
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,7 @@ class Piece:
     """What is known of a piece that is kept somewhere."""
 
     name: str  # The SHA-256 of all of it.
-    first: bytes  # Records before it in the index have smaller keys than this, those from it on no smaller ones.
+    marks: str  # Those of its records' keys.
     crc: int  # Of all of it: tells damage faster than SHA-256.
     plain: int  # Bytes of text.
     xz: int  # Bytes of the block, with padding; 0: it has none.
@@ -43,8 +48,13 @@ class Piece:
 class Text:
     """The text of a piece that is to be made."""
 
-    first: bytes
-    plain: bytes
+    marks: str
+    text: bytes
+
+    @property
+    def plain(self) -> int:
+        """Bytes of it."""
+        return len(self.text)
 
 
 class PieceDamaged(ValueError):
@@ -54,14 +64,19 @@ class PieceDamaged(ValueError):
 Read = Callable[[Piece], bytes]  # The text of a piece that is kept.
 
 
+def mark(key: bytes) -> str:
+    """Four letters that tell in which pieces a key can be, but for one in millions that tells of another key."""
+    return b64encode(zlib.crc32(key).to_bytes(4, "big")[:_MARK_BYTES]).decode()
+
+
 def make(kind: IndexKind, text: Text) -> tuple[Piece, bytes]:
     """Compress a piece; returns what is to be kept, too. Takes most of its time without the interpreter's lock."""
-    block = Block(b"", 0, 0) if kind is IndexKind.CONTENTS else compress_block(text.plain)
-    member = compress_member(text.plain)
-    kept = b"".join((text.plain, block.data, member))
+    block = Block(b"", 0, 0) if kind is IndexKind.CONTENTS else compress_block(text.text)
+    member = compress_member(text.text)
+    kept = b"".join((text.text, block.data, member))
     name = hashlib.sha256(kept).hexdigest()
-    sizes = len(text.plain), len(block.data), block.unpadded, len(member)
-    return Piece(name, text.first, zlib.crc32(kept), *sizes), kept
+    sizes = text.plain, len(block.data), block.unpadded, len(member)
+    return Piece(name, text.marks, zlib.crc32(kept), *sizes), kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,79 +113,67 @@ def opened(piece: Piece, kept: bytes | memoryview) -> Content:
 
 
 def cut(kind: IndexKind, records: Iterable[Record]) -> Iterator[Text]:
-    """Cut an index, given in order, into pieces of usual size."""
+    """Cut an index into pieces of usual size."""
     run: list[Record] = []
     length = 0
     for record in records:
-        if length >= USUAL and part(kind, record.key) != part(kind, run[-1].key):
-            yield _text(kind, run)
-            run, length = [], 0
         run.append(record)
-        length += size(kind, record)
+        length += len(record.text)
+        if length >= USUAL:
+            yield text_of(kind, run)
+            run, length = [], 0
     if run:
-        yield _text(kind, run)
+        yield text_of(kind, run)
 
 
-def _text(kind: IndexKind, run: Sequence[Record]) -> Text:
-    return Text(part(kind, run[0].key), rendered(kind, run))
+def text_of(kind: IndexKind, run: Collection[Record]) -> Text:
+    """What a piece of these records is made of."""
+    return Text("".join([mark(record.key) for record in run]), rendered(kind, run))
 
 
 def change(
-    kind: IndexKind, pieces: Sequence[Piece], edits: Mapping[bytes, bytes | None], read: Read
+    kind: IndexKind, pieces: Iterable[Piece], edits: Mapping[bytes, bytes | None], read: Read
 ) -> list[Piece | Text]:
     """The index after edits, by key: pieces that stay, and texts of those that are to be made.
 
     :raises ValueError: what was kept is not such an index's.
     """
-    touched: dict[int, dict[bytes, bytes | None]] = {}
-    firsts = [piece.first for piece in pieces]
-    for key, text in edits.items():
-        at = max(0, bisect_right(firsts, part(kind, key)) - 1)
-        touched.setdefault(at, {})[key] = text
-    if not pieces:
-        return list(cut(kind, _edited([], touched.get(0, {}))))
-    found: list[Piece | Text] = list(pieces)
-    for at, some in touched.items():
-        before = read(pieces[at])
-        after = rendered(kind, _edited(parsed(kind, before), some))
-        if after != before:
-            found[at] = Text(pieces[at].first, after)
-    return list(_of_good_size(kind, found, read))
-
-
-def _edited(records: Iterable[Record], edits: Mapping[bytes, bytes | None]) -> list[Record]:
-    texts: dict[bytes, bytes | None] = {record.key: record.text for record in records}
-    texts.update(edits)
-    return [Record(key, text) for key, text in sorted(texts.items()) if text is not None]
-
-
-def _of_good_size(kind: IndexKind, found: Iterable[Piece | Text], read: Read) -> Iterator[Piece | Text]:
-    """The same, with texts that became too large cut, and those that became too small joined with a neighbour's."""
-    ready: list[Piece | Text] = []
-    for each in found:
-        if isinstance(each, Text) and not each.plain:
+    found: list[Piece | Text] = []
+    last: list[Record] = []  # What goes to the end.
+    new = {key: text for key, text in edits.items() if text is not None}
+    marks = {mark(key) for key in edits}
+    for piece in pieces:
+        if not any(each in piece.marks for each in marks):
+            found.append(piece)
             continue
-        if ready and (_small(ready[-1]) or _small(each)):
-            last = ready.pop()
-            ready.append(Text(last.first, _plain(last, read) + _plain(each, read)))
+        records = parsed(kind, read(piece))
+        stay = [record for record in records if edits.get(record.key, record.text) == record.text]
+        for record in stay:
+            new.pop(record.key, None)
+        if len(stay) == len(records):
+            found.append(piece)
+        elif (text := text_of(kind, stay)).plain < LEAST:
+            last += stay
         else:
-            ready.append(each)
-    for each in ready:
-        if isinstance(each, Text) and len(each.plain) > MOST:
-            yield from cut(kind, parsed(kind, each.plain))
-        else:
-            yield each
+            found.append(text)
+    last += [Record(key, text) for key, text in sorted(new.items())]
+    return _ended(kind, found, last, read) if last else found
 
 
-def _small(each: Piece | Text) -> bool:
-    """Whether it was made small just now. (Small pieces that did not change stay as they are.)"""
-    return isinstance(each, Text) and len(each.plain) < LEAST
+def _ended(kind: IndexKind, found: Sequence[Piece | Text], last: Collection[Record], read: Read) -> list[Piece | Text]:
+    """An index with records put to its end, where pieces may be small, as long as all of these are less than one."""
+    at = len(found)
+    while at and found[at - 1].plain < LEAST:
+        at -= 1
+    end, new = list(found[at:]), text_of(kind, last)
+    if end and end[-1].plain < STEP:
+        before = end.pop()
+        new = Text(before.marks + new.marks, _plain(before, read) + new.text)
+    end.append(new)
+    if new.plain >= LEAST or sum(each.plain for each in end) >= USUAL:
+        end = list(cut(kind, parsed(kind, b"".join([_plain(each, read) for each in end]))))
+    return [*found[:at], *end]
 
 
 def _plain(each: Piece | Text, read: Read) -> bytes:
-    return each.plain if isinstance(each, Text) else read(each)
-
-
-def in_order(pieces: Sequence[Piece]) -> bool:
-    """Whether pieces follow one another."""
-    return all(one.first < other.first for one, other in pairwise(pieces))
+    return each.text if isinstance(each, Text) else read(each)

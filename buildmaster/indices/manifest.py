@@ -9,12 +9,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Final
 
-from buildmaster.indices.chunks import Piece, in_order
+from buildmaster.indices.chunks import Piece
 from buildmaster.indices.records import IndexKind, IndexName
 from buildmaster.indices.release import Facts, Sum
 
+_LAYOUT: Final = 2  # Of the pieces: 1 had records sorted, and those of Contents by path.
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -71,6 +73,7 @@ class Manifest:
 def written(manifest: Manifest) -> bytes:
     """A manifest as bytes: a line with the SHA-256 of what follows, and that."""
     found = {
+        "layout": _LAYOUT,
         "generation": manifest.generation,
         "published_at": manifest.published_at,
         "modified_at": manifest.modified_at,
@@ -89,14 +92,14 @@ def _index(name: IndexName, index: Index) -> dict[str, Any]:
         "plain": [index.plain.size, index.plain.sha256],
         "files": {suffix: [each.size, each.sha256] for suffix, each in index.files.items()},
         "pieces": [
-            (each.name, each.first.decode("latin-1"), each.crc, each.plain, each.xz, each.unpadded, each.gz)
-            for each in index.pieces
+            (each.name, each.marks, each.crc, each.plain, each.xz, each.unpadded, each.gz) for each in index.pieces
         ],
     }
 
 
+@lru_cache(maxsize=8)
 def read(content: bytes) -> Manifest:
-    """The manifest that was written so.
+    """The manifest that was written so. (A publication asks several times.)
 
     :raises ManifestDamaged: none was.
     """
@@ -113,6 +116,8 @@ def _manifest(found: Any) -> Manifest:
     facts: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in found["facts"].items()
     }
+    if found["layout"] != _LAYOUT:
+        raise ValueError(f"its pieces are of another layout than {_LAYOUT}")
     return Manifest(
         generation=_count(found["generation"]),
         published_at=float(found["published_at"]),
@@ -127,8 +132,6 @@ def _manifest(found: Any) -> Manifest:
 def _read_index(found: Any) -> tuple[IndexName, Index]:
     component, kind, architecture = found["name"]
     pieces = tuple(map(_piece, found["pieces"]))
-    if not in_order(pieces):
-        raise ValueError("its pieces are in no order")
     files = {str(suffix): _sum(each) for suffix, each in found["files"].items()}
     if not files.keys() <= {".xz", ".gz"}:
         raise ValueError(f"files of other kinds: {sorted(files)}")
@@ -136,8 +139,14 @@ def _read_index(found: Any) -> tuple[IndexName, Index]:
 
 
 def _piece(found: Any) -> Piece:
-    name, first, *counts = found
-    return Piece(_sha256(name), first.encode("latin-1"), *map(_count, counts))
+    name, marks, *counts = found
+    return Piece(_sha256(name), _text(marks), *map(_count, counts))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"not text: {value!r}")
+    return value
 
 
 def _sum(found: Any) -> Sum:

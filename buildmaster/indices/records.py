@@ -9,8 +9,9 @@ from typing import Final, assert_never
 
 # Debian Policy allows less; apt's own limits are wider. What is in a path is checked here, whoever says it.
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*", re.ASCII)
-# Contents have paths to the left, in a column of this width where they fit.
+# Contents have paths to the left, in a column of this width where they fit, and to the right a section and a package.
 _COLUMN: Final = 55
+_CONTENTS_KEY: Final = re.compile(rb"[^\s,]+/[^\s,/]+")
 
 
 class IndexKind(StrEnum):
@@ -60,10 +61,10 @@ class IndexName:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What an index says of one package, or of one file of one package."""
+    """What an index says of one package."""
 
-    key: bytes  # Records are sorted by it; there is one of a key.
-    text: bytes  # A stanza, without the newline at its end; b"" in Contents, whose keys say it all.
+    key: bytes  # There is one of a key.
+    text: bytes  # A stanza, or a package's lines of Contents; without the newline at its end.
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,44 +101,40 @@ def translation_key(package: str, description_md5: str) -> bytes:
     return f"{package} {description_md5}".encode()
 
 
-def contents_keys(paths: Iterable[bytes], section: str, package: str) -> Iterator[bytes]:
-    """The keys of a binary package in Contents.
+def contents_key(section: str, package: str) -> bytes:
+    """The key of a binary package in Contents, for all versions of it.
+
+    :param section: as in its control file; "": misc.
+    """
+    return f"{section or 'misc'}/{package}".encode()
+
+
+def contents_text(paths: Iterable[bytes], key: bytes) -> bytes:
+    """The text of a binary package in Contents; nothing for one that has no files.
 
     A path that a line cannot tell, for it has a newline or ends in a space, is left out: nobody looks for one.
 
     :param paths: of its files, not directories; "./usr/bin/hello" and "/usr/bin/hello" are "usr/bin/hello".
-    :param section: as in its control file; "": misc.
     """
-    named = f"{section or 'misc'}/{package}".encode()
-    for path in paths:
-        plain = path.removeprefix(b".").lstrip(b"/") if path.startswith((b"/", b"./")) else path
-        if plain and b"\n" not in plain and b"\0" not in plain and not plain[-1:].isspace():
-            yield plain + b"\0" + named
+    found = {path.removeprefix(b".").lstrip(b"/") if path.startswith((b"/", b"./")) else path for path in paths}
+    good = sorted(
+        path for path in found if path and b"\n" not in path and b"\0" not in path and not path[-1:].isspace()
+    )
+    return b"\n".join([b"%s %s" % (path.ljust(_COLUMN), key) for path in good])
 
 
 # An index's text
 
 
-def part(kind: IndexKind, key: bytes) -> bytes:
-    """What of a key says where its record is: records of one part are never in two pieces of an index."""
-    return key.partition(b"\0")[0] if kind is IndexKind.CONTENTS else key
+def _end(kind: IndexKind) -> bytes:
+    """What follows a record."""
+    return b"\n" if kind is IndexKind.CONTENTS else b"\n\n"
 
 
 def rendered(kind: IndexKind, records: Iterable[Record]) -> bytes:
-    """The text of records in order."""
-    if kind is not IndexKind.CONTENTS:
-        return b"".join([record.text + b"\n\n" for record in records])
-    split = (record.key.split(b"\0", 1) for record in records)
-    lines = groupby(split, lambda pair: pair[0])
-    return b"".join([b"%s %s\n" % (path.ljust(_COLUMN), b",".join(each for _, each in pairs)) for path, pairs in lines])
-
-
-def size(kind: IndexKind, record: Record) -> int:
-    """About how many bytes of text a record is."""
-    if kind is not IndexKind.CONTENTS:
-        return len(record.text) + 2
-    path, _, packages = record.key.partition(b"\0")
-    return max(len(path), _COLUMN) + len(packages) + 2
+    """The text of records."""
+    end = _end(kind)
+    return b"".join([record.text + end for record in records])
 
 
 def parsed(kind: IndexKind, text: bytes) -> list[Record]:
@@ -145,27 +142,23 @@ def parsed(kind: IndexKind, text: bytes) -> list[Record]:
 
     :raises ValueError: it is none.
     """
+    texts = text.split(_end(kind))
+    if texts.pop():
+        raise ValueError(f"the text of {kind} has no end")
     match kind:
         case IndexKind.CONTENTS:
-            return list(_contents(text))
+            packages = groupby(texts, lambda line: line.rpartition(b" ")[2])
+            return [Record(_checked_key(key), b"\n".join(lines)) for key, lines in packages]
         case IndexKind.PACKAGES | IndexKind.SOURCES | IndexKind.TRANSLATION:
-            stanzas = text.split(b"\n\n")
-            if stanzas.pop():
-                raise ValueError("a stanza has no end")
-            return [Record(key_of(kind, stanza), stanza) for stanza in stanzas]
+            return [Record(key_of(kind, stanza), stanza) for stanza in texts]
         case _:
             assert_never(kind)
 
 
-def _contents(text: bytes) -> Iterator[Record]:
-    lines = text.split(b"\n")
-    if lines.pop():
-        raise ValueError("a line of Contents has no end")
-    for line in lines:
-        path, _, packages = line.rpartition(b" ")
-        if not path or not packages:
-            raise ValueError(f"not a line of Contents: {line[:80]!r}")
-        yield from (Record(path.rstrip(b" ") + b"\0" + each, b"") for each in packages.split(b","))
+def _checked_key(key: bytes) -> bytes:
+    if not _CONTENTS_KEY.fullmatch(key):
+        raise ValueError(f"not what a line of Contents ends in: {key[:80]!r}")
+    return key
 
 
 _VERSION: Final = re.compile(rb"^Version: (\S+)$", re.MULTILINE)
@@ -196,7 +189,8 @@ def checked(kind: IndexKind, record: Record) -> Record:
     :raises ValueError: it is not.
     """
     if kind is IndexKind.CONTENTS:
-        good = not record.text and b"\0" in record.key and parsed(kind, rendered(kind, [record])) == [record]
+        paths = (line.rpartition(b" ")[0] for line in record.text.split(b"\n"))
+        good = parsed(kind, rendered(kind, [record])) == [record] and all(path.strip() for path in paths)
     else:
         good = key_of(kind, record.text) == record.key and b"\n\n" not in record.text and record.text[-1:] != b"\n"
     if not good:

@@ -2,13 +2,13 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from debian import deb822
 
-from buildmaster.indices.records import IndexKind, Record, contents_keys, key_of, translation_key
+from buildmaster.indices.records import IndexKind, Record, contents_key, contents_text, key_of, translation_key
 
 # apt_pkg.REWRITE_PACKAGE_ORDER, but for what only dpkg's status has. A test compares.
 PACKAGE_ORDER: Final = (
@@ -132,9 +132,14 @@ def sources_record(dsc: bytes, file: File, section: str = "misc", priority: str 
     return _record(IndexKind.SOURCES, stanza, SOURCE_ORDER)
 
 
-def contents_records(paths: Iterable[bytes], section: str, package: str) -> Iterator[Record]:
-    """What Contents says of a .deb's files; see :func:`buildmaster.indices.records.contents_keys`."""
-    return (Record(key, b"") for key in contents_keys(paths, section, package))
+def contents_records(paths: Iterable[bytes], section: str, package: str) -> list[Record]:
+    """What Contents says of a binary package's files, in one record, or in none.
+
+    :param paths: see :func:`buildmaster.indices.records.contents_text`; of all versions of it that are there.
+    """
+    key = contents_key(section, package)
+    text = contents_text(paths, key)
+    return [Record(key, text)] if text else []
 
 
 def _paragraph(text: str) -> dict[str, str]:

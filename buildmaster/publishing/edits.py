@@ -32,20 +32,23 @@ def edits_of(plan: Plan, store: Store) -> list[Edit]:
     """
     found: dict[tuple[IndexName, bytes], bytes | None] = {}
     for goods in plan.leaves:
-        for index, key in _keys(goods, plan.architectures, store):
-            found[index, key] = None
-    for goods in plan.stays:  # A file that several versions have is listed once.
-        for place in _keys(goods, plan.architectures, store):
-            if found.get(place, b"") is None:
-                del found[place]
+        found.update(dict.fromkeys(_keys(goods, plan.architectures)))
+    for goods in plan.stays:  # What several packages are described by is listed once.
+        for place in _keys(goods, plan.architectures):
+            found.pop(place, None)
     for goods in plan.enters:
         for index, record in records_of(goods, plan.architectures, store):
             found[index, record.key] = record.text
+    touched = {_in_contents(goods) for goods in (*plan.leaves, *plan.enters) if goods.contents}
+    found.update(dict.fromkeys(touched))
+    there = [goods for goods in (*plan.enters, *plan.stays) if goods.contents and _in_contents(goods) in touched]
+    for index, record in contents_of(there, plan.architectures, store):
+        found[index, record.key] = record.text
     return [Edit(index, key, text) for (index, key), text in found.items()]
 
 
 def records_of(goods: Goods, architectures: Sequence[str], store: Store) -> Iterator[tuple[IndexName, Record]]:
-    """What a suite's indices say of a package.
+    """What a suite's indices say of a package, but for Contents.
 
     :raises Unlistable: it cannot be listed.
     :raises OSError: the store cannot be used.
@@ -62,20 +65,32 @@ def records_of(goods: Goods, architectures: Sequence[str], store: Store) -> Iter
             yield IndexName(package.component, IndexKind.SOURCES), stanzas.sources_record(dsc, file)
             return
         record = stanzas.packages_record(goods.control, File(goods.path, stored.size, stored.sha256))
-        paths = _paths(goods.contents, store)
-        contents = stanzas.contents_records(paths, goods.section, package.name) if paths else []
     except ValueError as error:
         raise Unlistable(goods, error) from error
     for index in _packages(goods, architectures):
         yield index, record
     yield from _translations(goods)
-    index = IndexName(package.component, IndexKind.CONTENTS, package.architecture)
-    for each in contents:
-        yield index, each
 
 
-def _keys(goods: Goods, architectures: Sequence[str], store: Store) -> Iterable[tuple[IndexName, bytes]]:
-    """Under which keys the indices have a package."""
+def contents_of(
+    every: Iterable[Goods], architectures: Sequence[str], store: Store
+) -> Iterator[tuple[IndexName, Record]]:
+    """What a suite's Contents say of packages. Of one that is there in several versions they have all files of any.
+
+    :raises OSError: the store cannot be used.
+    """
+    found: dict[tuple[IndexName, bytes], tuple[Goods, set[bytes]]] = {}
+    for goods in every:
+        if goods.contents and goods.publication.architecture in (*architectures, ALL):
+            _, paths = found.setdefault(_in_contents(goods), (goods, set()))
+            paths.update(_paths(goods.contents, store))
+    for (index, _), (goods, paths) in found.items():
+        for record in stanzas.contents_records(paths, goods.section, goods.publication.name):
+            yield index, record
+
+
+def _keys(goods: Goods, architectures: Sequence[str]) -> Iterable[tuple[IndexName, bytes]]:
+    """Under which keys the indices have a package, but for Contents."""
     package = goods.publication
     if package.binary_id is None:
         yield IndexName(package.component, IndexKind.SOURCES), records.sources_key(package.name, package.version)
@@ -85,9 +100,13 @@ def _keys(goods: Goods, architectures: Sequence[str], store: Store) -> Iterable[
         yield index, key
     for index, translated in _translations(goods):
         yield index, translated.key
+
+
+def _in_contents(goods: Goods) -> tuple[IndexName, bytes]:
+    """Under which key Contents have a binary package."""
+    package = goods.publication
     index = IndexName(package.component, IndexKind.CONTENTS, package.architecture)
-    for each in records.contents_keys(_paths(goods.contents, store), goods.section, package.name):
-        yield index, each
+    return index, records.contents_key(goods.section, package.name)
 
 
 def _packages(goods: Goods, architectures: Sequence[str]) -> Iterator[IndexName]:
@@ -104,10 +123,8 @@ def _translations(goods: Goods) -> Iterator[tuple[IndexName, Record]]:
             yield IndexName(goods.publication.component, IndexKind.TRANSLATION, language), record
 
 
-def _paths(contents: StoredFile | None, store: Store) -> list[bytes]:
+def _paths(contents: StoredFile, store: Store) -> list[bytes]:
     """The paths of a package's files."""
-    if contents is None:
-        return []
     with store.open(contents.sha256) as stream:
         try:
             return gzip.decompress(stream.read()).split(b"\n")[:-1]

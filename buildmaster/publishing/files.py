@@ -4,18 +4,17 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
+
+from buildmaster.publishing import threads
 
 _AT_ONCE: Final = 8  # One commit of the file system's journal is enough for several that wait for it.
 
 
 def sync(paths: Iterable[Path]) -> None:
     """Make files' contents, and the names in folders, outlast a power cut."""
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        for _ in threads.map(_sync, paths):
-            pass
+    threads.each(_AT_ONCE, _sync, paths)
 
 
 def _sync(path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Final
 from buildmaster.indices.chunks import Piece, Text
 from buildmaster.indices.manifest import Index
 from buildmaster.indices.records import IndexName
-from buildmaster.publishing.joined import write_index
+from buildmaster.publishing.digests import Progress
+from buildmaster.publishing.joined import Before, write_index
 from buildmaster.publishing.pieces import Pieces
 from buildmaster.publishing.signing import Signed
 
@@ -22,7 +23,7 @@ class Generation:
     def __init__(self, dists: Path, by_hash: Path) -> None:
         """Begin anew.
 
-        :param by_hash: the folder in which files of all generations are, by their SHA-256.
+        :param by_hash: the folder in which files of all generations are, by their SHA-256: one that is called so.
         """
         self._dists = dists
         self._by_hash = by_hash
@@ -31,25 +32,28 @@ class Generation:
 
     def make_folder(self, name: IndexName) -> None:
         """Make the folder of an index, in which all of its files can be had by their SHA-256."""
-        by_hash = (self._dists / name.path).parent / BY_HASH
-        if not by_hash.exists():
-            by_hash.mkdir(parents=True)
-            (by_hash / "SHA256").symlink_to(os.path.relpath(self._by_hash, by_hash))
+        folder = (self._dists / name.path).parent
+        if not (folder / BY_HASH).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / BY_HASH).symlink_to(os.path.relpath(self._by_hash.parent, folder))
 
     def keep(self, name: IndexName, index: Index, before: Path) -> None:
         """Take over an index of another generation as it is."""
         for suffix in index.files:
             os.link(before / (name.path + suffix), self._dists / (name.path + suffix))
 
-    def write(self, name: IndexName, parts: Sequence[Piece | Text], kept: Pieces) -> Index:
+    def write(
+        self, name: IndexName, parts: Sequence[Piece | Text], kept: Pieces, before: Before
+    ) -> tuple[Index, Progress]:
         """Write an index put together from its pieces, and make those that are not there.
 
         :raises PieceDamaged: one of those that are there is not what it was.
+        :raises FileNotFoundError: what it was is not there.
         """
         path = self._dists / name.path
-        index = write_index(path, name.kind, parts, kept)
+        index, progress = write_index(path, name.kind, parts, kept, before)
         self._new += [(path.with_name(path.name + suffix), each.sha256) for suffix, each in index.files.items()]
-        return index
+        return index, progress
 
     def sign(self, release: bytes, signed: Signed, modified_at: int) -> None:
         """Write Release and its signatures.

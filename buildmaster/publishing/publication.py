@@ -8,21 +8,24 @@ suite's number changed.
 
 import errno
 import fcntl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from debian.deb822 import Deb822
 
-from buildmaster import publications, repositories, retention, suites
+from buildmaster import goods, publications, repositories, retention, rows, suites
 from buildmaster.farm import Farm
 from buildmaster.goods import Goods
+from buildmaster.indices.records import IndexName, Record
 from buildmaster.indices.release import Facts
-from buildmaster.publications import Suite
+from buildmaster.publications import Publication, Suite
 from buildmaster.publishing import archive_keys
-from buildmaster.publishing.edits import Unlistable, edits_of, records_of
+from buildmaster.publishing.digests import Digests
+from buildmaster.publishing.edits import Unlistable, contents_of, edits_of, records_of
 from buildmaster.publishing.files import write
 from buildmaster.publishing.pool import Pool, PoolConflict, PoolFile
 from buildmaster.publishing.signing import Keys, keyring
@@ -61,6 +64,7 @@ class Press:
     directory: Path  # Of all archives.
     secrets: Secrets
     now: Callable[[], float]
+    digests: Digests = field(default_factory=Digests)
 
     def publish(self, where: Suite, *, full: bool = False, wait: bool = False) -> Outcome:
         """Bring a suite on disk in step with the database.
@@ -113,7 +117,7 @@ class Press:
         """Bring the disk in step with a plan."""
         now = self.now()
         signer = archive_keys.signer(self.secrets, plan.keys, now)
-        tree, facts = SuiteTree(folder, plan.name), _facts(plan)
+        tree, facts = SuiteTree(folder, plan.name, digests=self.digests), _facts(plan)
         self._show_keys(plan, folder)
         try:
             edits = edits_of(plan, self.farm.store)
@@ -141,11 +145,29 @@ class Press:
     def _rebuild(self, plan: Plan, folder: Path, tree: SuiteTree, signer: Keys, *, anew: bool) -> Shown:
         """Make a suite anew, of all that it has; and the files of its packages, where they are not what they should."""
         with self.farm.reading() as connection:
-            every = list(suites.everything(connection, plan))
-        Pool(folder).place(self._pool_files(every), anew=anew)
+            every = suites.everything(connection, plan)
         facts = _facts(plan, every)
-        records = (record for each in every for record in records_of(each, plan.architectures, self.farm.store))
+        records = self._records(plan, self._placed(every, Pool(folder), anew=anew))
         return _shown(tree.rebuild(records, facts, signer, self.now()), facts)
+
+    def _records(self, plan: Plan, every: Iterable[Goods]) -> Iterator[tuple[IndexName, Record]]:
+        """What indices say of packages, one after the other: of all together it may be more than there is memory.
+
+        :param every: all versions of a package follow one another.
+        """
+        for _, versions in groupby(every, lambda each: _package(each.publication)):
+            some = list(versions)
+            for each in some:
+                yield from records_of(each, plan.architectures, self.farm.store)
+            yield from contents_of(some, plan.architectures, self.farm.store)
+
+    def _placed(self, every: Sequence[Publication], pool: Pool, *, anew: bool) -> Iterator[Goods]:
+        """Packages, whose files are in the pool by then."""
+        for part in rows.parts(every):
+            with self.farm.reading() as connection:
+                found = goods.of(connection, part)
+            pool.place(self._pool_files(found), anew=anew)
+            yield from found
 
     def _pool_files(self, goods: Iterable[Goods]) -> Iterator[PoolFile]:
         store = self.farm.store
@@ -170,17 +192,22 @@ def _shown(published: Published, facts: Facts) -> Shown:
     return Shown(published.generation, published.published_at, published.valid_until, facts.components)
 
 
-def _facts(plan: Plan, goods: Iterable[Goods] = ()) -> Facts:
+def _package(publication: Publication) -> tuple[str, str, str]:
+    """What all versions of a package have in common."""
+    return publication.component, publication.name, publication.architecture
+
+
+def _facts(plan: Plan, every: Iterable[Publication] = ()) -> Facts:
     """What a suite's Release file says.
 
-    :param goods: what is there, where that is not what was there before.
+    :param every: what is there, where that is not what was there before.
     """
     return Facts(
         origin=plan.repository.words.replace("/", " "),
         label=plan.repository.name,
         suite=plan.name,
         codename=plan.name,
-        components=tuple(sorted({*plan.components, *(each.publication.component for each in goods)})),
+        components=tuple(sorted({*plan.components, *(each.component for each in every)})),
         architectures=plan.architectures,
         valid_s=plan.repository.valid_s,
     )

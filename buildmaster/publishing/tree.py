@@ -3,7 +3,7 @@
     dists/SUITE                     a link to .state/suites/SUITE/N/dists
     .state/suites/SUITE/lock        whoever changes the suite holds it
     .state/suites/SUITE/N/          generation N: dists/, which is written once; and its manifest
-    .state/suites/SUITE/by-hash/    files of the indices by SHA-256: the current ones, and for a while older ones
+    .state/suites/SUITE/by-hash/SHA256/   files of the indices by SHA-256: the current ones, and for a while older ones
     .state/suites/SUITE/pieces/     those of the current indices
 
 What is written before the rename is seen by nobody, and what nobody needs is removed after it: so whoever dies anywhere
@@ -13,8 +13,7 @@ leaves the old suite or the new one, and perhaps files that the next one removes
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -22,13 +21,15 @@ from pathlib import Path
 from typing import Final
 
 from buildmaster.indices import manifest as manifests
-from buildmaster.indices.chunks import Piece, PieceDamaged, Text, change, cut
+from buildmaster.indices.chunks import Piece, PieceDamaged, Text, change
 from buildmaster.indices.manifest import Index, Left, Manifest, ManifestDamaged
 from buildmaster.indices.records import Edit, IndexKind, IndexName, Record, checked, parsed
 from buildmaster.indices.release import Facts, indices_of, release_text
-from buildmaster.publishing import files
+from buildmaster.publishing import files, threads
+from buildmaster.publishing.digests import Digests, Progress
 from buildmaster.publishing.generation import BY_HASH, Generation
-from buildmaster.publishing.pieces import Pieces
+from buildmaster.publishing.joined import Before
+from buildmaster.publishing.pieces import Pieces, fill
 from buildmaster.publishing.signing import Signer
 
 STATE: Final = ".state"
@@ -61,7 +62,7 @@ class Published:
 
 
 # Of each index, the pieces that are there, and the texts of those to be made.
-_Parts = Mapping[IndexName, list[Piece | Text]]
+_Parts = Mapping[IndexName, Sequence[Piece | Text]]
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,10 @@ class _Terms:
 class SuiteTree:
     """One suite of one archive. Blocks; one process at a time changes it (others wait), any number reads."""
 
-    def __init__(self, archive: Path, suite: str, keep: Keep = Keep()) -> None:
+    def __init__(self, archive: Path, suite: str, keep: Keep = Keep(), digests: Digests | None = None) -> None:
         """Take the archive's directory and the suite's name (bookworm-updates); neither need be there yet.
 
+        :param digests: what is remembered of this suite, among others: it costs less then to publish a change.
         :raises ValueError: no suite can have this name.
         """
         if not _SUITE.fullmatch(suite):
@@ -86,9 +88,10 @@ class SuiteTree:
         self._link = archive / "dists" / suite
         self._new_link = self._link.with_name(f".{suite}.new")
         self._state = archive / STATE / "suites" / suite
-        self._by_hash = self._state / BY_HASH
+        self._by_hash = self._state / BY_HASH / "SHA256"
         self._pieces = Pieces(self._state / "pieces")
         self._grace = keep
+        self._digests = digests or Digests()
 
     def current(self) -> Published | None:
         """What is there now; None: nothing was ever published.
@@ -127,22 +130,19 @@ class SuiteTree:
     def rebuild(
         self, records: Iterable[tuple[IndexName, Record]], facts: Facts, signer: Signer, now: float
     ) -> Published:
-        """The same, from all records there are, in any order, whatever was there before. Holds them in memory."""
-        edits = (Edit(name, record.key, record.text) for name, record in records)
-        by_index = _by_index(edits, facts)
-        parts: dict[IndexName, list[Piece | Text]] = {}
-        for name in sorted(by_index):
-            texts = by_index.pop(name)
-            parts[name] = list(cut(name.kind, (Record(key, texts[key] or b"") for key in sorted(texts))))
+        """The same, from all records there are, whatever was there before. They are taken one by one, in our turn, and
+        not held in memory; they are written in their order. Of those with the same key the first counts."""
         with self._turn():
             try:
                 before = self.manifest()
             except TreeDamaged:
                 before = None
-            return self._next(before, parts, _Terms(facts, signer, now), anew=True)
+            made = files.make(self._state / "pieces")
+            parts = fill(self._pieces, indices_of(facts), _of_suite(records, facts))
+            return self._next(before, parts, _Terms(facts, signer, now), made, anew=True)
 
     def records(self, index: IndexName) -> Iterator[Record]:
-        """What an index says now, sorted; of an index that is not there, nothing. Nobody publishes until all was taken.
+        """What an index says now; of an index that is not there, nothing. Nobody publishes until all was taken.
 
         :raises TreeDamaged: it cannot be read.
         """
@@ -189,9 +189,12 @@ class SuiteTree:
         same = same and parts.keys() == before.indices.keys()
         return same and not stale and all(tuple(each) == _pieces(before, name) for name, each in parts.items())
 
-    def _next(self, before: Manifest | None, parts: _Parts, terms: _Terms, anew: bool = False) -> Published:
+    def _next(
+        self, before: Manifest | None, parts: _Parts, terms: _Terms, made: Sequence[Path] = (), *, anew: bool = False
+    ) -> Published:
         """Write the next generation and let apt see it.
 
+        :param made: folders that have new names in them.
         :param anew: take nothing over.
         """
         number = 1 + max((int(each) for each in files.names(self._state) if each.isdigit()), default=0)
@@ -199,9 +202,10 @@ class SuiteTree:
             number = before.generation + 1
         folder = self._state / str(number)
         shutil.rmtree(folder, ignore_errors=True)  # Of one who died.
-        made = [files.make(each) for each in (self._by_hash, self._state / "pieces", self._link.parent)]
+        folders = self._by_hash, self._state / "pieces", self._link.parent
+        made = [*made, *chain.from_iterable(map(files.make, folders))]
         generation = Generation(folder / "dists", self._by_hash)
-        indices = self._indices(generation, None if anew else before, parts)
+        indices = self._indices(generation, None if anew else before, parts, terms.now)
         at, modified_at = terms.now, int(terms.now)
         if before is not None:
             modified_at = max(modified_at, before.modified_at + 1)
@@ -214,35 +218,44 @@ class SuiteTree:
         (folder / _MANIFEST).write_bytes(manifests.written(manifest))
         generation.link_by_hash()
         new = _piece_names(manifest) - (set() if before is None or anew else _piece_names(before))
-        files.sync(
-            [*self._pieces.paths(new), *generation.paths(), folder / _MANIFEST, folder, self._state, *chain(*made)]
-        )
+        files.sync([*self._pieces.paths(new), *generation.paths(), folder / _MANIFEST, folder, self._state, *made])
         self._show(folder / "dists")
         self._sweep(manifest, terms.now)
         return _published(manifest)
 
-    def _indices(self, generation: Generation, before: Manifest | None, parts: _Parts) -> dict[IndexName, Index]:
+    def _indices(
+        self, generation: Generation, before: Manifest | None, parts: _Parts, now: float
+    ) -> dict[IndexName, Index]:
         """Take over the indices that did not change, and write the others, several at the same time."""
         found = dict[IndexName, Index]()
+
+        def write(name: IndexName) -> None:
+            was = self._was(before, name, now)
+            found[name], progress = generation.write(name, parts[name], self._pieces, was)
+            self._digests.keep(self._state, name, progress)
+
         for component in {name.component for name in parts}:  # A language may have left just now.
             generation.make_folder(IndexName(component, IndexKind.TRANSLATION, "en"))
-        for name, each in parts.items():
-            generation.make_folder(name)
-            old = before.indices.get(name) if before is not None else None
-            if before is not None and old is not None and tuple(each) == old.pieces:
-                self._keep(generation, before, name)
-                found[name] = old
-        new = [name for name in parts if name not in found]
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            written = threads.map(lambda name: generation.write(name, parts[name], self._pieces), new)
-            found.update(zip(new, written, strict=True))
-        return {name: found[name] for name in parts}
-
-    def _keep(self, generation: Generation, before: Manifest, name: IndexName) -> None:
         try:
-            generation.keep(name, before.indices[name], self._state / str(before.generation) / "dists")
+            for name, each in parts.items():
+                generation.make_folder(name)
+                if before is not None and tuple(each) == _pieces(before, name):
+                    found[name] = before.indices[name]
+                    generation.keep(name, found[name], self._dists(before))
+            threads.each(_AT_ONCE, write, parts.keys() - found.keys())
         except FileNotFoundError as exc:
             raise TreeDamaged(f"{exc.filename} is not there") from exc
+        return {name: found[name] for name in parts}
+
+    def _was(self, before: Manifest | None, name: IndexName, now: float) -> Before:
+        """What an index was, as far as that is remembered."""
+        if before is None or name not in before.indices:
+            return Before(self._state, Progress((), (), now))
+        progress = self._digests.of(self._state, name, before.indices[name].pieces, now)
+        return Before(self._dists(before) / name.path, progress or Progress((), (), now))
+
+    def _dists(self, manifest: Manifest) -> Path:
+        return self._state / str(manifest.generation) / "dists"
 
     def _left(self, before: Manifest | None, after: Manifest) -> dict[str, Left]:
         """What was in the suite, and leaves now or has left. Where nobody knows, all that is there leaves now."""
@@ -291,6 +304,15 @@ def _by_index(edits: Iterable[Edit], facts: Facts) -> dict[IndexName, dict[bytes
         elif edit.text is not None:
             raise ValueError(f"the suite has no index {edit.index.path}")
     return found
+
+
+def _of_suite(records: Iterable[tuple[IndexName, Record]], facts: Facts) -> Iterator[tuple[IndexName, Record]]:
+    """Records, all of them checked."""
+    wanted = set(indices_of(facts))
+    for name, record in records:
+        if name not in wanted and not _is_translation(name, facts):
+            raise ValueError(f"the suite has no index {name.path}")
+        yield name, checked(name.kind, record)
 
 
 def _is_translation(name: IndexName, facts: Facts) -> bool:

@@ -98,7 +98,8 @@ class Archive:
     def names(self) -> list[str]:
         """The packages that the suite has, as a client finds them: checked from InRelease on."""
         text = Client(self.dists).index("main/binary-amd64/Packages")
-        return [line.removeprefix("Package: ") for line in text.decode().splitlines() if line.startswith("Package: ")]
+        lines = text.decode().splitlines()
+        return sorted(line.removeprefix("Package: ") for line in lines if line.startswith("Package: "))
 
 
 class Mismatch(AssertionError):

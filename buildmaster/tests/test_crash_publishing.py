@@ -123,6 +123,29 @@ def test_a_publication(scene: Scene) -> None:
     scene.at_each_point(act, between, enough=40)
 
 
+def test_a_publication_that_takes_over_what_was(scene: Scene) -> None:
+    """Publishing by who remembers the digests of the publication before, and copies what did not change."""
+    scene.first.publish(put(PACKAGES, [package("large", more=f"Section: {'x' * 100_000}\n")[0]]))
+    scene.first.add("one")
+
+    def act(archive: Archive) -> None:
+        archive.add("two")
+        archive.add("three")
+
+    before = scene.first.names()
+    wanted = [before, sorted([*before, "two"]), sorted([*before, "two", "three"])]
+    for nth in range(1, 1000):
+        archive = scene.again()
+        died = die_at(nth, lambda archive=archive: act(archive))  # type: ignore[misc]
+        consistent(archive, *wanted)
+        act(archive)
+        assert archive.names() == wanted[-1]
+        shutil.rmtree(archive.directory)
+        if not died:
+            break
+    assert nth > 60
+
+
 def test_the_first_publication(tmp_path: Path) -> None:
     """The first publication of a suite: there is nothing, or all."""
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import shutil
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,14 +79,24 @@ class Mine:
             self.farm, dsc, self.now, distribution="debian", series_name="bookworm", archive_name="mine"
         )
 
-    def built(self, accepted: packages.Accepted, *names: str, architecture: str = "amd64", fields: str = "") -> None:
-        """A build of it ends well."""
+    def built(
+        self,
+        accepted: packages.Accepted,
+        *names: str,
+        architecture: str = "amd64",
+        fields: str = "",
+        files: Collection[str] = (),
+    ) -> None:
+        """A build of it ends well.
+
+        :param files: of usr/bin, in each package; as packages are called, if none is named.
+        """
         found = {}
         for name in names or (accepted.name,):
             source = f"Source: {accepted.name} ({accepted.version})\n{fields}".strip()
             path = write_deb(
                 self.farm.directory / "debs", name, accepted.version, architecture, fields=source,
-                files={f"usr/bin/{name}": b"x"},
+                files={f"usr/bin/{each}": b"x" for each in files or [name]},
             )  # fmt: skip
             found[FileName(path.name)] = self.farm.add_file(path)
         said = debs.read(self.farm.store, found)
@@ -101,12 +112,12 @@ class Mine:
         return {f"{each.name}/{each.architecture}": each.state for each in found}
 
     def index(self, path: str = "main/binary-amd64/Packages") -> list[str]:
-        """The names and versions in an index, checked from InRelease on."""
+        """The names and versions in an index, sorted; checked from InRelease on."""
         text = Client(self.folder / "dists" / "bookworm").index(path).decode()
         stanzas = [
             dict(line.split(": ", 1) for line in each.splitlines() if ": " in line) for each in text.split("\n\n")
         ]
-        return [f"{each['Package']} {each['Version']}" for each in stanzas if "Package" in each]
+        return sorted(f"{each['Package']} {each['Version']}" for each in stanzas if "Package" in each)
 
     def languages(self) -> list[str]:
         """The indices of translations."""
@@ -211,6 +222,20 @@ def test_older_versions_that_are_kept(mine: Mine) -> None:
         mine.publish()
     assert mine.index() == ["hello 1.1", "hello 1.2"]
     assert mine.contents().split() == ["usr/bin/hello", "misc/hello"]
+
+
+def test_files_of_versions_that_are_kept(mine: Mine) -> None:
+    """Contents have what any version has that is there, and lose what only one had that left; so they do made anew."""
+    mine.farm.write(repositories.change, mine.archive_id, Settings(keep_versions=1))
+    there: list[set[str]] = []
+    for version, files in (("1.0", {"old", "both"}), ("1.1", {"both", "new"}), ("1.2", {"newest"})):
+        mine.built(mine.accept(version), files=files)
+        there = [*there[-1:], files]
+        mine.publish()
+        for _ in range(2):
+            told = {line.split()[0] for line in mine.contents().splitlines()}
+            assert told == {f"usr/bin/{name}" for name in set().union(*there)}
+            mine.publish(full=True)
 
 
 def test_fewer_are_to_be_kept(mine: Mine) -> None:

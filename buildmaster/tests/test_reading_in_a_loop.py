@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 from buildmaster.indices.records import Edit, put, take_out
+from buildmaster.indices.stanzas import contents_records
 from buildmaster.publishing.tree import Keep
 from buildmaster.tests.archive_case import CONTENTS, PACKAGES, Archive, Client, package
 
@@ -39,7 +40,7 @@ def test_no_mismatch(tmp_path: Path) -> None:
                 edits += take_out(PACKAGES, [f"package{number - 20} 1 amd64".encode()])
                 wanted.remove(f"package{number - 20}")
             if number % 10 == 0:
-                edits.append(Edit(CONTENTS, b"usr/bin/%d\0misc/hello" % number, b""))
+                edits += put(CONTENTS, contents_records([b"usr/bin/%d" % number], "", f"package{number}"))
             archive.publish(edits)
             if failures:
                 break

@@ -161,7 +161,7 @@ def test_a_clock_that_was_far_ahead(tmp_path: Path) -> None:
     clients[-1].check()
     with pytest.raises(FileNotFoundError):
         clients[0].check()
-    by_hash = tmp_path / ".state/suites/bookworm/by-hash"
+    by_hash = tmp_path / ".state/suites/bookworm/by-hash/SHA256"
     assert len(list(by_hash.iterdir())) < 10
 
 
@@ -302,5 +302,6 @@ def test_a_large_suite_is_rebuilt_as_it_grew(archive: Archive) -> None:
     archive.publish(put(PACKAGES, records[1::2]))
     grown = Client(archive.dists).index("main/binary-amd64/Packages")
     archive.tree.rebuild(((PACKAGES, each) for each in records), FACTS, archive.signer, archive.now)
-    assert Client(archive.dists).index("main/binary-amd64/Packages") == grown
+    rebuilt = Client(archive.dists).index("main/binary-amd64/Packages")
+    assert rebuilt != grown and sorted(rebuilt.split(b"\n\n")) == sorted(grown.split(b"\n\n"))
     assert len(list((archive.directory / ".state/suites/bookworm/pieces").iterdir())) > 4
