@@ -45,6 +45,7 @@ def queue(session: Session, /, *, limit: int, after: int) -> None:
         Column("pos", right=True),
         Column("build", right=True),
         Column("source"),
+        Column("archive"),
         Column("series"),
         Column("arch"),
         Column("score", right=True),
@@ -55,7 +56,8 @@ def queue(session: Session, /, *, limit: int, after: int) -> None:
         (
             str(each.position or "-"),
             str(each.build.id),
-            f"{each.build.source} {each.build.version}",
+            made(each.build),
+            each.build.archive,
             each.build.series,
             each.build.architecture,
             "-" if each.build.score is None else str(each.build.score),
@@ -114,6 +116,7 @@ BUILD_COLUMNS = (
     Column("build", right=True),
     Column("state"),
     Column("source"),
+    Column("archive"),
     Column("series"),
     Column("arch"),
     Column("builder"),
@@ -130,13 +133,24 @@ def build_row(build: Build) -> tuple[str, ...]:
     return (
         str(build.id),
         build.state.value,
-        f"{build.source} {build.version}",
+        made(build),
+        build.archive,
         build.series,
         build.architecture,
         build.builder or "-",
         took,
-        build.stage or build.why,
+        "; ".join(words for words in (_repeats(build), build.stage or build.why) if words),
     )
+
+
+def made(build: Build) -> str:
+    """The source of a build, in the version of what that makes."""
+    rebuild = build.wishes.binnmu
+    return f"{build.source} {build.version}" + ("" if rebuild is None else f"+b{rebuild.number}")
+
+
+def _repeats(build: Build) -> str:
+    return "" if build.reproduces is None else f"repeats build {build.reproduces}"
 
 
 RUNNING = frozenset({BuildState.BUILDING, BuildState.GATHERING, BuildState.CANCELLING})

@@ -17,6 +17,8 @@ def test_a_rebuild(ready: Cli, tmp_path: Path) -> None:
     (build,) = ready("rebuild", "hello", "--reason", "Once more", *ADA, "--json").json["builds"]
     assert build["rebuild"] == {"number": 2, "reason": "Once more", "maintainer": "Ada <ada@example.org>"}
     assert "+b2: Once more" in ready("show", 3).out
+    for words in ("queue", "builds"):
+        assert "hello 1.0+b2  primary" in ready(words).out
 
 
 def test_who_says_so(ready: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
