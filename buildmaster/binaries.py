@@ -27,6 +27,11 @@ class Deb:
     file: StoredFile
     contents: StoredFile | None  # In the store: the paths of its files, sorted, one a line, gzipped. None: it has none.
 
+    @property
+    def udeb(self) -> bool:
+        """Whether it is for Debian's installer: nothing but its file's name says so (dpkg-gencontrol)."""
+        return self.file_name.endswith(".udeb")
+
 
 def record(connection: Connection, source_id: int, build_id: int | None, debs: Sequence[Deb], now: float) -> list[int]:
     """The ids of the rows of binary packages, in their order; what is there already, of this very file, stays.

@@ -8,7 +8,7 @@ import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +19,7 @@ from buildmaster.binaries import Deb
 from buildmaster.deb_reader import LINE_MAX_BYTES, Held
 from buildmaster.store import Store, StoredFile
 
+SUFFIXES = (".deb", ".udeb")  # Of what is published; the second is for Debian's installer.
 _LIMIT_S = 1800.0
 _PIECE = 1 << 20
 # Debian Policy 5.6.1, 5.6.7, 5.6.12.
@@ -54,11 +55,12 @@ class Said:
     section: str
     debug: bool
     control: str
+    suffix: str = ".deb"  # Of its file's name, which alone tells what kind of package it is.
 
     @property
     def file_name(self) -> str:
         """What its file must be called."""
-        return f"{self.name}_{self.version.partition(':')[2] or self.version}_{self.architecture}.deb"
+        return f"{self.name}_{self.version.partition(':')[2] or self.version}_{self.architecture}{self.suffix}"
 
 
 def read(store: Store, files: Mapping[FileName, StoredFile], folder: Path | None = None) -> list[Deb]:
@@ -163,7 +165,7 @@ def _said(name: FileName, held: Held) -> Said:
         raise BadDeb(name, fault)
     control = held["control"].rstrip("\n") + "\n"
     try:
-        said = _parse(control)
+        said = replace(_parse(control), suffix=".udeb" if name.endswith(".udeb") else ".deb")
     except ValueError as error:
         raise BadDeb(name, f"its control file: {error}") from error
     if said.file_name != name:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from buildmaster import binaries, publications, repositories
 from buildmaster.binaries import Deb
-from buildmaster.publications import WANTED, State
+from buildmaster.publications import BESIDE, WANTED, State
 from buildmaster.tables import binary, publication, source, source_file, stored_file
 
 
@@ -63,13 +63,14 @@ def add_binaries(connection: Connection, source_id: int, build_id: int | None, d
         for binary_id, deb in zip(ids, debs, strict=True):
             if (own.suite, binary_id) not in known:
                 this = {"source_id": source_id, "binary_id": binary_id}
-                component = component_of(own.component, deb.debug)
+                component = component_of(own.component, deb)
                 publications.add(connection, own.suite, now, component=component, **this, held=own.state is State.HELD)
 
 
-def component_of(source_component: str, debug: bool) -> str:
+def component_of(source_component: str, deb: Deb) -> str:
     """Where a binary package is, by the component that its source is in."""
-    return f"{source_component}/debug" if debug else source_component
+    debug, installer = BESIDE
+    return source_component + (installer if deb.udeb else debug if deb.debug else "")
 
 
 def conflicts(connection: Connection, archive_id: int, files: Mapping[str, str]) -> list[str]:

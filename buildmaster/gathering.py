@@ -244,7 +244,9 @@ class Gatherer:
             results.check(self._farm.store, files, source.name, source.makes)
             if source.archive_id is None:
                 return []
-            said = debs.read(self._farm.store, {name: file for name, file in files.items() if name.endswith(".deb")})
+            said = debs.read(
+                self._farm.store, {name: file for name, file in files.items() if name.endswith(debs.SUFFIXES)}
+            )
             debs.check(said, source.name, source.version, source.architecture)
             return said
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from buildd.protocol import Sha1
 from buildmaster import rows
-from buildmaster.publications import Publication
+from buildmaster.publications import BESIDE, Publication
 from buildmaster.store import Sha256, StoredFile
 from buildmaster.tables import binary, source, source_file, stored_file
 
@@ -32,9 +32,11 @@ class Goods:
 
 
 def pool_folder(component: str, source_name: str) -> str:
-    """Where an archive has the files of a source and of its packages; those with debug symbols are among them."""
+    """Where an archive has the files of a source and of its packages, of whatever kind."""
+    for beside in BESIDE:
+        component = component.removesuffix(beside)
     prefix = source_name[:4] if source_name.startswith("lib") else source_name[0]
-    return f"pool/{component.removesuffix('/debug')}/{prefix}/{source_name}"
+    return f"pool/{component}/{prefix}/{source_name}"
 
 
 def of(connection: Connection, publications: Iterable[Publication]) -> list[Goods]:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, literal, select, union_all
 from buildmaster import distributions, pockets, rows
 from buildmaster.apt_sources import Sources, Suite, joined
 from buildmaster.pockets import suite_name
+from buildmaster.publications import BESIDE
 from buildmaster.scoring import Pocket
 from buildmaster.tables import (
     archive,
@@ -21,8 +22,6 @@ from buildmaster.tables import (
     series,
     suite,
 )
-
-_NOT_FOR_BUILDS = "/debug"  # At the end of components that have debug symbols.
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def _suites(connection: Connection, archive_ids: Sequence[int]) -> list[tuple[in
     found = []
     for row in connection.execute(_SUITES, {"these": archive_ids}):
         name = suite_name(row.series, Pocket(row.pocket))
-        components = tuple(each for each in row.components.split() if not each.endswith(_NOT_FOR_BUILDS))
+        components = tuple(each for each in row.components.split() if not each.endswith(BESIDE))
         found.append((row.archive_id, Suite(f"{row.distribution}/{row.archive}", name, components, row.private)))
     return sorted(found, key=lambda one: (one[0], one[1].name))
 

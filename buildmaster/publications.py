@@ -34,6 +34,8 @@ class State(StrEnum):
 WANTED = frozenset({State.HELD, State.PENDING, State.PUBLISHED})  # It is to be there, now or soon.
 PRESENT = WANTED | {State.LEAVING}  # It is there, or will be.
 LISTED = frozenset({State.PENDING, State.PUBLISHED})  # The next index names it.
+# What the components are called of debug symbols, and of the packages of Debian's installer, in that of their source.
+BESIDE = ("/debug", "/debian-installer")
 IN_POOL = frozenset(State) - {State.REMOVED}  # Its file's name is taken.
 
 
@@ -68,7 +70,7 @@ class Publication:
 
     id: int
     suite: Suite
-    component: str  # That of debug symbols ends in /debug.
+    component: str  # Of its source, or one of BESIDE that.
     state: State
     reason: str
     source_id: int

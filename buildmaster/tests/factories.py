@@ -154,13 +154,14 @@ def write_deb(
     fields: str = "",
     files: Mapping[str, bytes] = MappingProxyType({"usr/bin/hello": b"hello"}),
     compression: str = "gzip",
+    suffix: str = ".deb",
 ) -> Path:
     """A real .deb, in a folder.
 
     :param fields: more lines of its control file, such as `Source: other`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}_{version.partition(':')[2] or version}_{architecture}.deb"
+    path = folder / f"{name}_{version.partition(':')[2] or version}_{architecture}{suffix}"
     with tempfile.TemporaryDirectory(dir=folder) as root:
         for each, content in {"DEBIAN/control": b"", **files}.items():
             (Path(root) / each).parent.mkdir(parents=True, exist_ok=True)

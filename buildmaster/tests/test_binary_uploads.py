@@ -205,8 +205,9 @@ def test_what_is_no_package(world: BinaryWorld) -> None:
         verdict = world.alone({"hello_1.0_amd64.deb": each})
         assert verdict.faults and "hello_1.0_amd64.deb" in verdict.faults[0], each[:20]
     assert "must be called" in world.alone({"bye_1.0_amd64.deb": content}).faults[0]
-    udeb = {"hello_1.0_amd64.deb": content, "hello-udeb_1.0_amd64.udeb": content}
-    assert "is not accepted here" in world.alone(udeb).faults[0]
+    ddeb = {"hello_1.0_amd64.deb": content, "hello-dbgsym_1.0_amd64.ddeb": content}
+    assert "is not accepted here" in world.alone(ddeb).faults[0]
+    assert "must be called hello_1.0_amd64.udeb" in world.alone({"hello-udeb_1.0_amd64.udeb": content}).faults[0]
     assert "belongs to no package" in world.alone({"hello_1.0_amd64.deb": content, "README.txt": b"x"}).faults[0]
     assert world.binaries() == []
     assert len(list(world.farm.store.files())) == 3  # The chroot and the source: nothing of these.

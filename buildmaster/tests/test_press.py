@@ -85,6 +85,7 @@ class Mine:
         *names: str,
         architecture: str = "amd64",
         fields: str = "",
+        suffix: str = ".deb",
         files: Collection[str] = (),
     ) -> None:
         """A build of it ends well.
@@ -96,7 +97,7 @@ class Mine:
             source = f"Source: {accepted.name} ({accepted.version})\n{fields}".strip()
             path = write_deb(
                 self.farm.directory / "debs", name, accepted.version, architecture, fields=source,
-                files={f"usr/bin/{each}": b"x" for each in files or [name]},
+                files={f"usr/bin/{each}": b"x" for each in files or [name]}, suffix=suffix,
             )  # fmt: skip
             found[FileName(path.name)] = self.farm.add_file(path)
         said = debs.read(self.farm.store, found)
@@ -194,6 +195,27 @@ def test_descriptions_in_other_languages(mine: Mine) -> None:
     mine.publish()
     assert mine.languages() == []
     client.check()
+
+
+def test_what_is_for_the_installer(mine: Mine) -> None:
+    """A .udeb is in a component of its own, as in Debian's archive; and leaves it like all others."""
+    accepted = mine.accept()
+    mine.built(accepted)
+    mine.publish()
+    assert "debian-installer" not in (mine.folder / "dists" / "bookworm" / "Release").read_text()
+    mine.built(accepted, "hello-udeb", suffix=".udeb")
+    mine.publish()
+    installer = "main/debian-installer/binary-amd64/Packages"
+    assert (mine.index(), mine.index(installer)) == (["hello 1.0"], ["hello-udeb 1.0"])
+    packages_text = Client(mine.folder / "dists" / "bookworm").index(installer).decode()
+    assert "Filename: pool/main/h/hello/hello-udeb_1.0_amd64.udeb\n" in packages_text
+    assert (mine.folder / "pool/main/h/hello/hello-udeb_1.0_amd64.udeb").exists()
+    with mine.farm.reading() as connection:
+        (own,) = offered.suites(connection, mine.archive_id)
+    assert own.components == ("main",)  # Builds do not see it.
+    mine.built(mine.accept("1.1"))
+    mine.publish()
+    assert (mine.index(), mine.index(installer)) == (["hello 1.1"], [])
 
 
 def test_a_newer_version(mine: Mine) -> None:

@@ -34,11 +34,13 @@ def look(changes: Changes, files: Mapping[str, Arrived], there: Collection[str])
     names = [
         each.name
         for each in changes.files
-        if each.name.endswith(".deb") and each.name in files and files[each.name].came == Came(each.size, each.sha256)
+        if each.name.endswith(debs.SUFFIXES)
+        and each.name in files
+        and files[each.name].came == Came(each.size, each.sha256)
     ]
     if not names:
         return [], Packages()
-    faults = [f"{each} is not accepted here: packages are .deb files" for each in _others(changes)]
+    faults = [f"{each} is not accepted here: packages are .deb and .udeb files" for each in _others(changes)]
     try:
         with ExitStack() as stack:
             streams: dict[FileName, IO[bytes]] = {
@@ -57,7 +59,7 @@ def look(changes: Changes, files: Mapping[str, Arrived], there: Collection[str])
 
 
 def _others(changes: Changes) -> list[str]:
-    return [each.name for each in changes.files if each.name.endswith((".udeb", ".ddeb"))]
+    return [each.name for each in changes.files if each.name.endswith(".ddeb")]
 
 
 def _misplaced(name: str, said: Said, changes: Changes, there: Collection[str]) -> list[str]:
