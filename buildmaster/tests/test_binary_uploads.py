@@ -195,6 +195,14 @@ def test_bad_packages(says: str, words: tuple[str, ...], fields: str, architectu
     assert world.binaries() == []
 
 
+def test_packages_of_another_version_of_their_source(world: BinaryWorld) -> None:
+    """They are not the ones that this source would be built for, and spare nothing."""
+    debs = world.deb("hello", "1.1", "amd64", fields="Source: hello (1.0)")
+    verdict = world.send(Upload(version="1.1", more=debs, changes_fields={"Architecture": "source amd64"}))
+    assert verdict.faults == ("the packages are of hello 1.0, and 1.1 comes with them: build them of that",)
+    assert world.binaries() == [] and world.builds() == []
+
+
 def test_what_is_no_package(world: BinaryWorld) -> None:
     """A .deb that cannot be read, whatever is in it; and other kinds of packages."""
     assert world.send(Upload()).accepted

@@ -153,11 +153,15 @@ class TestUploadSftp(UploadCase):
         puts = "".join(f"put {path}\n" for path in sorted(changes.parent.iterdir()) if path != changes)
         sent = await self.sftp_client(f"cd /upload/debian/mine\n{puts}put {changes}\n")
         assert sent.returncode == 0, sent
+        assert "hello_1.0_source.changes is accepted by debian/mine: hello 1.0; builds: 1" in sent.stderr
         assert self.sources() == ["hello 1.0"] and self.spooled() == []
         old = Upload(version="0.9").write(self.directory / "old")
         puts = "".join(f"put {path}\n" for path in sorted(old.parent.iterdir()) if path != old)
         sent = await self.sftp_client(f"cd debian/mine\n{puts}put {old}\n")
-        assert sent.returncode != 0 and "close remote: Failure" in sent.stderr, sent  # It shows no more.
+        assert sent.returncode != 0 and "close remote: Failure" in sent.stderr, sent
+        assert "refused by debian/mine:\n- hello 0.9 is not newer than 1.0" in sent.stderr, sent
+        sent = await self.sftp_client(f"put {old} /debian/mine/passwd\n")
+        assert sent.returncode != 0 and "no file of an upload is called 'passwd'" in sent.stderr, sent
         key = (self.directory / "secrets" / "sftp-host-key").stat()
         assert key.st_mode & 0o777 == 0o600
 
@@ -172,6 +176,17 @@ class TestUploadSftp(UploadCase):
         assert sent.returncode == 0 and "Successfully uploaded" in sent.stdout, sent
         sent = await self.dput(profile, Upload(version="0.9").write(self.directory / "bad"))
         assert sent.returncode != 0 and "Error while uploading" in sent.stdout + sent.stderr, sent
+        assert "hello 0.9 is not newer than 1.0" in sent.stderr, sent
+
+    async def test_scp(self) -> None:
+        """scp shows what became of it, too."""
+        for version, status in (("1.0", 0), ("0.9", 1)):
+            changes = Upload(version=version).write(self.directory / version)
+            files = [str(path) for path in sorted(changes.parent.iterdir(), key=lambda path: path == changes)]
+            config = str(self.directory / ".ssh/config")
+            sent = await self.call("scp", "-F", config, *files, "anybody@127.0.0.1:/upload/debian/mine/")
+            assert sent.returncode == status, sent
+            assert ("is accepted by", "is not newer than 1.0")[status] in sent.stderr
 
     async def test_dput_ng(self) -> None:
         """What dput-ng sends is accepted, or refused."""
@@ -185,7 +200,8 @@ class TestUploadSftp(UploadCase):
         assert sent.returncode == 0, sent
         assert self.sources() == ["hello 1.0"] and self.spooled() == []
         sent = await self.dput_ng(place, Upload(version="0.9").write(self.directory / "bad"))
-        assert "hello 0.9 is not newer than 1.0" in self.uploads()[-1].faults[0]  # It does not look for an answer.
+        assert "hello 0.9 is not newer than 1.0" in self.uploads()[-1].faults[0]
+        assert sent.returncode != 0 and "Server connection dropped" in sent.stderr, sent  # It knows no more.
 
     async def test_one_way(self) -> None:
         """Nothing can be read, listed, renamed, removed or run."""
