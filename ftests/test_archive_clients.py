@@ -107,8 +107,8 @@ def upload(client: Client, farm: FarmTestSetup, tool: str) -> str:
         f"dpkg-buildpackage --build=source --no-check-builddeps --sign-key={client.suite}@example.org"
     )
     client.system.run(["sh", "-ec", commands])
-    # dput of Debian 13 cannot upload by HTTP to a port; that of Debian 12 can.
-    to = f"{ARCHIVE}-ftp" if (tool, client.suite) == ("dput", "trixie") else ARCHIVE
+    # The first section, which is FTP, all of them can use; HTTP at a port dput of Debian 13 cannot.
+    to = f"{ARCHIVE}-http" if (tool, client.suite) == ("dput-ng", "bookworm") else ARCHIVE
     client.quietly("dput", to, f"/root/{name}/{name}_1.0_source.changes")
     index = f"{client.url}/dists/bookworm/main/binary-{own_architecture()}/Packages.gz"
     wait_until(lambda: f"Package: {name}\n" in text_of(index), BUILT_S, farm.log)
