@@ -196,6 +196,19 @@ def test_one_signature_however_it_is_wrapped(keys: Keys) -> None:
     assert check("x.changes", keys.sign("uploader", TEXT + b"x: y\n"), [certificate], time.time(), "d/m") != first
 
 
+def test_another_signature_for_us_than_for_sequoia(keys: Keys) -> None:
+    """An armour in which Sequoia would find an old signature, and we another, which is of nothing."""
+    certificate, old = keys.certificate("uploader").decode(), keys.sign("uploader", TEXT)
+    head, begin, armour = old.partition(b"-----BEGIN PGP SIGNATURE-----\n")
+    inside = base64.encodebytes(openpgp.dearmour(begin + armour))
+    other = keys.sign("uploader", b"x: y\n").rpartition(begin)[2]
+    forged = base64.encodebytes(openpgp.dearmour(begin + other))
+    strange = head + begin + inside + b"\n" + forged + b"-----END PGP SIGNATURE-----\n"
+    assert pysequoia.verify(strange, lambda _: [pysequoia.Cert.from_bytes(certificate.encode())]).valid_sigs
+    with pytest.raises(SignatureRefused, match="was changed after it was signed"):
+        check("x.changes", strange, [certificate], time.time(), "debian/mine")
+
+
 def test_certificates(keys: Keys) -> None:
     """Armoured or not; what is no good for an uploader is refused with the reason."""
     good = read_certificate(keys.certificate("uploader"), time.time())
