@@ -8,6 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from buildmaster.tables import archive, archive_key, distribution, repository, source_hold
 
 VALID_MIN_S = 600.0  # What was signed is signed anew when half of it is over, by a master that looks twice a minute.
+SNAPSHOT_MIN_S = 1200.0  # A master looks every ten minutes whether one is due.
 FORGET_S = 30 * 86400.0  # So long what has left can be looked at, and had again, if nobody says otherwise.
 NOT_A_DISTRIBUTION = "upload"  # What uploads are put below, beside the archives.
 
@@ -30,6 +31,8 @@ class Repository:
     hold_deadline_s: float  # But no longer; 0: as long as it takes.
     valid_s: float  # Release files expire after so long; 0: never.
     forget_s: float  # Packages are forgotten so long after they have left; 0: never.
+    snapshot_every_s: float  # A snapshot is taken so long after the one before, when anything has changed; 0: never.
+    snapshots_kept: int  # So many of these; 0: all.
     created_at: float
 
     @property
@@ -48,6 +51,8 @@ class Settings:
     hold_deadline_s: float | None = None
     valid_s: float | None = None
     forget_s: float | None = None
+    snapshot_every_s: float | None = None
+    snapshots_kept: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,11 @@ def every(connection: Connection) -> list[Repository]:
 def change(connection: Connection, archive_id: int, settings: Settings) -> None:
     """Change how an archive is published.
 
-    :raises RepositoryRefused: what is signed would expire before it can be signed anew.
+    :raises RepositoryRefused: what is signed would expire before it can be signed anew; snapshots would be due oftener
+        than anybody looks.
     """
+    if settings.snapshot_every_s and settings.snapshot_every_s < SNAPSHOT_MIN_S:
+        raise RepositoryRefused(f"snapshots are taken every {SNAPSHOT_MIN_S / 60:g} minutes at most")
     if settings.valid_s and settings.valid_s < VALID_MIN_S:
         raise RepositoryRefused(
             f"Release files that are valid for {settings.valid_s:g} s may expire before they are signed anew: "

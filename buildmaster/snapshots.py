@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, delete, or_, select
 
 from buildmaster import rows
+from buildmaster.repositories import Repository
 from buildmaster.tables import publication, snapshot
 
 
@@ -14,17 +15,34 @@ class Snapshot:
 
     name: str
     taken_at: float
+    was_due: bool  # It was taken by time, and not by hand.
 
 
-def add(connection: Connection, archive_id: int, name: str, now: float) -> None:
+def add(connection: Connection, archive_id: int, name: str, now: float, *, was_due: bool = False) -> None:
     """Write down that there is one; harmless when it is written down already."""
-    rows.add(connection, snapshot, {"archive_id": archive_id, "name": name, "taken_at": now})
+    rows.add(connection, snapshot, {"archive_id": archive_id, "name": name, "taken_at": now, "was_due": was_due})
 
 
 def of(connection: Connection, archive_id: int) -> list[Snapshot]:
     """An archive's snapshots, the oldest first."""
-    query = select(snapshot.c.name, snapshot.c.taken_at).where(snapshot.c.archive_id == archive_id)
-    return [Snapshot(row.name, row.taken_at) for row in connection.execute(query.order_by(snapshot.c.taken_at))]
+    query = select(snapshot.c.name, snapshot.c.taken_at, snapshot.c.was_due).where(snapshot.c.archive_id == archive_id)
+    return [Snapshot(**row._mapping) for row in connection.execute(query.order_by(snapshot.c.taken_at))]
+
+
+def is_due(connection: Connection, where: Repository, now: float) -> bool:
+    """Whether it is time for a snapshot of an archive: for long enough there was none, and something has come or gone
+    since the last one."""
+    if not where.snapshot_every_s:
+        return False
+    last = max((each.taken_at for each in of(connection, where.archive_id)), default=0.0)
+    since = {"archive_id": where.archive_id, "after": last, "until": now}
+    return now - last >= where.snapshot_every_s and connection.execute(_EVERY_CHANGE, since).first() is not None
+
+
+def surplus(connection: Connection, where: Repository) -> list[str]:
+    """The names of those that were taken by time, and are more than are kept: the oldest."""
+    due = [each.name for each in of(connection, where.archive_id) if each.was_due]
+    return due[: -where.snapshots_kept] if where.snapshots_kept else []
 
 
 def as_at(connection: Connection, archive_id: int, moment: float) -> Snapshot | None:
@@ -45,9 +63,9 @@ def remove(connection: Connection, archive_id: int, name: str) -> None:
 
 
 # Made once: to make a statement takes longer than to execute it.
-_CHANGES = (
+_EVERY_CHANGE = (
     select(publication.c.id)
-    .where(publication.c.archive_id == bindparam("archive_id"), publication.c.binary_id.is_not(None))
+    .where(publication.c.archive_id == bindparam("archive_id"))
     .where(
         or_(
             *(
@@ -58,3 +76,4 @@ _CHANGES = (
     )
     .limit(1)
 )
+_CHANGES = _EVERY_CHANGE.where(publication.c.binary_id.is_not(None))

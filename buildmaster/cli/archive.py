@@ -93,6 +93,13 @@ def _settings(command: Any) -> Any:
             "--forget", "forget_s", metavar="DURATION", type=duration_or("never"),
             help="So long after packages have left nothing keeps their files any more (30d, at first); never.",
         ),
+        click.option(
+            "--snapshot-every", "snapshot_every_s", metavar="DURATION", type=duration_or("never"),
+            help="Keep all of it as it is so often (1d), when it has changed; never, at first.",
+        ),
+        click.option(
+            "--snapshots-kept", type=click.IntRange(0, 100_000), help="So many of these stay; 0, at first: all."
+        ),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -284,6 +291,9 @@ def _kind(found: Repository) -> list[str]:
         words.append(f"holds until all architectures are there{at_most}")
     if found.forget_s != FORGET_S:
         words.append(f"forgets after {found.forget_s / 86400:.3g} days" if found.forget_s else "forgets nothing")
+    if found.snapshot_every_s:
+        kept = f", {found.snapshots_kept} kept" if found.snapshots_kept else ""
+        words.append(f"a snapshot every {found.snapshot_every_s / 3600:.3g} h{kept}")
     words += [f"valid for {found.valid_s / 3600:.3g} h"] if found.valid_s else []
     return words
 
@@ -302,4 +312,6 @@ def _document(found: Repository, suites: list[str], base: str) -> dict[str, obje
         "hold_deadline_s": found.hold_deadline_s or None,
         "valid_s": found.valid_s or None,
         "forget_s": found.forget_s or None,
+        "snapshot_every_s": found.snapshot_every_s or None,
+        "snapshots_kept": found.snapshots_kept or None,
     }

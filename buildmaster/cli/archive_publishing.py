@@ -14,6 +14,7 @@ from buildmaster.cli.farms import config_of, farm_of
 from buildmaster.cli.group import Refusal, Session, json_option, pass_session
 from buildmaster.cli.output import Column
 from buildmaster.cli.text import count, moment, stamp
+from buildmaster.farm import Farm
 from buildmaster.publications import Suite
 from buildmaster.repositories import ArchiveKey
 from buildmaster.secrets import Secrets
@@ -40,14 +41,11 @@ def publish(session: Session, /, *, name: str, suite: str | None, full: bool) ->
     Example:
       buildmaster archive publish mine --full
     """
-    from buildmaster.publishing.publication import Press  # noqa: PLC0415 - takes long to import.
-
-    config = config_of(session)
     with farm_of(session) as farm:
         with farm.reading() as connection:
             found = published(connection, name)
             wanted = _suites(connection, found.archive_id, suite)
-        press = Press(farm, config.archives_directory, Secrets(config.secrets_directory), time.time)
+        press = _press(session, farm)
         outcomes = [outcome for each in wanted for outcome in _published(press, each, full=full)]
     for each in outcomes:
         new, left = count(each.entered, "package"), count(each.left, "package")
@@ -106,13 +104,11 @@ def clean(session: Session, /, *, name: str, older_than: float, forget: float | 
       buildmaster archive clean mine
     """
     from buildmaster.publishing import cleaning  # noqa: PLC0415 - takes long to import.
-    from buildmaster.publishing.publication import Press  # noqa: PLC0415
 
-    config = config_of(session)
     with farm_of(session) as farm:
         with farm.reading() as connection:
             found = published(connection, name)
-        press = Press(farm, config.archives_directory, Secrets(config.secrets_directory), time.time)
+        press = _press(session, farm)
         done = cleaning.clean(press, found.archive_id, older_than, forget)
     files, forgotten = count(len(done.files), "file"), count(done.forgotten, "package")
     session.output.say(f"{found.words}: {files} removed from the pool, {forgotten} forgotten")
@@ -142,15 +138,13 @@ def take(session: Session, /, *, name: str) -> None:
     Example:
       buildmaster archive snapshot take mine
     """
-    from buildmaster.publishing.snapshots import take_snapshot  # noqa: PLC0415 - takes long to import.
+    from buildmaster.publishing import keeping  # noqa: PLC0415 - takes long to import.
 
     now = time.time()
-    taken = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     with farm_of(session) as farm:
         with farm.reading() as connection:
             found = published(connection, name)
-        take_snapshot(_folder(session, found.words), taken)
-        farm.write(snapshots.add, found.archive_id, taken, now)
+        taken = keeping.take(_press(session, farm), found.archive_id, _folder(session, found.words))
     url = f"{config_of(session).url_for_archives()}/{found.words}/snapshot/{taken}"
     session.output.say(f"snapshot {taken} of {found.words}: {url}")
     if session.output.as_json:
@@ -173,13 +167,22 @@ def list_(session: Session, /, *, name: str) -> None:
         found = published(connection, name)
         every = snapshots.of(connection, found.archive_id)
     url = f"{base}/{found.words}/snapshot"
-    rows = [(each.name, moment(each.taken_at), f"{url}/{each.name}") for each in every]
+    rows = [
+        (each.name, moment(each.taken_at), "by time" if each.was_due else "by hand", f"{url}/{each.name}")
+        for each in every
+    ]
     document = {
         "snapshots": [
-            {"snapshot": each.name, "url": f"{url}/{each.name}", "taken_at": stamp(each.taken_at)} for each in every
+            {
+                "snapshot": each.name,
+                "url": f"{url}/{each.name}",
+                "taken_at": stamp(each.taken_at),
+                "by_time": each.was_due,
+            }
+            for each in every
         ]
     }
-    columns = [Column("snapshot"), Column("taken"), Column("address", wide=True)]
+    columns = [Column("snapshot"), Column("taken"), Column("how"), Column("address", wide=True)]
     session.output.listing(document, columns, rows, "None. `buildmaster archive snapshot take NAME` takes one.")
 
 
@@ -195,7 +198,7 @@ def drop(session: Session, /, *, name: str, snapshots_: tuple[str, ...]) -> None
     Example:
       buildmaster archive snapshot drop mine 20261122T120000Z
     """
-    from buildmaster.publishing.snapshots import remove_snapshot  # noqa: PLC0415 - takes long to import.
+    from buildmaster.publishing import keeping  # noqa: PLC0415 - takes long to import.
 
     with farm_of(session) as farm:
         with farm.reading() as connection:
@@ -204,8 +207,7 @@ def drop(session: Session, /, *, name: str, snapshots_: tuple[str, ...]) -> None
         if lacks := [each for each in snapshots_ if each not in known]:
             raise Refusal(f"there is no snapshot {lacks[0]} of {found.words}: `archive snapshot list` lists them")
         for each in snapshots_:
-            remove_snapshot(_folder(session, found.words), each)
-            farm.write(snapshots.remove, found.archive_id, each)
+            keeping.drop(_press(session, farm), found.archive_id, _folder(session, found.words), each)
             session.output.say(f"snapshot {each} of {found.words} is gone")
     if session.output.as_json:
         session.output.document({"dropped": list(snapshots_)})
@@ -322,6 +324,13 @@ def rotate(session: Session, /, *, name: str, overlap: float) -> None:
 
 def _is_of_use(key: ArchiveKey) -> bool:
     return key.signs_until is None or key.signs_until > time.time()
+
+
+def _press(session: Session, farm: Farm) -> "Press":
+    from buildmaster.publishing.publication import Press  # noqa: PLC0415 - takes long to import.
+
+    config = config_of(session)
+    return Press(farm, config.archives_directory, Secrets(config.secrets_directory), time.time)
 
 
 def _folder(session: Session, words: str) -> Path:

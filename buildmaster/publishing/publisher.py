@@ -6,12 +6,10 @@ What fails is told once, and tried again after pauses that grow; meanwhile what 
 
 from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -21,8 +19,8 @@ from buildmaster.database import DatabaseLost
 from buildmaster.farm import Farm
 from buildmaster.ports import IMasterReactor
 from buildmaster.publications import Suite
-from buildmaster.publishing import cleaning
 from buildmaster.publishing.publication import Busy, Outcome, Press
+from buildmaster.publishing.upkeep import EVERY_S, Upkeep
 from buildmaster.snapshot import Snapshot
 from buildmaster.suites import PublishedMeanwhile
 from buildmaster.turns import DATABASE_AGAIN_S, Turns
@@ -34,7 +32,6 @@ _AT_ONCE = 2  # Archives.
 _PAUSES_S = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # After the first failure, the second ...
 _REST_S = 1.0  # An archive rests for as long as its publication took, or so long: what comes meanwhile goes together.
 _WARN_AGAIN_S = 86400.0
-_CLEAN_S = 600.0  # Between two looks for files that nobody needs.
 
 
 @dataclass
@@ -66,47 +63,24 @@ class Publisher:
         self._warned: dict[str, float] = {}  # When it was said last, of which key what, by the clock.
         times = {"least_s": _TICK_S, "most_s": _TICK_S, "after_error_s": _PAUSES_S[2]}
         self._turns = Turns(reactor, self.log, "looking for what to publish", self._turn, **times)
-        self._cleaning: Deferred[None] | None = None
+        upkeep = {"least_s": EVERY_S, "most_s": EVERY_S, "after_error_s": EVERY_S}
+        self._upkeep = Turns(
+            reactor, self.log, "looking after archives", Upkeep(reactor, self._pool, press).look, **upkeep
+        )
 
     def start(self) -> None:
         """Begin."""
         self._pool.start()
         self._turns.start()
-        self._cleaning = Deferred.fromCoroutine(self._keep_clean())
+        self._upkeep.start()
 
     async def stop(self) -> None:
         """End, once what is being published is."""
         await self._turns.stop()
-        if self._cleaning is not None:
-            self._cleaning.cancel()
-            await self._cleaning
+        await self._upkeep.stop()
         for each in list(self._busy.values()):
             await each
         await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._pool.stop)
-
-    async def _keep_clean(self) -> None:
-        with suppress(CancelledError):
-            while True:
-                await deferLater(self._reactor, _CLEAN_S)
-                with suppress(DatabaseLost):  # Told once, where it is found.
-                    for archive_id in await deferToThreadPool(
-                        self._reactor, self._pool, cleaning.archives, self._press
-                    ):
-                        await self._clean(archive_id)
-
-    async def _clean(self, archive_id: int) -> None:
-        """What is not removed now is the next time."""
-        try:
-            done = await deferToThreadPool(self._reactor, self._pool, cleaning.clean, self._press, archive_id)
-        except (Busy, DatabaseLost):
-            return
-        except Exception:
-            self.log.failure("files that nobody needs are not removed from the pool of archive {archive}",
-                             archive=archive_id)  # fmt: skip
-        else:
-            if done.files:
-                self.log.info("removed {files} files from the pool of archive {archive}, which nobody needs any more",
-                              files=len(done.files), archive=archive_id)  # fmt: skip
 
     async def _turn(self) -> None:
         """See what there is to publish, and begin with it."""

@@ -29,6 +29,8 @@ repository = Table(
     Column("valid_s", Double, nullable=False, server_default="0"),  # Release files expire after so long; 0: never.
     # So long after they have left for good packages are forgotten; 0: never. See retention.py.
     Column("forget_s", Double, nullable=False, server_default="2592000"),
+    Column("snapshot_every_s", Double, nullable=False, server_default="0"),  # When anything has changed; 0: never.
+    Column("snapshots_kept", Integer, nullable=False, server_default="0"),  # Of those that were due; 0: all.
     Column("created_at", Double, nullable=False),
 )
 
@@ -191,5 +193,6 @@ snapshot = Table(
     Column("archive_id", ForeignKey("archive.id"), nullable=False),
     Column("name", String(32), nullable=False),  # 20261122T120000Z.
     Column("taken_at", Double, nullable=False),
+    Column("was_due", Boolean, nullable=False, server_default=false()),  # Taken by time, and not by hand.
     UniqueConstraint("archive_id", "name"),
 )

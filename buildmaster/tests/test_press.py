@@ -1,6 +1,7 @@
 """What the database has for a suite comes to the tree on disk, and apt reads it."""
 
 import dataclasses
+import gzip
 import hashlib
 import shutil
 import time
@@ -33,7 +34,7 @@ from buildmaster.copying import CannotCopy
 from buildmaster.farm import Farm
 from buildmaster.packages import SourceRefused
 from buildmaster.publications import State, Suite
-from buildmaster.publishing import archive_keys, cleaning
+from buildmaster.publishing import archive_keys, cleaning, keeping
 from buildmaster.publishing.cleaning import Cleaned
 from buildmaster.publishing.publication import Busy, Outcome, Press
 from buildmaster.repositories import ArchiveKey, RepositoryRefused, Settings
@@ -808,6 +809,44 @@ def test_what_a_snapshot_has(mine: Mine) -> None:
     assert cleaning.clean(mine.press, mine.archive_id).forgotten == 0
     mine.farm.write(snapshots.remove, mine.archive_id, "20261122T120000Z")
     assert cleaning.clean(mine.press, mine.archive_id).forgotten == 2
+
+
+def test_snapshots_by_time(mine: Mine) -> None:
+    """One is taken when it is due, and something has changed; so many are kept of these, and all that a person took."""
+    mine.built(mine.accept())
+    mine.publish()
+    assert keeping.due(mine.press) == []
+    by_hand = keeping.take(mine.press, mine.archive_id, mine.folder)
+    mine.farm.write(repositories.change, mine.archive_id, Settings(snapshot_every_s=86400.0, snapshots_kept=2))
+    taken = []
+    for version in ("1.1", "1.2", None, "1.3"):
+        mine.now += 3600
+        if version:
+            mine.built(mine.accept(version))
+            mine.publish()
+        if version == "1.2":  # The last one is an hour old.
+            assert keeping.due(mine.press) == []
+        mine.now += 86400
+        assert keeping.due(mine.press) == ([mine.archive_id] if version else [])
+        taken.append(keeping.keep(mine.press, mine.archive_id))
+    names = [each.taken for each in taken]
+    assert [each.dropped for each in taken] == [(), (), (), (names[0],)]
+    there = {by_hand, names[1], names[3]}
+    assert {each.name for each in (mine.folder / "snapshot").iterdir()} == there
+    with mine.farm.reading() as connection:
+        assert {each.name for each in snapshots.of(connection, mine.archive_id)} == there
+    packages_file = mine.folder / "snapshot" / str(names[1]) / "dists/bookworm/main/binary-amd64/Packages.gz"
+    assert b"Version: 1.2" in gzip.decompress(packages_file.read_bytes())
+    mine.farm.write(repositories.change, mine.archive_id, Settings(snapshots_kept=1))
+    assert keeping.due(mine.press) == [mine.archive_id]
+    assert keeping.keep(mine.press, mine.archive_id) == keeping.Kept(None, (str(names[1]),))
+    assert keeping.due(mine.press) == []
+
+
+def test_snapshots_too_often(mine: Mine) -> None:
+    """Oftener than anybody looks is refused."""
+    with pytest.raises(RepositoryRefused, match="every 20 minutes at most"):
+        mine.farm.write(repositories.change, mine.archive_id, Settings(snapshot_every_s=60.0))
 
 
 def test_when_an_archive_forgets(mine: Mine) -> None:

@@ -14,6 +14,8 @@ from buildmaster import publications, repositories
 from buildmaster.publications import Suite
 from buildmaster.publishing import publisher
 from buildmaster.publishing.publisher import Publisher
+from buildmaster.publishing.upkeep import Upkeep
+from buildmaster.repositories import Settings
 from buildmaster.scoring import Pocket
 from buildmaster.secrets import Secrets
 from buildmaster.snapshot import Snapshot
@@ -52,6 +54,9 @@ class TestPublisher(TestCase):
     def warn(self, text: str, **words: object) -> None:
         self.told.append(("warn", text.format(**words)))
 
+    def failure(self, text: str, **words: object) -> None:
+        self.told.append(("failure", text.format(**words)))
+
     async def until(self, found: Any) -> float:
         began = time.monotonic()
         while not found():
@@ -85,6 +90,26 @@ class TestPublisher(TestCase):
         await self.until(lambda: any(level == "error" for level, _ in self.told))
         ((_, failed),) = (each for each in self.told if each[0] == "error")
         assert "KeyRefused" in failed and "has expired" in failed and "key rotate" in failed
+
+    async def test_upkeep(self) -> None:
+        """Snapshots that are due are taken, files that nobody needs removed; when one goes wrong, the other is done."""
+        self.mine.built(self.mine.accept())
+        await self.until(lambda: self.there("hello 1.0"))
+        self.mine.built(self.mine.accept("1.1"))
+        await self.until(lambda: self.there("hello 1.1"))
+        upkeep = Upkeep(reactor, self.publisher._pool, self.mine.press)  # type: ignore[arg-type]
+        upkeep.log = self  # type: ignore[assignment]
+        await upkeep.look()
+        self.mine.now += 100_000
+        self.farm.write(repositories.change, self.mine.archive_id, Settings(snapshot_every_s=86400.0))
+        (self.mine.folder / "snapshot").touch()  # So that none can be taken.
+        await upkeep.look()
+        assert [level for level, _ in self.told[-2:]] == ["failure", "info"], self.told
+        assert "removed 3 files" in self.told[-1][1]
+        (self.mine.folder / "snapshot").unlink()
+        await upkeep.look()
+        (taken,) = (self.mine.folder / "snapshot").iterdir()
+        assert f"snapshot {taken.name} taken" in self.told[-1][1]
 
     async def test_what_fails_is_told_once(self) -> None:
         """And tried again until it works, which is told as well."""

@@ -1,0 +1,68 @@
+"""Snapshots of an archive, on disk and in the database: taken by hand or when they are due, and dropped."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildmaster import repositories, snapshots
+from buildmaster.publishing.publication import Press
+from buildmaster.publishing.snapshots import remove_snapshot, take_snapshot
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was done."""
+
+    taken: str | None  # The snapshot's name.
+    dropped: tuple[str, ...]
+
+
+def due(press: Press) -> list[int]:
+    """The archives of which a snapshot is to be taken, or some are to be dropped, by their ids. Blocks."""
+    with press.farm.reading() as connection:
+        return [
+            each.archive_id
+            for each in repositories.every(connection)
+            if snapshots.is_due(connection, each, press.now()) or snapshots.surplus(connection, each)
+        ]
+
+
+def keep(press: Press, archive_id: int) -> Kept:
+    """Take a snapshot, if one is due, and drop those that are more than are kept. Blocks.
+
+    :raises Busy: the archive is being published.
+    :raises TreeDamaged: what was kept of a suite is.
+    :raises OSError: the disk is full or broken.
+    """
+    with press.turn(archive_id) as folder:
+        with press.farm.reading() as connection:
+            where = repositories.get(connection, archive_id)
+            is_due = snapshots.is_due(connection, where, press.now())
+        taken = take(press, archive_id, folder, was_due=True) if is_due else None
+        with press.farm.reading() as connection:
+            surplus = snapshots.surplus(connection, where)
+        for each in surplus:
+            drop(press, archive_id, folder, each)
+    return Kept(taken, tuple(surplus))
+
+
+def take(press: Press, archive_id: int, folder: Path, *, was_due: bool = False) -> str:
+    """Keep an archive as it is now, and return what that is called. Blocks.
+
+    :raises TreeDamaged: as keep() does.
+    :raises OSError: likewise.
+    """
+    now = press.now()
+    name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    take_snapshot(folder, name)
+    press.farm.write(lambda connection: snapshots.add(connection, archive_id, name, now, was_due=was_due))
+    return name
+
+
+def drop(press: Press, archive_id: int, folder: Path, name: str) -> None:
+    """Remove a snapshot. Blocks.
+
+    :raises OSError: the disk is broken.
+    """
+    remove_snapshot(folder, name)
+    press.farm.write(snapshots.remove, archive_id, name)
