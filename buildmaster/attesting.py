@@ -38,6 +38,8 @@ from buildmaster.tables import (
 )
 from buildmaster.wishes import Wishes
 
+_MEANT = 8  # Digits of a key that somebody has to give, who revokes it.
+
 
 class NothingToState(LookupError):
     """There is no statement of a build's provenance; the message says why."""
@@ -126,8 +128,10 @@ def revoke(farm: Farm, key_id: str, now: float) -> PublicKey:
 
     :param key_id: or how it begins.
     :returns: the key that is signed with from now on, a new one if it must be.
-    :raises NoSuchKey: there is none such, or several.
+    :raises NoSuchKey: there is none such, or several; or it says too little to be meant.
     """
+    if len(key_id) < _MEANT:
+        raise NoSuchKey(f"{key_id!r} is too short for a key: give the first {_MEANT} digits; `provenance key --json`")
 
     def mark(connection: Connection) -> None:
         found = [each.key_id for each in keys(connection) if each.key_id.startswith(key_id)]

@@ -40,7 +40,7 @@ def key(session: Session, /, *, new: bool, revoke: str | None) -> None:
     \b
     Examples:
       buildmaster provenance key > farm.pem
-      buildmaster provenance key --revoke 0b3f
+      buildmaster provenance key --revoke 0b3f21c9
     """
     with farm_of(session) as farm:
         if revoke is not None:

@@ -269,7 +269,8 @@ def _versions(upload: Upload, target: Target) -> Iterator[str]:
     if there is not None:
         same = sent <= there
         yield (
-            f"{changes.source} {changes.version} is in {target.name} already: there is nothing to do"
+            f"{changes.source} {changes.version} is in {target.name} already, or was: there is nothing to do, or give "
+            "it a new version"
             if same
             else f"another {changes.source} {changes.version} is in {target.name}: give yours a new version"
         )

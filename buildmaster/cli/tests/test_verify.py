@@ -168,7 +168,9 @@ def test_a_key_that_leaked(ready: Cli, built: Farm, deb: Path, tmp_path: Path) -
     (tmp_path / "old.pem").write_text(ready("provenance", "key").out)
     (tmp_path / "old").write_text(ready("provenance", "statement", 1).out)
     assert "is what build 1 made" in ready("verify", deb, "--statement", tmp_path / "old").out
-    assert "no key of this farm's begin with 'x'" in ready("provenance", "key", "--revoke", "x", status=1).err
+    assert "begin with 'xxxxxxxx'" in ready("provenance", "key", "--revoke", "xxxxxxxx", status=1).err
+    for words in ("", old[:7]):
+        assert "too short for a key" in ready("provenance", "key", "--revoke", words, status=1).err
     document = ready("provenance", "key", "--revoke", old[:8], "--json").json
     assert document["key_id"] != old
     assert [bool(each["revoked_at"]) for each in document["keys"]] == [True, False]
