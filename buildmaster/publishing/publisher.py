@@ -150,6 +150,8 @@ class Publisher:
         before = self._failing.get(archive_id) or _Failing(0, 0.0, "")
         pause_s = _PAUSES_S[min(before.times, len(_PAUSES_S) - 1)]
         words = f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError):
+            words += "; where archives are kept, [archives] directory in buildmaster.conf says"
         self._failing[archive_id] = _Failing(before.times + 1, self._reactor.seconds() + pause_s, words)
         if words == before.words:
             return

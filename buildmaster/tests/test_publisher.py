@@ -125,6 +125,19 @@ class TestPublisher(TestCase):
         errors = [words for level, words in self.told if level == "error"]
         assert len(errors) == 1 and "debian/mine cannot be published; trying again: SecretRefused" in errors[0]
 
+    async def test_a_disk_that_fails(self) -> None:
+        """It is said which setting has a say in it."""
+        await self.until(self.there)
+        state = self.mine.folder / ".state"
+        state.rename(state.with_suffix(".away"))
+        state.touch()
+        self.mine.built(self.mine.accept())
+        await self.until(lambda: any(level == "error" for level, _ in self.told))
+        state.unlink()
+        state.with_suffix(".away").rename(state)
+        (words,) = [words for level, words in self.told if level == "error"]
+        assert "FileExistsError" in words and "[archives] directory in buildmaster.conf" in words
+
     async def test_one_suite_fails(self) -> None:
         """The archive's other suites are published, and what failed is tried again."""
         await self.until(self.there)
