@@ -134,6 +134,16 @@ def test_all_faults_at_once(world: World) -> None:
     assert world.recorded()[0].faults == verdict.faults
 
 
+def test_faults_within_files_as_well(world: World) -> None:
+    """What is wrong inside of a tarball is told with the rest, to who has signed; strangers have nothing unpacked."""
+    bad = {"hello_1.0.tar.xz": b"no tarball"}
+    for signer, faults in (("uploader", 2), ("", 3)):
+        said = world.send(Upload(distribution="sid", signer=signer, files=bad, version="1.0")).faults
+        assert any("has no suite 'sid'" in each for each in said)
+        inside = any(each.startswith("hello_1.0.tar.xz ") for each in said)
+        assert (inside, len(said)) == (bool(signer), faults), said
+
+
 def test_strangers_are_forgotten(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of refused uploads that nobody known signed, the newest are remembered; what is known stays."""
     monkeypatch.setattr(uploads, "_STRANGERS_KEPT", 2)
