@@ -2,9 +2,11 @@
 
 The packages are Debian's, by name and control file, in .debs with nothing in them. The others are spared what they
 need not do: they sign nothing, compress by gzip alone, and make no list of contents; the farm signs, compresses by xz
-as well, and syncs all to the disk. `reprepro-like` is reprepro that is asked for the same: gzip and xz, signed. What
-is measured begins with a .deb, and ends when clients see it. Needs Debian's packages reprepro and aptly; takes some
-minutes, most of them the others' first 60,000 packages.
+as well, and syncs all to the disk. `debfarm-contents` is the farm with packages that have files; `reprepro-like` is
+reprepro that is asked for the same as the farm: gzip and xz, signed. What is measured begins with a .deb, which all
+read by a library, and ends when clients see it. (In truth the farm has a program read .debs, when a build ends. That is
+not in it, and neither is its database.) Needs Debian's packages reprepro and aptly; takes some minutes, most of them
+the others' first 60,000 packages.
 """
 
 import argparse

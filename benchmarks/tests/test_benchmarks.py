@@ -3,13 +3,16 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from benchmarks import filecache, journey, latency, load, masters, noops, overhead, queue, rpc, scale, table
+from benchmarks import filecache, journey, latency, load, masters, noops, overhead, publish, queue, rpc, scale, table
+from benchmarks.debs import LISTS
 from benchmarks.servers import baseline, daemon
 from benchmarks.span import Watch, now
 from harness import BuilddTestSetup
@@ -127,6 +130,27 @@ def test_noops(capsys: pytest.CaptureFixture[str]) -> None:
     ((rate, ratio, latency_ms, _),) = rows(capsys.readouterr().out, "debfarm")
     assert rate > 0.2 and ratio == 1
     assert 0 < latency_ms < 20_000
+
+
+@pytest.mark.skipif(not list(LISTS.glob("*Packages*")), reason="needs apt's lists of packages")
+def test_publishing(capsys: pytest.CaptureFixture[str]) -> None:
+    """A package is published into archives, with files and without, and found there."""
+    publish.main([*QUICK, "--only", "debfarm", "debfarm-contents"])
+    found = {
+        line.split()[1]: float(line.split()[2])
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("  200  ")
+    }
+    assert found.keys() == {"debfarm", "debfarm-contents"} and all(0 < each < 60_000 for each in found.values())
+
+
+@pytest.mark.skipif(not list(LISTS.glob("*Packages*")), reason="needs apt's lists of packages")
+def test_publishing_beside_a_reactor() -> None:
+    """A timer is late by something, with publications and without. (A reactor runs once in a process.)"""
+    command = [sys.executable, "-m", "benchmarks.publish_delay", *QUICK]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    ((_, _, p50, p99, most, _),) = rows(done.stdout, "published")
+    assert 0 <= p50 <= p99 <= most < 5000
 
 
 def test_masters_that_are_killed(capsys: pytest.CaptureFixture[str]) -> None:

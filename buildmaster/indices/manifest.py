@@ -16,7 +16,7 @@ from buildmaster.indices.chunks import Piece
 from buildmaster.indices.records import IndexKind, IndexName
 from buildmaster.indices.release import Facts, Sum
 
-_LAYOUT: Final = 2  # Of the pieces: 1 had records sorted, and those of Contents by path.
+_LAYOUT: Final = 3  # Of the pieces: in 1 records were sorted, and those of Contents by path.
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -80,10 +80,18 @@ def written(manifest: Manifest) -> bytes:
         "facts": asdict(manifest.facts),
         "fingerprints": manifest.fingerprints,
         "indices": [_index(name, index) for name, index in manifest.indices.items()],
-        "left": {sha256: [left.at, left.generation] for sha256, left in manifest.left.items()},
+        "left": [[left.at, left.generation, "".join(names)] for left, names in _together(manifest.left).items()],
     }
     content = json.dumps(found, separators=(",", ":")).encode()
     return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
+def _together(left: Mapping[str, Left]) -> dict[Left, list[str]]:
+    """What has left, by when. (Where much is published, these are thousands.)"""
+    found: dict[Left, list[str]] = {}
+    for sha256, each in left.items():
+        found.setdefault(each, []).append(sha256)
+    return found
 
 
 def _index(name: IndexName, index: Index) -> dict[str, Any]:
@@ -91,9 +99,7 @@ def _index(name: IndexName, index: Index) -> dict[str, Any]:
         "name": [name.component, name.kind, name.architecture],
         "plain": [index.plain.size, index.plain.sha256],
         "files": {suffix: [each.size, each.sha256] for suffix, each in index.files.items()},
-        "pieces": [
-            (each.name, each.marks, each.crc, each.plain, each.xz, each.unpadded, each.gz) for each in index.pieces
-        ],
+        "pieces": list(zip(*index.pieces, strict=True)),  # All names, all marks ...: that is read faster.
     }
 
 
@@ -125,28 +131,29 @@ def _manifest(found: Any) -> Manifest:
         facts=Facts(**facts),
         fingerprints=tuple(map(str, found["fingerprints"])),
         indices=dict(map(_read_index, found["indices"])),
-        left={_sha256(name): Left(float(at), _count(number)) for name, (at, number) in found["left"].items()},
+        left={name: Left(float(at), _count(number)) for at, number, names in found["left"] for name in _sha256s(names)},
     )
 
 
 def _read_index(found: Any) -> tuple[IndexName, Index]:
     component, kind, architecture = found["name"]
-    pieces = tuple(map(_piece, found["pieces"]))
+    pieces = _pieces(found["pieces"])
     files = {str(suffix): _sum(each) for suffix, each in found["files"].items()}
     if not files.keys() <= {".xz", ".gz"}:
         raise ValueError(f"files of other kinds: {sorted(files)}")
     return IndexName(component, IndexKind(kind), architecture), Index(pieces, _sum(found["plain"]), files)
 
 
-def _piece(found: Any) -> Piece:
-    name, marks, *counts = found
-    return Piece(_sha256(name), _text(marks), *map(_count, counts))
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"not text: {value!r}")
-    return value
+def _pieces(found: Any) -> tuple[Piece, ...]:
+    if not found:
+        return ()
+    names, marks, *counts = found
+    if not all(map(_SHA256.fullmatch, names)) or set(map(type, marks)) != {str}:
+        raise ValueError("not the names and marks of pieces")
+    for column in counts:
+        if set(map(type, column)) != {int} or min(column) < 0:
+            raise ValueError("not the sizes of pieces")
+    return tuple(map(Piece._make, zip(names, marks, *counts, strict=True)))
 
 
 def _sum(found: Any) -> Sum:
@@ -159,6 +166,11 @@ def _sha256(value: Any) -> str:
     if not isinstance(value, str) or not _SHA256.fullmatch(value):
         raise ValueError(f"not a SHA-256: {value!r}")
     return value
+
+
+def _sha256s(value: Any) -> list[str]:
+    """Those that follow one another."""
+    return [_sha256(value[at : at + 64]) for at in range(0, len(value), 64)]
 
 
 def _count(value: Any) -> int:

@@ -9,7 +9,7 @@ from typing import Final
 
 from buildmaster.publishing import threads
 
-_AT_ONCE: Final = 8  # One commit of the file system's journal is enough for several that wait for it.
+_AT_ONCE: Final = 4  # One commit of the file system's journal is enough for several that wait for it.
 
 
 def sync(paths: Iterable[Path]) -> None:

@@ -2,12 +2,14 @@
 
 import shutil
 import threading
+import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from buildmaster.indices.records import Edit, IndexKind, IndexName, put, take_out
+from buildmaster.indices.records import Edit, IndexKind, IndexName, Record, put, take_out
 from buildmaster.indices.stanzas import contents_records
 from buildmaster.publishing.signing import Keys, keyring, make_key
 from buildmaster.publishing.tree import Keep, SuiteTree, TreeDamaged
@@ -293,6 +295,24 @@ def test_records_are_told(archive: Archive) -> None:
     archive.add("hello", "bash")
     assert list(archive.tree.records(PACKAGES)) == [package("bash")[0], package("hello")[0]]
     assert list(archive.tree.records(IndexName("other", IndexKind.PACKAGES, "amd64"))) == []
+
+
+def test_a_rebuild_holds_little(archive: Archive) -> None:
+    """A suite is made anew without all that it says being in memory at the same time."""
+
+    def records() -> Iterator[tuple[IndexName, Record]]:
+        for number in range(400):
+            paths = [b"usr/share/doc/%d/%d" % (number, each) for each in range(600)]
+            yield from ((CONTENTS, each) for each in contents_records(paths, "doc", f"package{number}"))
+
+    tracemalloc.start()
+    try:
+        archive.tree.rebuild(records(), FACTS, archive.signer, archive.now)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    text = Client(archive.dists).index("main/Contents-amd64")
+    assert text.count(b"\n") == 240_000 and len(text) > 16_000_000 and peak < 6_000_000
 
 
 def test_a_large_suite_is_rebuilt_as_it_grew(archive: Archive) -> None:
