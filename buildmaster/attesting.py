@@ -157,7 +157,7 @@ def new_key(farm: Farm, *, unless_there: bool = False) -> PublicKey:
         return there
     secret = envelopes.new_secret()
     public = envelopes.public_key(secret)
-    _secrets(farm).keep(_secret_name(public), secret)  # Before it is known to be: see NoKey.
+    _secrets(farm).keep(secret_name(public), secret)  # Before it is known to be: see NoKey.
 
     def add(connection: Connection) -> PublicKey:
         there = current(connection)
@@ -182,10 +182,10 @@ def _signed(farm: Farm, facts: _Facts) -> bytes:
 
 def _secret(farm: Farm, key: PublicKey) -> str:
     try:
-        secret = _secrets(farm).read(_secret_name(key))
+        secret = _secrets(farm).read(secret_name(key))
         if envelopes.public_key(secret).key_id == key.key_id:
             return secret
-        why = f"the secret {_secret_name(key)!r} is of another key"
+        why = f"the secret {secret_name(key)!r} is of another key"
     except (SecretRefused, envelopes.BadKey) as error:
         why = str(error)
     raise NoKey(
@@ -198,7 +198,8 @@ def _secrets(farm: Farm) -> Secrets:
     return Secrets(farm.directory / farm.places.secrets)
 
 
-def _secret_name(key: PublicKey) -> str:
+def secret_name(key: PublicKey) -> str:
+    """What the secret part of a key is called among the secrets."""
     return f"provenance-{key.key_id[:32]}"
 
 

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -38,11 +38,18 @@ class Made:
     lacking: list[Sha256] = field(default_factory=list)  # That the farm's own store does not have, or only damaged.
 
 
-def back_up(farm: Farm, writer: BackupWriter, progress: Progress = lambda part, files: None) -> Made:
+def back_up(
+    farm: Farm,
+    writer: BackupWriter,
+    progress: Progress = lambda part, files: None,
+    secrets: Mapping[str, str] | None = None,
+) -> Made:
     """Make a backup, or bring one up to date. A master may run meanwhile.
 
     A file that the store does not have as it is recorded is left out, and told of.
 
+    :param secrets: what is to be in it of these, by name; None: what is in it already.
+    :raises NotPrivate: others could read them there.
     :raises OSError: a file cannot be read, or the backup not be written; it is as it was before.
     """
     made = Made()
@@ -51,6 +58,8 @@ def back_up(farm: Farm, writer: BackupWriter, progress: Progress = lambda part, 
         with farm.reading() as connection:
             dump.write(connection, stream)
         writer.database(stream)
+        if secrets is not None:
+            writer.secrets(secrets)
         total = sum(file.size for part in dump.parts(stream) for file in dump.stored_files(part))
         for part in dump.parts(stream):
             for file in dump.stored_files(part):

@@ -4,7 +4,9 @@ DIR/backup.json             what it is; written last, so that a backup without i
 DIR/database-DIGEST.gz      the database: see dump.py
 DIR/files/AB/CDEF...        the files by their SHA-256
 
-FILE.tar has the same: database.gz, files/..., and backup.json at its end.
+DIR/secrets.json            the farm's secrets by name, if they were asked for
+
+FILE.tar has the same: database.gz, secrets.json, files/..., and backup.json at its end.
 """
 
 import contextlib
@@ -17,12 +19,14 @@ import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
+from buildmaster import secrets
+from buildmaster.secrets import is_secret_name
 from buildmaster.store import Sha256, StoredFile, parse_sha256
 from buildmaster.store.local import LocalStore
 from buildmaster.store.writing import sync_folder
@@ -30,6 +34,8 @@ from buildmaster.store.writing import sync_folder
 _FORM = 1
 _MANIFEST = "backup.json"
 _DATABASE = "database.gz"
+_SECRETS = "secrets.json"
+_SECRETS_BYTES = 1 << 26
 _DATABASES = re.compile(r"database-[0-9a-f]{64}\.gz", re.ASCII)
 _FILE = re.compile(r"files/([0-9a-f]{2})/([0-9a-f]{62})", re.ASCII)
 _MANIFEST_BYTES = 1 << 30
@@ -39,6 +45,16 @@ _CHUNK = 1 << 20
 
 class NoBackup(Exception):
     """There is no whole backup in this place; the message says what is there instead."""
+
+
+class NotPrivate(Exception):
+    """Others may read what is in this place, so that no secrets go there."""
+
+    def __init__(self, path: Path, mode: int) -> None:
+        super().__init__(
+            f"others may read {path} (mode {mode & 0o777:04o}), so the farm's secrets are not written there: "
+            "chmod it to 0700, or name another place"
+        )
 
 
 class BackupBusy(Exception):
@@ -76,8 +92,25 @@ def parse_manifest(content: bytes) -> Manifest:
     raise NoBackup(f"{_MANIFEST} is not that of a backup that this version knows")
 
 
+def parse_secrets(path: Path, content: bytes) -> dict[str, str]:
+    """:raises NoBackup: these are no secrets."""
+    try:
+        found = json.loads(content)
+        if isinstance(found, dict) and all(map(is_secret_name, found)):
+            return {name: secrets.parse(path, secret.encode()) for name, secret in found.items()}
+    except (ValueError, AttributeError, RecursionError, secrets.SecretRefused):
+        pass
+    raise NoBackup(f"{_SECRETS} in {path} is not what a backup has of secrets")
+
+
 class BackupWriter(Protocol):
-    """A backup that is being made: first the database, then files, then finish()."""
+    """A backup that is being made: first the database, then secrets, if wanted, then files, then finish()."""
+
+    def secrets(self, found: Mapping[str, str]) -> None:
+        """Take the farm's secrets, by name.
+
+        :raises NotPrivate: others could read them.
+        """
 
     def database(self, stream: BinaryIO) -> None:
         """Take the database."""
@@ -103,6 +136,12 @@ class BackupReader(Protocol):
 
     def part_done(self) -> float:
         """How much of files() is done, from 0 to 1."""
+
+    def secrets(self) -> dict[str, str]:
+        """The farm's secrets by name, if there are any.
+
+        :raises NoBackup: they are damaged.
+        """
 
     def manifest(self) -> Manifest:
         """:raises NoBackup: the backup is not whole."""
@@ -130,7 +169,7 @@ def writing(path: Path) -> Iterator[BackupWriter]:
         try:
             with os.fdopen(descriptor, "wb", closefd=False) as stream:
                 stream.truncate()
-                writer = _TarWriter(stream)
+                writer = _TarWriter(path, stream)
                 yield writer
                 writer.close()
                 stream.flush()
@@ -195,6 +234,16 @@ class _FolderWriter:
             target.flush()
             os.fsync(target.fileno())
 
+    def secrets(self, found: Mapping[str, str]) -> None:
+        _must_be_private(self._path, self._path.stat().st_mode)
+        beside = self._path / f"{_SECRETS}.part"
+        beside.unlink(missing_ok=True)
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            stream.write(json.dumps(found).encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(self._path / _SECRETS)
+
     def has(self, file: StoredFile) -> bool:
         path = self._store.path(file.sha256)
         return path.is_file() and path.stat().st_size == file.size
@@ -228,7 +277,13 @@ class _FolderWriter:
 
 
 def _is_ours(name: str) -> bool:
-    return name in (_MANIFEST, f"{_MANIFEST}.part", "database.part", "files") or bool(_DATABASES.fullmatch(name))
+    written = (_MANIFEST, f"{_MANIFEST}.part", "database.part", "files", _SECRETS, f"{_SECRETS}.part")
+    return name in written or bool(_DATABASES.fullmatch(name))
+
+
+def _must_be_private(path: Path, mode: int) -> None:
+    if mode & 0o077:
+        raise NotPrivate(path, mode)
 
 
 class _FolderReader:
@@ -236,6 +291,7 @@ class _FolderReader:
         self._path = path
         self._part = 0.0
         self._found = self.manifest()
+        self._secrets = self._read_secrets()
         if not (path / "files").is_dir():
             raise NoBackup(f"{path} is no whole backup: it has no files/")
         self._store = LocalStore(path / "files")
@@ -249,6 +305,13 @@ class _FolderReader:
 
     def part_done(self) -> float:
         return self._part
+
+    def secrets(self) -> dict[str, str]:
+        return self._secrets
+
+    def _read_secrets(self) -> dict[str, str]:
+        path = self._path / _SECRETS
+        return parse_secrets(self._path, path.read_bytes()) if path.exists() else {}
 
     def manifest(self) -> Manifest:
         try:
@@ -267,13 +330,20 @@ class _FolderReader:
 
 
 class _TarWriter:
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
+        self._path = path
+        self._stream = stream
         self._tar = tarfile.TarFile(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT)
 
     def database(self, stream: BinaryIO) -> None:
         size = stream.seek(0, io.SEEK_END)
         stream.seek(0)
         self._add(_DATABASE, size, stream)
+
+    def secrets(self, found: Mapping[str, str]) -> None:
+        _must_be_private(self._path, os.fstat(self._stream.fileno()).st_mode)
+        content = json.dumps(found).encode()
+        self._add(_SECRETS, len(content), io.BytesIO(content))
 
     def has(self, file: StoredFile) -> bool:
         return False
@@ -333,6 +403,7 @@ class _TarReader:
         self._size = max(path.stat().st_size, 1)
         self._found: Manifest | None = None
         self._has_database = False
+        self._secrets: dict[str, str] = {}
         self._members = self._read()
         if next(self._members, None) is not None:
             raise NoBackup(f"{path} is no backup: it does not begin with {_DATABASE}")
@@ -362,11 +433,16 @@ class _TarReader:
             shutil.copyfileobj(content, self._spool, _CHUNK)
         elif member.name == _MANIFEST and member.size < _MANIFEST_BYTES:
             self._found = parse_manifest(content.read())
+        elif member.name == _SECRETS and member.size < _SECRETS_BYTES:
+            self._secrets = parse_secrets(self._path, content.read())
         else:
             raise NoBackup(f"{self._path} is no backup: {member.name[:100]!r} does not belong there")
 
     def part_done(self) -> float:
         return min(self._stream.tell() / self._size, 1.0)
+
+    def secrets(self) -> dict[str, str]:
+        return self._secrets
 
     def manifest(self) -> Manifest:
         if self._found is None:

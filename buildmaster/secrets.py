@@ -47,7 +47,7 @@ class Secrets:
             raise SecretRefused(path, "is not there; write it as the master's user, with mode 0600") from None
         except OSError as error:
             raise SecretRefused(path, f"cannot be read: {error.strerror}") from error
-        return _parse(path, content)
+        return parse(path, content)
 
     def keep(self, name: str, secret: str) -> str:
         """Write a secret, for the owner only, unless there is one of this name. Returns the one there is.
@@ -72,6 +72,11 @@ class Secrets:
             raise SecretRefused(path, f"cannot be written: {error.strerror}") from error
         return self.read(name)
 
+    def names(self) -> list[str]:
+        """What the secrets are called that are there."""
+        there = self.directory.iterdir() if self.directory.is_dir() else ()
+        return sorted(each.name for each in there if is_secret_name(each.name))
+
 
 def is_secret_name(name: str) -> bool:
     """Whether a secret can be called so."""
@@ -95,7 +100,11 @@ def _must_be_secret(path: Path, status: os.stat_result) -> None:
         raise SecretRefused(path, f"others may read or change it (mode {mode:04o}): chmod 0600, and change the secret")
 
 
-def _parse(path: Path, content: bytes) -> str:
+def parse(path: Path, content: bytes) -> str:
+    """A secret, without the end of its line.
+
+    :raises SecretRefused: it is no single line of text.
+    """
     if len(content) > _MOST_BYTES:
         raise SecretRefused(path, f"is longer than {_MOST_BYTES} bytes")
     try:
