@@ -1,9 +1,11 @@
 """The files of an index, written from its pieces."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +21,9 @@ from buildmaster.publishing.pieces import Pieces
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+_STEP: Final = 1 << 20
+# Where files cannot be copied so: of some file systems, of two of them, and where a container forbids it.
+_NOT_BY_KERNEL: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 _AT_ONCE: Final = 4  # Pieces that are compressed at the same time, by as many processors.
 
 
@@ -46,10 +51,8 @@ class _Sink:
         """
         self._size, self._sha256 = size, state.copy()
         if self._stream and self._path:
-            with before.with_name(before.name + self._path.suffix).open("rb") as stream:
-                while size and (copied := os.copy_file_range(stream.fileno(), self._stream.fileno(), size)):
-                    size -= copied
-                if size:
+            with before.with_name(before.name + self._path.suffix).open("rb", buffering=0) as stream:
+                if _copied(stream, self._stream, size) < size:
                     raise PieceDamaged(f"{stream.name} is not whole")
 
     def write(self, data: bytes | memoryview) -> None:
@@ -65,6 +68,29 @@ class _Sink:
         if self._stream:
             self._stream.close()
         return Sum(self._size, self._sha256.hexdigest())
+
+
+def _copied(source: FileIO, target: FileIO, size: int) -> int:
+    """Copy so many bytes, if there are, by the kernel where the file system lets it. Returns how many there were."""
+    done, by_kernel = 0, True
+    while done < size:
+        if by_kernel:
+            try:
+                step = os.copy_file_range(source.fileno(), target.fileno(), size - done)
+            except OSError as error:
+                if error.errno not in _NOT_BY_KERNEL:
+                    raise
+                by_kernel = False
+                continue
+        else:
+            data = memoryview(source.read(min(size - done, _STEP)))
+            step = len(data)
+            while data:
+                data = data[target.write(data) :]
+        if not step:
+            break
+        done += step
+    return done
 
 
 class _Files:

@@ -1,5 +1,7 @@
 """What is remembered of digests changes what a publication costs, and nothing of what it makes."""
 
+import errno
+import os
 import subprocess
 from pathlib import Path
 
@@ -62,6 +64,25 @@ def test_any_changes(tmp_path_factory: pytest.TempPathFactory, rounds: list[tupl
 def grown(archive: Archive) -> None:
     """Have several pieces."""
     archive.publish(edits(dict.fromkeys(range(8), 60000)))
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EINVAL, errno.EPERM])
+def test_a_file_system_that_copies_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """What is before a change is read and written then; the same is made of it."""
+    archives = [Archive(tmp_path / each) for each in ("with", "without")]
+    asked: list[int] = []
+    rounds: list[_Changes] = [dict.fromkeys(range(4), 60_000), {9: 10}]
+
+    def refuse(*_: object) -> int:
+        asked.append(1)
+        raise OSError(number, "cannot be")
+
+    for archive in archives:
+        for changes in rounds:
+            archive.publish(edits(changes))
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+    assert indices(archives[0]) == indices(archives[1]) and asked
+    Client(archives[1].dists).check()
 
 
 def test_what_did_not_change_is_not_read(archive: Archive) -> None:
