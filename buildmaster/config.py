@@ -144,7 +144,7 @@ class MasterConfig:
     archives: Path = key("archives", "directory", "archives", parse_path)  # noqa: RUF009 - relative: to `directory`.
 
     uploads_host: str = key("uploads", "host", "127.0.0.1", parse_host)  # Of the two that follow.
-    ftp_port: int | None = key("uploads", "ftp_port", "8231", parse_optional_port)  # None: no FTP.
+    ftp_port: int | None = key("uploads", "ftp_port", "8231", parse_optional_port, empty="")  # None: no FTP.
     ftp_passive_ports: range = key("uploads", "ftp_passive_ports", "", parse_ports)  # None in it: any free ones.
     ftp_address: str = key("uploads", "ftp_address", "", parse_address)  # "": the one that a client came to.
     sftp_port: int | None = key("uploads", "sftp_port", "", parse_optional_port)

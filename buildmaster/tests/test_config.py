@@ -57,6 +57,15 @@ def test_bad_port(tmp_path: Path) -> None:
         load(path)
 
 
+def test_no_ftp(tmp_path: Path) -> None:
+    """It is on until its port is taken away; SFTP is off until it has one."""
+    path = tmp_path / "buildmaster.conf"
+    path.write_text("")
+    assert (load(path).ftp_port, load(path).sftp_port) == (8231, None)
+    path.write_text("[uploads]\nftp_port =\n")
+    assert load(path).ftp_port is None
+
+
 def test_contradictions(tmp_path: Path) -> None:
     """Keys that are well formed but do not fit each other are mistakes too."""
     path = tmp_path / "buildmaster.conf"
