@@ -42,7 +42,8 @@ class Master:
     def start(self) -> Child:
         """Start it. The farm must have been made by the command `init`."""
         argv = self.command("run")
-        self.child = start("buildmaster", argv, self.account, self.log, {"HOME": str(self.directory)})
+        environment = {"HOME": str(self.directory), "PYTHONPATH": str(CHECKOUT)}
+        self.child = start("buildmaster", argv, self.account, self.log, environment)
         return self.child
 
     def stop(self) -> None:
