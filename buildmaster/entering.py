@@ -4,14 +4,30 @@ The name of a file in an archive's pool stands for one content, for as long as t
 another one does not come in.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from debian.debian_support import Version
+from sqlalchemy import Connection, bindparam, exists, func, select
 
+from buildd.protocol import FileName
 from buildmaster import binaries, publications, repositories
 from buildmaster.binaries import Deb
+from buildmaster.lifecycle import BuildState
 from buildmaster.publications import BESIDE, WANTED, State
-from buildmaster.tables import binary, publication, source, source_file, stored_file
+from buildmaster.store import StoredFile
+from buildmaster.tables import (
+    binary,
+    build,
+    build_file,
+    publication,
+    series_architecture,
+    source,
+    source_file,
+    stored_file,
+)
 
 
 class PoolConflict(Exception):
@@ -67,6 +83,52 @@ def add_binaries(connection: Connection, source_id: int, build_id: int | None, d
                 publications.add(connection, own.suite, now, component=component, **this, held=own.state is State.HELD)
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A build of an archive that ended well, and of which nothing is in the archive."""
+
+    build_id: int
+    source_id: int
+    source: str
+    version: str
+    architecture: str
+    results: Mapping[FileName, StoredFile]
+
+
+def add_earlier_sources(connection: Connection, archive_id: int, now: float) -> tuple[int, list[str]]:
+    """Let sources be published that were accepted before their archive was: of each suite and name all that are newer
+    than the newest one that was built for some architecture, and that one. Returns how many; and which cannot be, why.
+    """
+    every: dict[tuple[int, str, str], list[Any]] = defaultdict(list)
+    for row in connection.execute(_EARLIER, {"this": archive_id}):
+        every[row.series_id, row.pocket, row.name].append(row)
+    added, left = 0, []
+    for versions in every.values():
+        for row in sorted(versions, key=lambda each: Version(each.version), reverse=True):
+            if not row.is_known:
+                try:
+                    with connection.begin_nested():
+                        add_source(connection, row.id, now)
+                    added += 1
+                except PoolConflict as error:
+                    left.append(f"{row.name} {row.version}: {error}")
+            if row.is_built:
+                break
+    return added, left
+
+
+def ended(connection: Connection, archive_id: int) -> list[Ended]:
+    """The builds of what is wanted in its own archive that have ended well, and whose packages are not in it; the
+    newest first, as of two that made the same package only one can be."""
+    found: dict[int, Ended] = {}
+    for row in connection.execute(_ENDED, {"this": archive_id, "wanted": sorted(WANTED)}):
+        results = {row.file: StoredFile(row.sha256, row.sha1, row.size)}
+        words = (row.source_id, row.source, row.version, row.architecture)
+        before = found.get(row.id, Ended(row.id, *words, {}))
+        found[row.id] = replace(before, results={**before.results, **results})
+    return list(found.values())
+
+
 def component_of(source_component: str, deb: Deb) -> str:
     """Where a binary package is, by the component that its source is in."""
     debug, installer = BESIDE
@@ -92,6 +154,48 @@ def must_be_free(names: Sequence[str]) -> None:
 
 # Made once: to make a statement takes longer than to execute it.
 _SOURCE = select(source).where(source.c.id == bindparam("this"))
+_IS_ITS_BUILD = (
+    (build.c.source_id == source.c.id) & (build.c.state == BuildState.BUILT) & build.c.reproduces_id.is_(None)
+)
+_EARLIER = select(
+    source.c.id,
+    source.c.series_id,
+    source.c.pocket,
+    source.c.name,
+    source.c.version,
+    exists().where(publication.c.source_id == source.c.id).label("is_known"),
+    exists().where(_IS_ITS_BUILD).label("is_built"),
+).where(source.c.archive_id == bindparam("this"), source.c.forgotten_at.is_(None), source.c.dsc != "")
+_ENDED = (
+    select(
+        build.c.id,
+        build.c.source_id,
+        source.c.name.label("source"),
+        source.c.version,
+        series_architecture.c.architecture,
+        build_file.c.name.label("file"),
+        stored_file.c.sha256,
+        stored_file.c.sha1,
+        stored_file.c.size,
+    )
+    .select_from(
+        source.join(build, _IS_ITS_BUILD)
+        .join(series_architecture, series_architecture.c.id == build.c.series_architecture_id)
+        .join(build_file, build_file.c.build_id == build.c.id)
+        .join(stored_file, stored_file.c.id == build_file.c.stored_file_id)
+    )
+    .where(
+        source.c.archive_id == bindparam("this"),
+        exists().where(
+            publication.c.source_id == source.c.id,
+            publication.c.archive_id == source.c.archive_id,
+            publication.c.binary_id.is_(None),
+            publication.c.state.in_(bindparam("wanted", expanding=True)),
+        ),
+        ~exists().where(binary.c.build_id == build.c.id),
+    )
+    .order_by(build.c.id.desc(), build_file.c.id)
+)
 FILES = (
     select(source_file.c.name, stored_file.c.sha256)
     .join(stored_file, stored_file.c.id == source_file.c.stored_file_id)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from sqlalchemy import Connection
@@ -15,11 +15,16 @@ from buildmaster.cli.farms import config_of, farm_of
 from buildmaster.cli.group import LazyGroup, Refusal, Session, json_option, pass_session
 from buildmaster.cli.output import Column
 from buildmaster.cli.presence import somebody_runs, tell_absence
+from buildmaster.cli.progress import Progress
 from buildmaster.cli.text import count
+from buildmaster.farm import Farm
 from buildmaster.publications import Suite
 from buildmaster.repositories import FORGET_S, ArchiveKey, Repository, Settings
 from buildmaster.scoring import ArchivePurpose, Pocket
 from buildmaster.secrets import Secrets
+
+if TYPE_CHECKING:  # It takes long to import.
+    from buildmaster.publishing.adopting import Adopted
 
 _HERE = "buildmaster.cli.archive"
 _PACKAGES = "buildmaster.cli.archive_packages"
@@ -32,6 +37,7 @@ COMMANDS = {
     "access": ("buildmaster.cli.archive_readers", "Who may read it, when it is private."),
     "uploader": ("buildmaster.cli.uploaders", "Who may upload to it."),
     "list": (_HERE, "The archives that the farm publishes."),
+    "adopt": (_HERE, "Take in what it had before it was published."),
     "import": ("buildmaster.cli.archive_import", "Take in packages that were built elsewhere."),
     "packages": (_PACKAGES, "What is in an archive, and how far."),
     "copy": (_PACKAGES, "Let packages be in another suite or archive as well."),
@@ -114,7 +120,8 @@ def _settings(command: Any) -> Any:
 def create(session: Session, /, *, name: str, **said: Any) -> None:
     """Publish an archive, which is made if it is not there, with a key of its own.
 
-    It has a suite for each series of its distribution, empty at first. What to give to dput and to apt is printed, here
+    It has a suite for each series of its distribution. What the archive has already, it publishes as well: the newest
+    versions that were built. What to give to dput and to apt is printed, here
     and by `archive show`.
 
     \b
@@ -130,7 +137,8 @@ def create(session: Session, /, *, name: str, **said: Any) -> None:
             _must_have_series(connection, distribution)
             _must_be_new(connection, distribution, own)
         key = archive_keys.make(Secrets(config.secrets_directory), f"{distribution}/{own}", time.time())
-        farm.write(_create, distribution, own, key, **said)
+        archive_id = farm.write(_create, distribution, own, key, **said)
+        adopt_earlier(session, farm, archive_id)
         with farm.reading() as connection:
             runs = somebody_runs(farm.directory, connection)
     _show(session, f"{distribution}/{own}")
@@ -154,7 +162,7 @@ def _must_be_new(connection: Connection, distribution: str, own: str) -> None:
             raise Refusal(f"{distribution}/{own} is published already: `buildmaster archive show` shows how")
 
 
-def _create(connection: Connection, /, distribution: str, own: str, key: ArchiveKey, **said: Any) -> None:
+def _create(connection: Connection, /, distribution: str, own: str, key: ArchiveKey, **said: Any) -> int:
     now = time.time()
     try:
         archive_id = distributions.find_archive(connection, distribution, own)
@@ -165,6 +173,46 @@ def _create(connection: Connection, /, distribution: str, own: str, key: Archive
     repositories.add_key(connection, archive_id, key)
     for series_id in distributions.series_of(connection, archive_id):
         publications.ensure_suite(connection, Suite(archive_id, series_id, Pocket.RELEASE), now)
+    return archive_id
+
+
+def adopt_earlier(session: Session, farm: Farm, archive_id: int) -> "Adopted":
+    """Take in what an archive had before it was published, and say so."""
+    from buildmaster.publishing.adopting import adopt as take_in  # noqa: PLC0415 - takes long to import.
+
+    with Progress(session.output, "taking in what was built before") as progress:
+        done = take_in(
+            farm, archive_id, time.time(), lambda n, all: progress.show(n / all, f"{n} of {count(all, 'build')}")
+        )
+    if done.sources or done.packages:
+        session.output.say(f"taken in: {count(done.sources, 'source')}, {count(done.packages, 'package')}")
+    for words in done.left:
+        session.output.hint(f"not taken in: {words}")
+    return done
+
+
+@click.command()
+@click.argument("name", metavar="[DISTRIBUTION/]NAME")
+@json_option
+@pass_session
+def adopt(session: Session, /, *, name: str) -> None:
+    """Take in what an archive had before it was published, or what was left of that: `archive create` does so itself.
+
+    Of each source come the newest version that was built for some architecture, with all that was built of it, and
+    newer ones. What is superseded, or was published once, does not.
+
+    \b
+    Example:
+      buildmaster archive adopt mine
+    """
+    with farm_of(session) as farm:
+        with farm.reading() as connection:
+            found = published(connection, name)
+        done = adopt_earlier(session, farm, found.archive_id)
+    if not (done.sources or done.packages or done.left):
+        session.output.say(f"{found.words}: there is nothing to take in")
+    if session.output.as_json:
+        session.output.document({**vars(done), "left": list(done.left)})
 
 
 @click.command()

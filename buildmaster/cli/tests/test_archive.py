@@ -102,9 +102,11 @@ def test_what_dput_is_told() -> None:
     assert "which knows no port but with FTP\n[mine]\nmethod = http\n" in without
 
 
-def test_an_archive_that_is_there(ready: Cli) -> None:
-    """It is published from now on; twice is refused; so is one of a distribution that nothing is built for."""
-    ready("archive", "create", "primary")
+def test_an_archive_that_is_there(ready: Cli, tmp_path: Path) -> None:
+    """It is published, with what it has; twice is refused, and so is one of a distribution that has no series."""
+    ready("submit", make_source(tmp_path / "1"))
+    assert "taken in: 1 source, 0 packages" in ready("archive", "create", "primary").out
+    assert ready("archive", "adopt", "primary", "--json").json == {"sources": 0, "packages": 0, "left": []}
     assert "published already" in ready("archive", "create", "primary", status=1).err
     ready("init", "--distribution", "ubuntu")
     assert "add-chroot ubuntu/SERIES" in ready("archive", "create", "ubuntu/mine", status=1).err
