@@ -20,7 +20,7 @@ from buildmaster.indices.records import IndexKind, Record, parsed, rendered
 # Bytes of text. To compress 112 kB by xz takes 6 ms, and what it makes is 4% larger than from 400 kB.
 USUAL: Final = 96 << 10  # That of a piece, when an index is cut. Those at the end are joined when they are so much.
 LEAST: Final = 32 << 10  # What is left of a smaller one goes to the end.
-STEP: Final = 16 << 10  # A smaller one at the end is made anew with what is new; else that has a piece of its own.
+STEP: Final = 8 << 10  # A smaller one at the end is made anew with what is new; else that has a piece of its own.
 _MARK_BYTES: Final = 3  # Which are four letters.
 
 

@@ -3,7 +3,8 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,19 @@ _AT_ONCE: Final = 4  # One commit of the file system's journal is enough for sev
 def sync(paths: Iterable[Path]) -> None:
     """Make files' contents, and the names in folders, outlast a power cut."""
     threads.each(_AT_ONCE, _sync, paths)
+
+
+@contextlib.contextmanager
+def syncing() -> Iterator[Callable[[Iterable[Path]], None]]:
+    """The same with what is told while this lasts, and begun with at once: all of it is done when this ends.
+
+    :raises OSError: at the end.
+    """
+    begun: list[Future[None]] = []
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        yield lambda paths: begun.extend([threads.submit(_sync, path) for path in paths])
+        for each in begun:
+            each.result()
 
 
 def _sync(path: Path) -> None:

@@ -1,7 +1,7 @@
 """A generation of a suite: a folder that is written once, and is what apt sees when a link says so."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,22 +20,26 @@ RELEASES: Final = ("Release", "Release.gpg", "InRelease")
 class Generation:
     """The folder of one generation, while it is written."""
 
-    def __init__(self, dists: Path, by_hash: Path) -> None:
+    def __init__(self, dists: Path, by_hash: Path, sync: Callable[[Iterable[Path]], None]) -> None:
         """Begin anew.
 
         :param by_hash: the folder in which files of all generations are, by their SHA-256: one that is called so.
+        :param sync: begins to make files outlast a power cut.
         """
         self._dists = dists
         self._by_hash = by_hash
+        self._sync = sync
         self._new: list[tuple[Path, str]] = []  # Files of indices, with their SHA-256.
+        self._folders: set[Path] = set()  # Of indices.
         dists.mkdir(parents=True)
 
     def make_folder(self, name: IndexName) -> None:
         """Make the folder of an index, in which all of its files can be had by their SHA-256."""
         folder = (self._dists / name.path).parent
-        if not (folder / BY_HASH).exists():
+        if folder not in self._folders:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / BY_HASH).symlink_to(os.path.relpath(self._by_hash.parent, folder))
+            self._folders.add(folder)
 
     def keep(self, name: IndexName, index: Index, before: Path) -> None:
         """Take over an index of another generation as it is."""
@@ -52,7 +56,9 @@ class Generation:
         """
         path = self._dists / name.path
         index, progress = write_index(path, name.kind, parts, kept, before)
-        self._new += [(path.with_name(path.name + suffix), each.sha256) for suffix, each in index.files.items()]
+        new = {path.with_name(path.name + suffix): each.sha256 for suffix, each in index.files.items()}
+        self._sync(new)  # It goes on while others are written.
+        self._new += new.items()
         return index, progress
 
     def sign(self, release: bytes, signed: Signed, modified_at: int) -> None:
@@ -77,7 +83,7 @@ class Generation:
             beside.replace(self._by_hash / sha256)
 
     def paths(self) -> list[Path]:
-        """What has to be synced so that it outlasts a power cut."""
-        folders = {path.parent for path in self._dists.rglob("*")}
+        """What has yet to be synced so that all of it outlasts a power cut."""
         releases = [self._dists / name for name in RELEASES]
-        return [*(path for path, _ in self._new), *releases, *folders, self._dists, self._by_hash]
+        folders = {each for folder in self._folders for each in (folder, *folder.parents)}
+        return [*releases, *(each for each in folders if each.is_relative_to(self._dists)), self._by_hash]

@@ -1,8 +1,8 @@
 """What apt sees of one suite of one archive: its indices, signed, on disk; each change is one rename.
 
-    dists/SUITE                     a link to .state/suites/SUITE/N/dists
+    dists/SUITE                     a link to .state/suites/SUITE/N
     .state/suites/SUITE/lock        whoever changes the suite holds it
-    .state/suites/SUITE/N/          generation N: dists/, which is written once; and its manifest
+    .state/suites/SUITE/N/          generation N, which is written once; beside it is N.manifest
     .state/suites/SUITE/by-hash/SHA256/   files of the indices by SHA-256: the current ones, and for a while older ones
     .state/suites/SUITE/pieces/     those of the current indices
 
@@ -33,7 +33,6 @@ from buildmaster.publishing.pieces import Pieces, fill
 from buildmaster.publishing.signing import Signer
 
 STATE: Final = ".state"
-_MANIFEST: Final = "manifest"
 _SUITE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*", re.ASCII)
 _CLOCKS_DIFFER_S: Final = 3600.0  # At most. A clock that was further ahead was wrong, and is wrong no more.
 _AT_ONCE: Final = 4  # Indices that are written at the same time, by as many processors.
@@ -161,11 +160,11 @@ class SuiteTree:
         :raises TreeDamaged: there is something, but it cannot be read.
         """
         try:
-            folder = (self._link.parent / self._link.readlink()).parent
+            dists = self._link.parent / self._link.readlink()
         except FileNotFoundError:
             return None
         try:
-            return manifests.read((folder / _MANIFEST).read_bytes())
+            return manifests.read(_manifest_of(dists).read_bytes())
         except (OSError, ManifestDamaged) as exc:
             raise TreeDamaged(f"{self._link.name}: {exc}") from exc
 
@@ -200,26 +199,25 @@ class SuiteTree:
         number = 1 + max((int(each) for each in files.names(self._state) if each.isdigit()), default=0)
         if before is not None:
             number = before.generation + 1
-        folder = self._state / str(number)
-        shutil.rmtree(folder, ignore_errors=True)  # Of one who died.
+        dists = self._state / str(number)
+        shutil.rmtree(dists, ignore_errors=True)  # Of one who died.
         folders = self._by_hash, self._state / "pieces", self._link.parent
         made = [*made, *chain.from_iterable(map(files.make, folders))]
-        generation = Generation(folder / "dists", self._by_hash)
-        indices = self._indices(generation, None if anew else before, parts, terms.now)
-        at, modified_at = terms.now, int(terms.now)
-        if before is not None:
-            modified_at = max(modified_at, before.modified_at + 1)
-            if before.published_at < at + _CLOCKS_DIFFER_S:  # apt passes over what is older than what it has,
-                at = max(at, before.published_at)  # and refuses what is of the future.
-        manifest = Manifest(number, at, modified_at, terms.facts, terms.signer.fingerprints, indices, {})
-        manifest = replace(manifest, left=self._left(before, manifest))
-        release = release_text(terms.facts, manifest.sums(), at)
-        generation.sign(release, terms.signer.sign(release), modified_at)
-        (folder / _MANIFEST).write_bytes(manifests.written(manifest))
-        generation.link_by_hash()
-        new = _piece_names(manifest) - (set() if before is None or anew else _piece_names(before))
-        files.sync([*self._pieces.paths(new), *generation.paths(), folder / _MANIFEST, folder, self._state, *made])
-        self._show(folder / "dists")
+        at, modified_at = _times(before, terms.now)
+        with files.syncing() as sync:
+            generation = Generation(dists, self._by_hash, sync)
+            indices = self._indices(generation, None if anew else before, parts, terms.now)
+            manifest = Manifest(number, at, modified_at, terms.facts, terms.signer.fingerprints, indices, {})
+            manifest = replace(manifest, left=self._left(before, manifest))
+            new = _piece_names(manifest) - (set() if before is None or anew else _piece_names(before))
+            sync(self._pieces.paths(new))
+            release = release_text(terms.facts, manifest.sums(), at)
+            generation.sign(release, terms.signer.sign(release), modified_at)
+            written = _manifest_of(dists)
+            written.write_bytes(manifests.written(manifest))
+            generation.link_by_hash()
+            sync([*generation.paths(), written, self._state, *made])
+        self._show(dists)
         self._sweep(manifest, terms.now)
         return _published(manifest)
 
@@ -255,7 +253,7 @@ class SuiteTree:
         return Before(self._dists(before) / name.path, progress or Progress((), (), now))
 
     def _dists(self, manifest: Manifest) -> Path:
-        return self._state / str(manifest.generation) / "dists"
+        return self._state / str(manifest.generation)
 
     def _left(self, before: Manifest | None, after: Manifest) -> dict[str, Left]:
         """What was in the suite, and leaves now or has left. Where nobody knows, all that is there leaves now."""
@@ -286,9 +284,25 @@ class SuiteTree:
         still = {name for name, left in manifest.left.items() if not self._expired(left, manifest.generation, now)}
         for name in files.names(self._by_hash) - manifest.digests() - still:
             (self._by_hash / name).unlink()
-        for name in filter(str.isdigit, files.names(self._state)):
-            if not manifest.generation - _KEPT_FOLDERS < int(name) <= manifest.generation:
-                shutil.rmtree(self._state / name)
+        for name in files.names(self._state):
+            number, _, what = name.partition(".")
+            if number.isdigit() and not manifest.generation - _KEPT_FOLDERS < int(number) <= manifest.generation:
+                (self._state / name).unlink() if what else shutil.rmtree(self._state / name)
+
+
+def _manifest_of(dists: Path) -> Path:
+    """Where the manifest of a generation is."""
+    return dists.with_name(f"{dists.name}.manifest")
+
+
+def _times(before: Manifest | None, now: float) -> tuple[float, int]:
+    """When the next generation is published, and when its InRelease was changed."""
+    if before is None:
+        return now, int(now)
+    at = now
+    if before.published_at < at + _CLOCKS_DIFFER_S:  # apt passes over what is older than what it has,
+        at = max(at, before.published_at)  # and refuses what is of the future.
+    return at, max(int(now), before.modified_at + 1)
 
 
 def _by_index(edits: Iterable[Edit], facts: Facts) -> dict[IndexName, dict[bytes, bytes | None]]:

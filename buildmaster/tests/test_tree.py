@@ -265,9 +265,9 @@ def test_what_was_kept_is_damaged(archive: Archive, what: str) -> None:
     (piece,) = (state / "pieces").iterdir()
     match what:
         case "manifest":
-            (state / "1/manifest").write_bytes((state / "1/manifest").read_bytes().replace(b"mine", b"dine"))
+            (state / "1.manifest").write_bytes((state / "1.manifest").read_bytes().replace(b"mine", b"dine"))
         case "manifest gone":
-            (state / "1/manifest").unlink()
+            (state / "1.manifest").unlink()
         case "piece":
             piece.write_bytes(piece.read_bytes()[:-1] + b"x")
         case "piece gone":
@@ -276,7 +276,7 @@ def test_what_was_kept_is_damaged(archive: Archive, what: str) -> None:
             (archive.dists / "main/source/Sources.gz").unlink()
         case _:
             shutil.rmtree(state / "pieces")
-            (state / "1/manifest").write_bytes(b"")
+            (state / "1.manifest").write_bytes(b"")
     with pytest.raises(TreeDamaged):
         archive.add("coreutils")
     assert what == "index gone" or archive.names() == ["bash", "hello"]
