@@ -125,6 +125,11 @@ def parse_checksums(text: str) -> str:
     raise ValueError("is neither when_required nor when_supported")
 
 
+def parse_interval(text: str) -> float:
+    """Seconds; 0 for `never`."""
+    return 0.0 if text == "never" else parse_duration(text)
+
+
 @dataclass(frozen=True)
 class MasterConfig:
     """What the master and its commands go by; read once, at start."""
@@ -163,6 +168,7 @@ class MasterConfig:
     store_endpoint: str = key("store", "endpoint", "", parse_url)  # "": Amazon's own.
     store_region: str = key("store", "region", "us-east-1", parse_host)
     store_checksums: str = key("store", "checksums", "when_required", parse_checksums)
+    store_collect_s: float = key("store", "collect", "1d", parse_interval)  # 0: never.
     store_presigned: bool = key("store", "presigned", "yes", parse_flag)  # Builders fetch from it themselves.
 
     poll_fastest_s: float = key("polling", "fastest", "1s", parse_duration)

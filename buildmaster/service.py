@@ -19,6 +19,7 @@ from buildmaster.archive_server import archive_site
 from buildmaster.blame import Patience
 from buildmaster.builder_client import Timeouts
 from buildmaster.builder_http import BuilderHttp
+from buildmaster.collecting import Collector
 from buildmaster.config import MasterConfig
 from buildmaster.credentials import Access
 from buildmaster.examiner import Examiner
@@ -131,6 +132,7 @@ class _Parts:
     notifier: Notifier
     examiner: Examiner | None  # None: build-dependencies are not looked at.
     publisher: Publisher
+    collector: Collector
     http: BuilderHttp
     reception: Reception
     ports: Sequence[Any]  # Each an IListeningPort.
@@ -165,6 +167,7 @@ class Master:
         if parts.examiner is not None:
             parts.examiner.start()
         parts.publisher.start()
+        parts.collector.start()
         await parts.reception.start()
         files, archives, *more = (f"{port.getHost().host}:{port.getHost().port}" for port in parts.ports)
         log.info(
@@ -212,9 +215,10 @@ class Master:
         examiner = Examiner(farm, reactor, snapshot, config.archive_poll_s, proxy=config.archive_proxy, archives=access)
         press = Press(farm, config.archives_directory, Secrets(config.secrets_directory), time.time)
         publisher = Publisher(farm, reactor, snapshot, press)
+        collector = Collector(farm, reactor, config.store_collect_s)
         looks = examiner if config.looks else None
-        more = self._listen_for_uploads(reception)
-        return _Parts(snapshot, fleet, notifier, looks, publisher, http, reception, (files, archives, *more))
+        ports = (files, archives, *self._listen_for_uploads(reception))
+        return _Parts(snapshot, fleet, notifier, looks, publisher, collector, http, reception, ports)
 
     def _listen_for_uploads(self, reception: Reception) -> list[Any]:
         """The ports that files of uploads come to, beside that of the archives; each an IListeningPort."""
@@ -240,6 +244,7 @@ class Master:
         log.info("the master ends")
         parts.snapshot.stop()
         parts.notifier.stop()
+        await parts.collector.stop()
         await parts.publisher.stop()
         parts.reception.stop()
         if parts.examiner is not None:

@@ -34,7 +34,7 @@ LAYERS = {
         "copying", "holding",
     },
     "work": {
-        "diffoscope",
+        "diffoscope", "collecting",
         "ports", "builder_http", "builder_client", "fetching", "snapshot", "dispatch", "results", "gathering",
         "recovery", "external", "resetting", "running_log", "scanner", "fleet", "workshop", "file_server", "master",
         "builder_answers", "acts", "at_once", "sending_ahead", "leases", "notifying",
