@@ -1,12 +1,9 @@
 """Whoever changes an archive dies before each thing that it does to the disk: what apt sees is the old or the new."""
 
-import os
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,36 +12,9 @@ from buildmaster.publishing.pool import PoolFile
 from buildmaster.publishing.snapshots import remove_snapshot, take_snapshot
 from buildmaster.publishing.tree import Keep
 from buildmaster.tests.archive_case import FACTS, PACKAGES, Archive, Client, package, tree_of
+from buildmaster.tests.dying import die_at
 
-DIED = 9
 NAME = "20261122T120000Z"
-# What Python tells before it asks the system to change something. (A file that is opened is not yet written: what was
-# to come into it is lost, or a part of it.)
-_CHANGES = ("os.rename", "os.link", "os.symlink", "os.mkdir", "os.remove", "os.rmdir", "os.utime", "os.chmod")
-
-
-def die_at(nth: int, act: Callable[[], object]) -> bool:
-    """Let a process of its own do something and die at its nth change of the disk; whether it came so far."""
-    child = os.fork()
-    if child:
-        _, status = os.waitpid(child, 0)
-        assert os.waitstatus_to_exitcode(status) in (0, DIED)
-        return os.waitstatus_to_exitcode(status) == DIED
-    left = [nth]
-
-    def tick(event: str, arguments: tuple[Any, ...]) -> None:
-        written = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        if written or event in _CHANGES:
-            left[0] -= 1
-            if left[0] == 0:
-                os._exit(DIED)
-
-    try:
-        sys.addaudithook(tick)
-        act()
-        os._exit(0)
-    finally:
-        os._exit(1)
 
 
 def told(archive: Archive) -> set[str]:

@@ -1,28 +1,36 @@
 """kill -9 at every step of an upload: the archive has it whole or not at all, and has it once when it is sent again."""
 
 import http.client
+import itertools
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from buildmaster import publications, repositories, uploads
 from buildmaster.farm import Farm
 from buildmaster.tables import binary, build, publication, source, upload
+from buildmaster.tests import dying
 from buildmaster.tests.factories import CONFIG, make_farm, open_farm, write_deb
 from buildmaster.tests.ports import free_port
 from buildmaster.tests.test_crash_commands import die_at
 from buildmaster.tests.uploading import ARCHIVE, Upload, make_archive
 from buildmaster.uploading.acceptance import Verdict, process
 from buildmaster.uploading.arrivals import Folder, Received
+from buildmaster.uploading.reception import Reception
 from buildmaster.uploading.spool import Spool
 from buildmaster.uploading.terms import Terms
 
@@ -107,6 +115,120 @@ def test_every_point(make: Callable[[Path], Upload], whole: dict[str, int], tmp_
         places.append(where)
     print(f"died at {len(places)} points")
     assert len(places) >= (3 if make is refused else 7)
+
+
+class _Now(Clock):
+    """A reactor whose threads are done at once."""
+
+    def getThreadPool(self) -> "_Now":
+        return self
+
+    def callInThreadWithCallback(self, told: Callable[..., Any], function: Callable[..., Any], *args: Any) -> None:
+        try:
+            told(True, function(*args))
+        except Exception:
+            told(False, Failure())  # type: ignore[no-untyped-call]
+
+    def callFromThread(self, function: Callable[..., Any], *args: Any) -> None:
+        function(*args)
+
+
+def reception_of(farm: Farm) -> Reception:
+    """What takes uploads for a farm, all in this thread."""
+
+    async def read(function: Callable[..., Any], *args: Any) -> Any:
+        with farm.reading() as connection:
+            return function(connection, *args)
+
+    farm.read = read  # type: ignore[method-assign, assignment]
+    reactor: Any = _Now()
+    return Reception(farm, reactor, TERMS, time.time)
+
+
+def now(coroutine: Any) -> Any:
+    """What a coroutine returns that waits for nothing."""
+    found: list[Any] = []
+    Deferred.fromCoroutine(coroutine).addBoth(found.append)
+    if isinstance(found[0], Failure):
+        found[0].raiseException()
+    return found[0]
+
+
+def bring(reception: Reception, changes: Path) -> None:
+    """All files, the .changes last, as HTTP, FTP and SFTP do it."""
+    for path in sorted(changes.parent.iterdir(), key=lambda path: path == changes):
+        incoming = reception.begin(path.name, "192.0.2.1")
+        incoming.write(path.read_bytes())
+        now(reception.finish(incoming, *ARCHIVE))
+
+
+def commits(farm: Farm, point: Callable[[str], None]) -> None:
+    """Let commits of a farm be points."""
+    database: Any = farm.database
+    transaction = database._transaction
+
+    @contextmanager
+    def committing(*args: Any) -> Iterator[Any]:
+        with transaction(*args) as connection:
+            yield connection
+            point("commit")
+        point("committed")
+
+    database._transaction = committing
+
+
+# What an upload changes on its way from the network into the archive, in its order: patterns of points.
+STEPS = (
+    "open .*/uploads/new/.*part", "os.rename .*/uploads/new/", "os.mkdir .*/judged-", "fsync", "os.rename .*/store/",
+    "commit", "committed", "os.remove .*/uploads/[0-9]+/.*[.]dsc/", "os.remove .*/uploads/[0-9]+/.*[.]changes/",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "whole"), WHOLE, ids=["source", "packages", "refused"])
+def test_every_change(make: Callable[[Path], Upload], whole: dict[str, int], tmp_path: Path) -> None:
+    """The master dies before each change of the disk and each commit, from the first byte of a file to the end; another
+    goes on, and the client sends all of it again."""
+    changes = make(tmp_path).write(tmp_path / "upload")
+    places: list[str] = []
+    for nth in itertools.count(1, 6 if make is with_packages else 1):  # Packages take long, and most is as without.
+        directory = tmp_path / str(nth)
+        directory.mkdir()
+        farm = make_farm(directory)
+        place = make_archive(farm)
+        with farm.transaction() as connection:
+            repositories.change(connection, place.archive_id, repositories.Settings(binaries=True))
+        farm.close()
+        opened: list[Farm] = []
+
+        def arm(point: Callable[[str], None], opened: list[Farm] = opened, farm: Farm = farm) -> None:
+            opened.append(open_farm(farm.directory))
+            commits(opened[0], point)
+
+        where = dying.die_at(
+            nth,
+            lambda opened=opened: bring(reception_of(opened[0]), changes),  # type: ignore[misc]
+            arm,
+        )
+        farm = open_farm(farm.directory)
+        assert rows(farm) in (NOTHING, whole), where
+        farm.store.sweep()
+        reception = reception_of(farm)
+        now(reception._resume())
+        now(reception._look())
+        assert rows(farm) in (NOTHING, whole), where
+        bring(reception, changes)
+        assert rows(farm) | {"refused": 0} == whole | {"refused": 0}, where
+        reception.spool.sweep(time.time() + 86401)
+        assert [path for path in reception.spool.directory.rglob("*") if not path.is_dir()] == [], where
+        farm.close()
+        shutil.rmtree(directory)
+        if not where:
+            break
+        places.append(where)
+    print(f"died before {len(places)} changes")
+    if make is source_alone:
+        left = iter(places)
+        assert all(any(re.match(step, place) for place in left) for step in STEPS), places
 
 
 class Master:

@@ -67,6 +67,8 @@ def process(farm: Farm, received: Received, place: Place, terms: Terms, now: flo
     judgement = judge(farm, received, place, terms, now)
     by = judgement.uploader.name if judgement.uploader else ""
     faults = judgement.faults
+    if judgement.again:  # Sent by anybody, or left by a master that died: nobody need hear of that.
+        return Verdict(name, place.words, faults, by)
     if not faults:
         try:
             source, build_ids = _Acceptance(farm, judgement, place, terms, now).accept()

@@ -49,6 +49,7 @@ class Judgement:
     files: Mapping[str, Arrived] = field(default_factory=dict)  # Those that came, of those that it names.
     packages: Packages = field(default_factory=Packages)
     source_id: int | None = None  # Of what the archive has, to which the packages come; None: it comes with them.
+    again: bool = False  # This archive has accepted this very one.
 
 
 def judge(farm: Farm, received: Received, place: Place, terms: Terms, now: float) -> Judgement:
@@ -71,7 +72,7 @@ def judge(farm: Farm, received: Received, place: Place, terms: Terms, now: float
     with farm.reading() as connection:
         before = uploads.accepted_by(connection, judgement.sha256)
     if before:
-        return replace(judgement, faults=(_again(name, before, place),))
+        return replace(judgement, faults=(_again(name, before, place),), again=before == place.words)
     changes, unreadable = _read_changes(name, payload)
     if changes is None:
         return replace(judgement, faults=rules.told([*faults, *unreadable]))
