@@ -121,8 +121,7 @@ def create(session: Session, /, *, name: str, **said: Any) -> None:
     """Publish an archive, which is made if it is not there, with a key of its own.
 
     It has a suite for each series of its distribution. What the archive has already, it publishes as well: the newest
-    versions that were built. What to give to dput and to apt is printed, here
-    and by `archive show`.
+    versions that were built. What to give to dput and to apt is printed, here and by `archive show`.
 
     \b
     Example:
