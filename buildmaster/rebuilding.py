@@ -14,6 +14,7 @@ from debian.debian_support import Version
 from sqlalchemy import Connection, bindparam, select
 
 from buildmaster import architectures, builds, chroots, distributions, publications, repositories
+from buildmaster.publications import Suite
 from buildmaster.scoring import Pocket
 from buildmaster.tables import binary, build, publication, series_architecture, source
 from buildmaster.wishes import Wishes, rebuilt
@@ -125,8 +126,25 @@ def _newest(connection: Connection, where: Where, name: str) -> Any:
     """The row of the newest source of a name that is wanted in a suite."""
     rows = _sources(connection, where, name)
     if not rows:
+        if version := _copied(connection, where, name):
+            raise RebuildRefused(
+                f"{name} {version} was copied to this archive: rebuild it in the one that it comes from, and copy that"
+            )
         raise RebuildRefused(f"there is no source {name!r} in this archive, series and pocket")
     return max(rows, key=lambda row: Version(row.version))
+
+
+def _copied(connection: Connection, where: Where, name: str) -> str:
+    """The version of a source that is there, and belongs to another archive; "": there is none."""
+    suite = Suite(where.archive_id, where.series_id, where.pocket)
+    return next(
+        (
+            each.version
+            for each in publications.named(connection, where.archive_id, name)
+            if each.suite == suite and each.binary_id is None and each.state in publications.WANTED
+        ),
+        "",
+    )
 
 
 def _places(connection: Connection, series_id: int, found: Any) -> list[int]:

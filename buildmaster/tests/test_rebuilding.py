@@ -144,3 +144,16 @@ def test_what_was_promoted(farm: Farm, where: Where) -> None:
     assert rebuild(farm, where).number == 1
     with pytest.raises(RebuildRefused, match="no source"):
         rebuild(farm, replace(where, pocket=Pocket.PROPOSED))
+
+
+def test_what_was_copied(farm: Farm, where: Where) -> None:
+    """What belongs to another archive is rebuilt there, which is said."""
+    make_build(farm)
+    other = replace(where, archive_id=make_repository(farm, "other"))
+    with farm.transaction() as connection:
+        own = publications.named(connection, where.archive_id, "hello")
+        copying.copy_to(connection, own, publications.Suite(**vars(other)), time.time())
+    with pytest.raises(RebuildRefused, match=r"hello 1\.0 was copied to this archive: rebuild it in the one"):
+        rebuild(farm, other)
+    with pytest.raises(RebuildRefused, match="no source"):
+        rebuild(farm, replace(other, pocket=Pocket.PROPOSED))
