@@ -156,6 +156,7 @@ def builds(
     *,
     states: Iterable[BuildState] = (),
     source_name: str = "",
+    archive_id: int | None = None,
     ids: Iterable[int] | None = None,
     limit: int | None = None,
     offset: int = 0,
@@ -163,6 +164,7 @@ def builds(
     """Builds, the newest first.
 
     :param states: only these; none: all.
+    :param archive_id: of this archive's sources only.
     :param ids: only these, as far as they exist; None: all.
     """
     query = builds_query().order_by(build.c.id.desc()).limit(limit).offset(offset)
@@ -170,6 +172,8 @@ def builds(
         query = query.where(build.c.state.in_(wanted))
     if source_name:
         query = query.where(source.c.name == source_name)
+    if archive_id is not None:
+        query = query.where(source.c.archive_id == archive_id)
     if ids is not None:
         query = query.where(build.c.id.in_(list(ids)))
     return [build_of(row) for row in connection.execute(query)]

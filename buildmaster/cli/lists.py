@@ -1,10 +1,12 @@
 """The commands that list: queue, builds, builders."""
 
 import time
+from typing import Any
 
 import click
 
-from buildmaster import listings, waiting
+from buildmaster import distributions, listings, waiting
+from buildmaster.cli.archives import names_of
 from buildmaster.cli.documents import build_document, builder_document, waiting_document
 from buildmaster.cli.farms import farm_of, looks
 from buildmaster.cli.group import Session, json_option, pass_session
@@ -81,6 +83,7 @@ def queue(session: Session, /, *, limit: int, after: int) -> None:
     "--state", "states", multiple=True, type=click.Choice([state.value for state in BuildState]), help="Only these."
 )
 @click.option("--source", "source_name", metavar="NAME", default="", help="Only of this source package.")
+@click.option("--archive", metavar="[DISTRIBUTION/]NAME", help="Only of this archive.")
 @click.option(
     "-n",
     "--limit",
@@ -91,7 +94,7 @@ def queue(session: Session, /, *, limit: int, after: int) -> None:
 )
 @json_option
 @pass_session
-def builds(session: Session, /, *, states: tuple[str, ...], source_name: str, limit: int) -> None:
+def builds(session: Session, /, *, states: tuple[str, ...], source_name: str, archive: str | None, limit: int) -> None:
     """List builds, the newest first.
 
     \b
@@ -100,11 +103,12 @@ def builds(session: Session, /, *, states: tuple[str, ...], source_name: str, li
     """
     with farm_of(session) as farm, farm.reading() as connection:
         wanted = [BuildState(state) for state in states]
-        # One more than wanted tells whether there are more.
-        found = listings.builds(connection, states=wanted, source_name=source_name, limit=limit + 1)
+        archive_id = None if archive is None else distributions.find_archive(connection, *names_of(connection, archive))
+        these: Any = {"states": wanted, "source_name": source_name, "archive_id": archive_id}
+        found = listings.builds(connection, **these, limit=limit + 1)  # One more tells whether there are more.
     found, more = found[:limit], len(found) > limit
     nothing = "No such builds."
-    if not states and not source_name:
+    if not states and not source_name and archive is None:
         nothing = f"No builds. Add a source package with: {session.command_on(farm.directory, 'submit FILE.dsc')}"
     document = {"builds": [build_document(each) for each in found], "more": more}
     session.output.listing(document, BUILD_COLUMNS, [build_row(each) for each in found], nothing)

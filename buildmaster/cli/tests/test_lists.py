@@ -116,6 +116,11 @@ def test_builds_newest_first(ready: Cli, farm: Farm, tmp_path: Path) -> None:
     assert ready("builds", "--limit", "3", "--json").json["more"] is False
     assert "There are more" in ready("builds", "--limit", "2").err
     assert "'sleeping'" in ready("builds", "--state", "sleeping", status=2).err
+    ready("add-archive", "mine")
+    assert ready("builds", "--archive", "mine", "--json").json["builds"] == []
+    ready("submit", make_source(tmp_path / "four", "four"), "--archive", "mine")
+    assert [each["id"] for each in ready("builds", "--archive", "debian/mine", "--json").json["builds"]] == [4]
+    assert "no archive 'yours'" in ready("builds", "--archive", "yours", status=1).err
 
 
 def test_builders_and_what_they_do(ready: Cli, farm: Farm, dsc: Path) -> None:
