@@ -144,6 +144,9 @@ def _changes_text() -> Iterator[tuple[str, Bad]]:
     yield "a backslash", edited("must be one plain path segment", _replaced(TAR, f"a\\{TAR}"))
     yield "a negative size", edited("is not 'digest size name'", _in_sums(r"\1 -\2"))
     yield "a size in hex", edited("is not 'digest size name'", _in_sums(r"\1 0x\2"))
+    yield "another MD5", edited("does not have the MD5 that", _other_digest(b"Files:", 32))
+    yield "another SHA-1", edited("does not have the SHA-1 that", _other_digest(b"Checksums-Sha1:", 40))
+    yield "another file by SHA-1", edited("Checksums-Sha1 does not name the same", _other_name(b"Checksums-Sha1:"))
     yield "a size without end", edited("no file is as large", _in_sums(r"\1 " + "9" * 40))
     yield "a size in other digits", edited("is not 'digest size name'", _in_sums("\\1 \u0661\u0662"))
     yield "a digest that is too short", edited("is not 'digest size name'", _in_sums(r"abc \2"))
@@ -198,6 +201,10 @@ def _dsc_data() -> Iterator[tuple[str, Bad]]:
     yield "a .dsc with another's file", edited("names a file that is not of source", _replaced(TAR, "other_2.0.tar.xz"))
     yield "a .dsc with a path", edited("must be one plain path segment", _replaced(TAR, f"../{TAR}"))
     yield "a .dsc with another digest", edited("do not say the same of", _in_sums(r"f00d00000000000000\1 \2", strip=18))
+    yield "a .dsc with another MD5", edited("does not have the MD5 that", _other_digest(b"Files:", 32))
+    yield "a .dsc with another SHA-1", edited("does not have the SHA-1 that", _other_digest(b"Checksums-Sha1:", 40))
+    yield "a .dsc without files", said("Files does not name the same files", Files="")
+    yield "a .dsc that lists another file", edited("Files does not name the same files", _other_name(b"Files:"))
     yield "a .dsc with a NUL", edited("control character", lambda text: text.replace(b"Somebody", b"Some\0body"))
     yield "a .dsc with a field twice", edited("has the field Binary twice", lambda text: text + b"Binary: evil\n")
     yield "a .dsc with two paragraphs", edited("more than one paragraph", lambda text: text + b"\nPackage: evil\n")
@@ -431,3 +438,23 @@ def _zip() -> bytes:
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb", bytes(1 << 20))
     return made.getvalue()
+
+
+def _other_digest(field: bytes, length: int) -> Edit:
+    """The first digest of a field is another."""
+
+    def edit(text: bytes) -> bytes:
+        before, name, behind = text.partition(field)
+        return before + name + re.sub(rb"[0-9a-f]{%d} " % length, b"0" * length + b" ", behind, count=1)
+
+    return edit
+
+
+def _other_name(field: bytes) -> Edit:
+    """The first file of a field is called otherwise."""
+
+    def edit(text: bytes) -> bytes:
+        before, name, behind = text.partition(field)
+        return before + name + re.sub(rb"hello_2\.0", b"hello_2.00", behind, count=1)
+
+    return edit

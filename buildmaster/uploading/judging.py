@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
@@ -12,8 +13,9 @@ from buildd.control import Changes, ControlError, Dsc, parse_changes, parse_dsc
 from buildmaster import packages, uploaders, uploads
 from buildmaster.farm import Farm
 from buildmaster.scoring import Pocket
+from buildmaster.store import NotStored, Sha256
 from buildmaster.uploaders import Uploader
-from buildmaster.uploading import binary_packages, rules, signatures, tarballs
+from buildmaster.uploading import binary_packages, rules, signatures, tarballs, weak_digests
 from buildmaster.uploading.arrivals import Arrived, NotReadable, Received, read_control
 from buildmaster.uploading.binary_packages import Packages
 from buildmaster.uploading.rules import Came, Target, Upload
@@ -91,7 +93,8 @@ def judge(farm: Farm, received: Received, place: Place, terms: Terms, now: float
     suite = rules.suite(changes.distribution, place.series)
     found, source_id = Packages(), None
     if trusted:  # What takes long is done only for who has signed.
-        faults += _tarballs(sources, _as_promised(changes, files), terms)
+        whole = _as_promised(changes, files)
+        faults += [*_tarballs(sources, whole, terms), *_digests(farm, changes, name, sources, whole)]
     if trusted and suite is not None:
         binary_faults, found, source_id = _packages(farm, place, changes, files, suite, alone=not sources)
         faults += binary_faults
@@ -258,6 +261,22 @@ def _as_promised(changes: Changes, files: Mapping[str, Arrived]) -> dict[str, Ar
     """The files that are what the .changes says: of the others there is no more to say."""
     promised = {str(each.name): Came(each.size, each.sha256) for each in changes.files}
     return {name: each for name, each in files.items() if each.came == promised[name]}
+
+
+def _digests(
+    farm: Farm, changes: Changes, name: str, sources: Sequence[Sources], files: Mapping[str, Arrived]
+) -> list[str]:
+    """Which of the weaker digests are wrong: of what came, and of what the .dsc names that the archive has."""
+    faults: list[str] = []
+    said_by = [(name, changes.fields), *((each.name, each.dsc.fields) for each in sources)]
+    for each, arrived in files.items():
+        with arrived.path.open("rb") as stream:
+            faults += weak_digests.wrong(each, stream, said_by)
+    came = {each.name for each in changes.files}
+    for listed in (listed for each in sources for listed in each.dsc.files if listed.name not in came):
+        with suppress(NotStored), farm.store.open(Sha256(listed.sha256)) as stored:
+            faults += weak_digests.wrong(listed.name, stored, said_by)
+    return faults
 
 
 def _tarballs(sources: Sequence[Sources], files: Mapping[str, Arrived], terms: Terms) -> list[str]:

@@ -5,13 +5,14 @@ Every rule gives sentences that say what to do; none stops another. Signatures a
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from debian.debian_support import Version
 
 from buildd.control import Changes, Dsc, ListedFile
 from buildmaster.scoring import COMPONENT, Pocket
+from buildmaster.uploading import weak_digests
 
 BINARIES = (".deb", ".udeb", ".ddeb")
 _TAR = r"\.tar\.(?:gz|bz2|xz|lzma)"
@@ -162,6 +163,17 @@ def _lists(upload: Upload, target: Target) -> Iterator[str]:
     for listed_file in upload.changes.files:
         if listed_file.name == upload.name:
             yield f"{upload.name} names itself: build the source package again"
+    yield from _differ(upload.name, fields, "Checksums-Sha1", upload.changes.files)
+    for name, dsc in upload.dscs.items():
+        for field_name in weak_digests.FIELDS:
+            yield from _differ(name, dsc.fields, field_name, dsc.files)
+
+
+def _differ(by: str, fields: Mapping[str, str], field_name: str, files: Sequence[ListedFile]) -> Iterator[str]:
+    """Only Checksums-Sha1 may be missing (dpkg-source asks for the other)."""
+    said = {(each.name, each.size) for each in weak_digests.listed(fields, field_name)}
+    if (said or field_name == "Files") and said != {(each.name, str(each.size)) for each in files}:
+        yield f"in {by}, {field_name} does not name the same files and sizes as Checksums-Sha256: build it again"
 
 
 def _files(upload: Upload, target: Target) -> Iterator[str]:
