@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThreadPool
@@ -9,12 +10,13 @@ from twisted.logger import Logger
 
 from buildmaster import inventory
 from buildmaster.farm import Farm
-from buildmaster.inventory import How, Wrong
+from buildmaster.inventory import How, Report, Wrong
 from buildmaster.ports import IMasterReactor
 from buildmaster.turns import Turns
 
 FIRST_S = 3600.0  # After the start, which is no time for it; and a master that is started every day comes to it.
 _OLDER_THAN_S = 86400.0
+_PLAUSIBLE = 100  # So many files may be needed by nobody, however few are known.
 _AGAIN_S = 3600.0  # After an error.
 
 
@@ -53,9 +55,18 @@ class Collector:
         await self._turns.stop()
 
     async def _collect(self) -> None:
-        how = How(quick=True, delete_unreferenced=True, older_than_s=_OLDER_THAN_S)
-        pool = self._reactor.getThreadPool()
-        report = await deferToThreadPool(self._reactor, pool, inventory.check, self._farm, how, self._time)
+        look = How(quick=True, older_than_s=_OLDER_THAN_S)
+        report = await self._check(look)
+        if (unneeded := len(report.of(Wrong.UNREFERENCED))) > max(_PLAUSIBLE, report.files):
+            self.log.warn(
+                "{unneeded} files of the store are needed by nobody, and the farm knows {all}: is that the store of "
+                "another farm, or an old database? Nothing is deleted; `buildmaster store check --delete-unreferenced` "
+                "would do it",
+                unneeded=unneeded, all=report.files,
+            )  # fmt: skip
+            return
+        if unneeded:
+            report = await self._check(replace(look, delete_unreferenced=True))
         deleted = [each for each in report.of(Wrong.UNREFERENCED) if each.deleted]
         self.log.info(
             "looked at the {all} files of the store: {deleted} of them, {size} bytes, are deleted; nobody needs them",
@@ -63,6 +74,11 @@ class Collector:
         )  # fmt: skip
         if bad := len(report.of(Wrong.MISSING)) + len(report.of(Wrong.DAMAGED)):
             self.log.warn("{bad} files of the store are missing or damaged: `buildmaster store check`", bad=bad)
+
+    async def _check(self, how: How) -> Report:
+        pool = self._reactor.getThreadPool()
+        report: Report = await deferToThreadPool(self._reactor, pool, inventory.check, self._farm, how, self._time)
+        return report
 
     def _time(self) -> float:
         """The time, which whoever looks through the store asks for again and again: so he can be stopped here."""

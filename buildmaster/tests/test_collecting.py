@@ -41,6 +41,8 @@ class TestCollector(TestCase):
     def info(self, text: str, **words: object) -> None:
         self.told.append(text.format(**words))
 
+    warn = info
+
     def there(self) -> set[str]:
         return {each.sha256 for each in self.farm.store.files()}
 
@@ -60,6 +62,17 @@ class TestCollector(TestCase):
         await collector.stop()
         assert any("1 of them, 28 bytes" in each for each in self.told)
         assert self.there() == self.needed
+
+    async def test_the_store_of_another_farm(self) -> None:
+        """Where more is unknown than known, something is wrong with the farm, and not with the files."""
+        self.patch(collecting, "_PLAUSIBLE", 3)  # type: ignore[no-untyped-call]
+        others = {store_chunks(self.farm.store, [b"%d" % number]).sha256 for number in range(4)}
+        self.now += 90_000
+        collector = self.collector(0.1)
+        await self.until_told(2)
+        await collector.stop()
+        assert "5 files of the store are needed by nobody, and the farm knows 1" in self.told[0]
+        assert others < self.there()
 
     async def test_never(self) -> None:
         """An operator may want to do it himself."""
