@@ -245,6 +245,11 @@ def _move(
 
     with farm_of(session) as farm:
         _tell(session, farm.write(write), verb)
+        if to_archive is not None:
+            with farm.reading() as connection:
+                found, there = published(connection, name), published(connection, to_archive)
+            if found.private and not there.private:
+                session.output.hint(f"{found.words} is private, and {there.words} is not: everybody may read them now.")
 
 
 def _tell(session: Session, moved: list[Moved], verb: str) -> None:

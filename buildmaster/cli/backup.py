@@ -92,6 +92,8 @@ def restore(session: Session, /, *, source: Path) -> None:
     Example:
       buildmaster restore /srv/backup/farm
     """
+    from buildmaster.publishing import keeping  # noqa: PLC0415 - takes long to import.
+
     config = config_of(session)
     with Progress(session.output, "restoring") as progress, backup_places.reading(source) as reader:
         found = farm_backup.restore(
@@ -99,10 +101,14 @@ def restore(session: Session, /, *, source: Path) -> None:
         )
         secrets = Secrets(config.secrets_directory)
         refused = keepsakes.bring(secrets, reader.secrets())
-    with farm_of(session) as farm, farm.reading() as connection:
-        lacks = keepsakes.missing(secrets, keepsakes.needed(connection, time.time()))
+    with farm_of(session) as farm:
+        lost = keeping.drop_lost(farm, config.archives_directory)
+        with farm.reading() as connection:
+            lacks = keepsakes.missing(secrets, keepsakes.needed(connection, time.time()))
     what = f"{count(found.files, 'file')} of {size(found.size)}"
     session.output.say(f"the farm of {moment(found.made_at)} is in {config.directory}: {what}")
+    if lost:
+        session.output.say(f"snapshots of archives are in no backup; they are forgotten: {', '.join(lost)}")
     for name in refused:
         session.output.say(f"not brought: {secrets.directory / name}, where another one is, or nothing can be written")
     for each in lacks:
@@ -117,5 +123,7 @@ def restore(session: Session, /, *, source: Path) -> None:
         document = {"directory": str(config.directory), "made_at": stamp(found.made_at), "files": found.files}
         missing = [str(secrets.directory / each.name) for each in lacks]
         session.output.document(
-            document | {"size": found.size, "lacking": list(found.lacking), "missing_secrets": missing}
+            document
+            | {"size": found.size, "lacking": list(found.lacking), "missing_secrets": missing}
+            | {"lost_snapshots": lost}
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildmaster import repositories, snapshots
+from buildmaster.farm import Farm
 from buildmaster.publishing.publication import Press
 from buildmaster.publishing.snapshots import remove_snapshot, take_snapshot
 
@@ -44,6 +45,23 @@ def keep(press: Press, archive_id: int) -> Kept:
         for each in surplus:
             drop(press, archive_id, folder, each)
     return Kept(taken, tuple(surplus))
+
+
+def drop_lost(farm: Farm, directory: Path) -> list[str]:
+    """Forget the snapshots that are not on the disk, since a backup has none of them; say which. Blocks.
+
+    :param directory: of all archives.
+    """
+    with farm.reading() as connection:
+        lost = [
+            (where, each.name)
+            for where in repositories.every(connection)
+            for each in snapshots.of(connection, where.archive_id)
+            if not (directory / where.words / "snapshot" / each.name).is_dir()
+        ]
+    for where, name in lost:
+        farm.write(snapshots.remove, where.archive_id, name)
+    return [f"{name} of {where.words}" for where, name in lost]
 
 
 def take(press: Press, archive_id: int, folder: Path, *, was_due: bool = False) -> str:

@@ -167,6 +167,8 @@ def test_published_and_moved(mine: Cli, farm: Farm, tmp_path: Path) -> None:
     assert "is not published there" in mine("archive", "copy", "stable", "hello", "--to-archive", "mine", status=1).err
     assert "there already" in mine("archive", "copy", "mine", "hello", status=1).err
     assert "there is no suite 'sid'" in mine("archive", "copy", "mine", "hello", "--to", "sid", status=1).err
+    mine("archive", "change", "mine", "--private")
+    assert "everybody may read" in mine("archive", "copy", "mine", "hello", "--to-archive", "stable").err
 
 
 def test_a_suite_that_is_not_there(mine: Cli) -> None:

@@ -110,6 +110,22 @@ def test_without_secrets(ready: Cli, farm: Farm, tmp_path: Path, request: pytest
     assert verify(new, tmp_path, certificate)
 
 
+def test_snapshots(ready: Cli, farm: Farm, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """They are in no backup, and not listed after it; but those that were copied by hand are."""
+    published(ready, tmp_path, farm)
+    names = [ready("archive", "snapshot", "take", "mine", "--json").json["snapshot"]]
+    while len(names) < 2:
+        name = ready("archive", "snapshot", "take", "mine", "--json").json["snapshot"]
+        names += [name] if name not in names else []
+    ready("backup", tmp_path / "folder")
+    new: Cli = request.getfixturevalue("new")
+    place = Path("archives") / "debian" / "mine" / "snapshot" / names[1]
+    shutil.copytree(ready.directory / place, new.directory / place)
+    assert f"they are forgotten: {names[0]} of debian/mine" in new("restore", tmp_path / "folder").out
+    listed = new("archive", "snapshot", "list", "mine", "--json").json["snapshots"]
+    assert [each["snapshot"] for each in listed] == names[1:]
+
+
 @pytest.mark.parametrize("mode", [0o750, 0o755])
 def test_secrets_where_others_read(ready: Cli, farm: Farm, tmp_path: Path, mode: int) -> None:
     """They are not written there."""
