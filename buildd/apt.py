@@ -72,6 +72,9 @@ DPkg::Options {{ "--force-confold"; "--force-unsafe-io"; }};
 DPkg::Pre-Invoke {{ "rm -f {_CREDENTIALS_FILE}; echo '{_DPKG_BEGINS}'"; }};
 """
 
+# For packages that are to be of certain versions: an upgrade may have to go back to them.
+DOWNGRADES = 'APT::Get::allow-downgrades "true";\n'
+
 # Its errors and warnings, each with the indented lines that go on with it.
 _COMPLAINT = re.compile(r"^(?:E: |W: |Err:).*(?:\n {2}.*)*", re.MULTILINE)
 _TRANSIENT = re.compile(
@@ -243,6 +246,16 @@ def key_files(trusted_keys: Iterable[str]) -> dict[str, bytes]:
         kind = "asc" if key.lstrip().startswith(b"-----BEGIN PGP") else "gpg"
         files[f"debfarm-{number}.{kind}"] = key
     return files
+
+
+def preferences(package_versions: Iterable[str]) -> str:
+    """What has apt choose these versions of packages, where its archives or the chroot have them, be they older than
+    others (apt_preferences(5)).
+
+    :param package_versions: each NAME=VERSION or NAME:ARCHITECTURE=VERSION.
+    """
+    pairs = (each.partition("=") for each in package_versions)
+    return "\n".join(f"Package: {name}\nPin: version {version}\nPin-Priority: 1001\n" for name, _, version in pairs)
 
 
 def _for_what(arguments: BinaryPackageArguments) -> tuple[str, frozenset[str], bool]:

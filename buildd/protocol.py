@@ -94,6 +94,9 @@ BuildId = NewType("BuildId", str)  # One plain path segment; the master's cookie
 _SHA1 = re.compile(r"[0-9a-f]{40}", re.ASCII)
 _ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
 _PROFILE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,99}", re.ASCII)
+_PACKAGE_VERSION = re.compile(
+    r"[a-z0-9][a-z0-9+.-]{0,254}(?::[a-z0-9-]{1,255})?=[0-9A-Za-z][0-9A-Za-z.+~:-]{0,254}", re.ASCII
+)
 _BUILD_OPTION = re.compile(
     r"parallel=[1-9]\d{0,4}|(?!parallel(?:=|$))[a-z][a-z0-9_-]{0,99}(?:=[A-Za-z0-9_.,:+-]{0,99})?", re.ASCII
 )
@@ -223,6 +226,7 @@ class BinaryPackageArguments:
     build_options: tuple[str, ...] = ()  # Words of DEB_BUILD_OPTIONS.
     binnmu: "BinNmu | None" = None
     source_date_epoch: int | None = None  # Seconds since 1970.
+    package_versions: tuple[str, ...] = ()  # NAME=VERSION or NAME:ARCHITECTURE=VERSION: where there are these.
 
     def to_wire(self) -> dict[str, Any]:
         """The struct that build() takes; what has no value is left out."""
@@ -280,6 +284,7 @@ def parse_binarypackage_arguments(value: object, own_architecture: str) -> Binar
         build_options=arguments.words("build_options", _BUILD_OPTION),
         binnmu=binnmu,
         source_date_epoch=arguments.number("source_date_epoch"),
+        package_versions=arguments.words("package_versions", _PACKAGE_VERSION),
     )
 
 

@@ -128,5 +128,6 @@ def _arguments(row: builds.AnyRow, wishes: Wishes, keys: tuple[str, ...]) -> Bin
         build_options=wishes.options,
         binnmu=wishes.binnmu,
         source_date_epoch=wishes.source_date_epoch,
+        package_versions=wishes.versions,
         build_debug_symbols=True,  # As sbuild alone does it.
     )

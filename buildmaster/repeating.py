@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from buildd.control import Buildinfo
 
+_MOST_INSTALLED = 5000  # Ten times what large builds have; builders are sent them.
+
 # They tell of the build itself: its time, its machine, its environment.
 _OF_THE_BUILD = (".changes", ".buildinfo")
 
@@ -53,6 +55,13 @@ def otherwise(was: Circumstances, now: Circumstances) -> Iterator[str]:
         yield f"built in {now.buildinfo.build_path or '?'}, not {was.buildinfo.build_path or '?'}"
     yield from _of_mappings(was.buildinfo.environment, now.buildinfo.environment, "environment: ")
     yield from _of_mappings(_versions(was.buildinfo), _versions(now.buildinfo))
+
+
+def versions(buildinfo: Buildinfo) -> tuple[str, ...]:
+    """What was installed, each NAME=VERSION or NAME:ARCHITECTURE=VERSION; nothing, where that is more than can be."""
+    if len(buildinfo.installed) > _MOST_INSTALLED:
+        return ()
+    return tuple(f"{name}={version}" for name, version in _versions(buildinfo).items())
 
 
 def _versions(buildinfo: Buildinfo) -> dict[str, str]:

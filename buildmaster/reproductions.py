@@ -31,6 +31,7 @@ class How:
     # Of sources.list, in place of those of its archive as that is now; whether build-dependencies are there is for its
     # builder to tell then.
     lines: tuple[str, ...] = ()
+    newest: bool = False  # Packages in the newest versions that there are, not those of the first time.
 
 
 USUAL = How()
@@ -54,8 +55,9 @@ class Outcome:
 
 def order(farm: Farm, build_id: int, now: float, how: How = USUAL) -> int:
     """Put a build into the queue that repeats another one: the same source, as it was to be done then, in the same
-    chroot if the store still has it, with our archives as they were if there are such snapshots, and preferably on
-    another builder. Blocks. Returns its id.
+    chroot if the store still has it, with our archives as they were if there are such snapshots, the packages that its
+    .buildinfo names in those versions where they are to be had, and preferably on another builder. Blocks. Returns its
+    id.
 
     :raises NoSuchBuild: there is none.
     :raises CannotRepeat: it has not ended well, or repeats another one itself.
@@ -64,8 +66,11 @@ def order(farm: Farm, build_id: int, now: float, how: How = USUAL) -> int:
     :raises GiveRefused: that builder cannot have it.
     """
     buildinfo = attesting.buildinfo_of(farm, build_id)
-    epoch = buildinfo.source_date_epoch if buildinfo else None
-    return farm.write(_order, build_id, epoch, now, how)
+    then = Wishes()
+    if buildinfo is not None:
+        versions = () if how.newest else repeating.versions(buildinfo)
+        then = Wishes(source_date_epoch=buildinfo.source_date_epoch, versions=versions)
+    return farm.write(_order, build_id, then, now, how)
 
 
 def of(connection: Connection, build_id: int) -> list[int]:
@@ -101,15 +106,21 @@ def outcome(farm: Farm, reproduction_id: int) -> Outcome:
     return Outcome(original.id, reproduction.id, same, differing, list(repeating.otherwise(before, after)))
 
 
-def _order(connection: Connection, build_id: int, epoch: int | None, now: float, how: How) -> int:
+def _order(connection: Connection, build_id: int, then: Wishes, now: float, how: How) -> int:
     row = builds.find(connection, build_id)
     if row.reproduces_id is not None:
         raise CannotRepeat(f"build {build_id} repeats build {row.reproduces_id}: repeat that one")
     if row.state != BuildState.BUILT:
         raise CannotRepeat(f"build {build_id} is {row.state}: what is built can be repeated")
     retention.hold_source(connection, row.source_id)
-    then = {} if how.lines else _snapshots(connection, row)
-    wishes = replace(Wishes.from_text(row.wishes), source_date_epoch=epoch, archive_lines=how.lines, snapshots=then)
+    kept = {} if how.lines else _snapshots(connection, row)
+    wishes = replace(
+        Wishes.from_text(row.wishes),
+        source_date_epoch=then.source_date_epoch,
+        versions=then.versions,
+        archive_lines=how.lines,
+        snapshots=kept,
+    )
     ordered = builds.add(
         connection,
         row.source_id,
@@ -122,7 +133,7 @@ def _order(connection: Connection, build_id: int, epoch: int | None, now: float,
     )
     # As if it had lost it: so the build is left to others while there is one that could have it at once.
     entry = update(build_queue).where(build_queue.c.build_id == ordered)
-    looked = {"looked_at": now} if how.lines or then else {}
+    looked = {"looked_at": now} if how.lines or kept else {}
     connection.execute(entry.values(lost_by_id=row.builder_id, **looked))
     if how.builder is not None:
         giving.give(connection, ordered, how.builder)

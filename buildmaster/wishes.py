@@ -32,7 +32,7 @@ LIMITS: dict[str, Callable[[str], int]] = {
 }
 
 
-_TUPLES = ("profiles", "options", "archive_lines")
+_TUPLES = ("profiles", "options", "archive_lines", "versions")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Wishes:
     # snapshots, whose names these are by DISTRIBUTION/NAME.
     archive_lines: tuple[str, ...] = ()
     snapshots: Mapping[str, str] = field(default_factory=dict)
+    versions: tuple[str, ...] = ()  # Of packages, NAME=VERSION each, where they are to be had.
 
     # A binary rebuild: packages of the same source, under versions that end in +bNUMBER. 0: it is none.
     rebuild: int = 0
@@ -81,7 +82,8 @@ class Wishes:
     def in_words(self) -> list[tuple[str, str]]:
         """Name and value of each thing that was said."""
         then = (f"{name} as it was at {snapshot}" for name, snapshot in self.snapshots.items())
-        lines = "\n".join((*self.archive_lines, *then))
+        versions = [f"{len(self.versions)} packages in the versions of then, as far as they are there"]
+        lines = "\n".join((*self.archive_lines, *then, *(versions if self.versions else [])))
         limits = ", ".join(f"{name} {value}" for name, value in self.limits.items())
         facts = [("Built by", self.package_builder), ("Profiles", " ".join(self.profiles))]
         facts += [("Options", " ".join(self.options)), ("Limits", limits), ("Archives", lines)]

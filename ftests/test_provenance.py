@@ -90,6 +90,24 @@ def test_with_the_packages_of_then(farm: PublishingFarm, tmp_path: Path) -> None
     assert (told["reproduced"], told["otherwise"]) == (True, [])
 
 
+def test_versions_that_the_archive_still_has(farm: PublishingFarm, tmp_path: Path) -> None:
+    """A build-dependency has become newer, and its older version is kept: builders choose that, unless told not to."""
+    farm.master.run("archive", "change", "mine", "--keep-versions", "1")
+    for version in ("1.0", "2.0"):
+        install = f"echo {version} > debian/tree/usr/share/kept/file"
+        build_id = farm.upload(tiny_source(tmp_path / version, "kept", version, install=install))
+        assert farm.wait_for(build_id)["state"] == "built"
+        farm.wait_for_package("kept", version)
+        if version == "1.0":
+            copy = "cat /usr/share/kept/file > debian/tree/usr/share/user-of/file"
+            user = farm.upload(tiny_source(tmp_path / "user", "user-of", needs="kept", install=copy))
+            assert farm.wait_for(user)["state"] == "built"
+    told = farm.master.ask("reproduce", str(user))
+    assert (told["reproduced"], told["otherwise"]) == (True, [])
+    with pytest.raises(CommandFailed, match=r"kept 2\.0, not 1\.0"):
+        farm.master.run("reproduce", "--newest", "--no-diff", str(user))
+
+
 def test_the_archive_tells(farm: PublishingFarm, tmp_path: Path) -> None:
     """Whoever has a package of the archive, and its address, finds out where it comes from, without the farm."""
     build_id = farm.upload(tiny_source(tmp_path / "source", "told"))

@@ -69,6 +69,9 @@ def root_files(plan: Plan) -> bytes:
     }
     if plan.sources:
         files["etc/apt/sources.list"] = "".join(f"{line}\n" for line in plan.sources).encode()
+    if versions := plan.arguments.package_versions:
+        files["etc/apt/apt.conf.d/98debfarm-versions"] = apt.DOWNGRADES.encode()
+        files["etc/apt/preferences.d/debfarm-versions.pref"] = apt.preferences(versions).encode()
     return _tar(files)
 
 

@@ -15,6 +15,7 @@ from buildd.apt import (
     did_not_answer,
     had_no_space,
     ignored_failures,
+    preferences,
     resolved,
     split_credentials,
     with_credentials,
@@ -261,3 +262,11 @@ def test_where_a_chroots_own_archives_are() -> None:
     )
     assert archive_roots(words) == ["http://h/debian/", "https://i:8443/"]
     assert archive_roots("") == []
+
+
+def test_preferences() -> None:
+    """One entry for each package, with a priority by which apt goes back to an older version, too."""
+    assert preferences(["a=1.0-1", "b:i386=2:1~"]).split("\n\n") == [
+        "Package: a\nPin: version 1.0-1\nPin-Priority: 1001",
+        "Package: b:i386\nPin: version 2:1~\nPin-Priority: 1001\n",
+    ]

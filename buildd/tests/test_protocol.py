@@ -95,6 +95,7 @@ def test_what_a_build_may_ask_for_beyond_protocol_1_0() -> None:
         "build_options": ["parallel=3", "nocheck", "hardening=-all"],
         "binnmu": BINNMU,
         "source_date_epoch": "99999999999",
+        "package_versions": ["libc6=2.36-9+deb12u8", "libc6:i386=1:2~rc1"],
     }
     arguments = parse_binarypackage_arguments(asked, "amd64")
     assert arguments.binnmu == BinNmu(3, "Rebuild.", "Ann <ann@h>")
@@ -118,6 +119,10 @@ def test_what_a_build_may_ask_for_beyond_protocol_1_0() -> None:
         {"build_options": ["$x"]},
         {"build_options": [1]},
         {"source_date_epoch": -1},
+        {"package_versions": ["libc6"]},
+        {"package_versions": ["libc6=1\nPin: release *"]},
+        {"package_versions": ["*=1"]},
+        {"package_versions": ["libc6=/1|2/"]},
         {"source_date_epoch": True},
         {"source_date_epoch": 1.5},
         {"source_date_epoch": "1e9"},

@@ -35,6 +35,11 @@ _SHOWN_CIRCUMSTANCES = 20
     multiple=True,
     help="A line of sources.list, such as a snapshot's, in place of those that its archive has now.",
 )
+@click.option(
+    "--newest",
+    is_flag=True,
+    help="Take the newest packages that there are, not those versions that were installed the first time.",
+)
 @click.option("--no-wait", is_flag=True, help="Put it into the queue; call this again with its number to compare.")
 @click.option("--no-diff", is_flag=True, help="Do not look into files that differ.")
 @click.option(
@@ -61,6 +66,7 @@ def reproduce(
     build_id: int,
     builder: str | None,
     lines: tuple[str, ...],
+    newest: bool,
     no_wait: bool,
     no_diff: bool,
     report: Path | None,
@@ -68,8 +74,9 @@ def reproduce(
 ) -> int:
     """Build again what was built, on another builder if there is one, and compare.
 
-    It is built from the same source, in the same chroot while the store has that, with the packages that the archives
-    have now, or those that --archive-line names. The results are published nowhere. Where files differ, diffoscope
+    It is built from the same source, in the same chroot while the store has that, with the packages that its .buildinfo
+    names, in those versions as far as the archives, or those that --archive-line names, still have them; what is
+    otherwise is told. The results are published nowhere. Where files differ, diffoscope
     tells in what. BUILD may be a repetition that was ordered before. Exit status 0: all is the same; 1: it is not, or
     it was not built.
 
@@ -80,9 +87,8 @@ def reproduce(
           "deb [check-valid-until=no] http://snapshot.debian.org/archive/debian/20261122T120000Z bookworm main"
     """
     with farm_of(session) as farm:
-        repetition = _ordered(
-            session, farm, build_id, How(builder, tuple(parse_apt_line(line, None) for line in lines))
-        )
+        how = How(builder, tuple(parse_apt_line(line, None) for line in lines), newest)
+        repetition = _ordered(session, farm, build_id, how)
         if no_wait:
             words = session.command_on(farm.directory, f"reproduce {repetition}")
             session.output.hint(f"Compare with: {words}")

@@ -3,7 +3,7 @@
 from pathlib import PurePath
 
 from buildd.control import parse_buildinfo
-from buildmaster.repeating import Circumstances, Differs, compare, otherwise
+from buildmaster.repeating import Circumstances, Differs, compare, otherwise, versions
 
 BUILDINFO = f"""Source: hello
 Version: 1.0
@@ -48,6 +48,13 @@ def test_other_circumstances() -> None:
         "gcc 13, not 12",
         "make (none), not 4",
     ]
+
+
+def test_versions() -> None:
+    """Of what was installed, for builders to choose; of a .buildinfo that names too much, none."""
+    assert versions(parse_buildinfo(PurePath("x"), BUILDINFO.encode())) == ("gcc=12", "libc6:i386=2", "make=4")
+    many = BUILDINFO.replace("make (= 4)", ", ".join(f"p{number} (= 1)" for number in range(5000)))
+    assert versions(parse_buildinfo(PurePath("x"), many.encode())) == ()
 
 
 def test_what_is_not_known() -> None:

@@ -11,10 +11,18 @@ from buildmaster import builds, distributions, files, orders, reproductions, sna
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.publications import State
+from buildmaster.reproductions import How
 from buildmaster.tables import binary, build, build_queue, publication, source, suite
 from buildmaster.tests.factories import make_build, make_builder, make_busy, make_farm, make_repository, make_series
 
 BEGAN = 1000.0
+BUILDINFO = f"""Source: hello
+Version: 1.0
+Build-Architecture: amd64
+Checksums-Sha256: {"0" * 64} 1 x
+Installed-Build-Depends: gcc (= 12), libc6:i386 (= 2)
+Environment: SOURCE_DATE_EPOCH="7"
+""".encode()
 NOW = "deb http://here/debian/primary bookworm main"
 THEN = "deb [check-valid-until=no] http://here/debian/primary/snapshot/{} bookworm main"
 
@@ -76,6 +84,19 @@ def line_of_ours(farm: Farm) -> str:
     assert other == "deb http://elsewhere/ bookworm main"
     assert (looked is None) == (ours == NOW)  # Nobody asks the archive of now whether that of then will do.
     return ours
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_versions(farm: Farm, newest: bool) -> None:
+    """A builder is told what was installed the first time, and when that was; not if the newest will do."""
+    name = FileName("hello_1.0_amd64.buildinfo")
+    with farm.transaction() as connection:
+        builds.keep_results(connection, 1, {name: farm.store.add([BUILDINFO])}, BEGAN)
+    again = reproductions.order(farm, 1, 5000.0, How(newest=newest))
+    with farm.reading() as connection:
+        wire = orders.find(connection, again).wire_arguments()
+    assert wire["source_date_epoch"] == 7
+    assert wire.get("package_versions") == (None if newest else ["gcc=12", "libc6:i386=2"])
 
 
 def test_there_is_no_snapshot(farm: Farm) -> None:
