@@ -201,6 +201,9 @@ def _dsc_data() -> Iterator[tuple[str, Bad]]:
     yield "a .dsc with another's file", edited("names a file that is not of source", _replaced(TAR, "other_2.0.tar.xz"))
     yield "a .dsc with a path", edited("must be one plain path segment", _replaced(TAR, f"../{TAR}"))
     yield "a .dsc with another digest", edited("do not say the same of", _in_sums(r"f00d00000000000000\1 \2", strip=18))
+    yield "build-dependencies that are none", said("Build-Depends of hello_2.0.dsc is not a", Build_Depends="((( <<< |")
+    yield "a conflict with no version", said("Build-Conflicts-Indep of", Build_Conflicts_Indep="x (= 1a:2)")
+    yield "build-dependencies without end", said("is too long", Build_Depends="aa,\n " * (1 << 15) + "aa")
     yield "a .dsc with another MD5", edited("does not have the MD5 that", _other_digest(b"Files:", 32))
     yield "a .dsc with another SHA-1", edited("does not have the SHA-1 that", _other_digest(b"Checksums-Sha1:", 40))
     yield "a .dsc without files", said("Files does not name the same files", Files="")
@@ -251,6 +254,7 @@ def _tarballs() -> Iterator[tuple[str, Bad]]:
     yield "an absolute path in it", of("leads elsewhere", tarball(("/etc/passwd", b"x")))
     yield "a long path upwards", of("leads elsewhere", tarball(("a/" * 100 + "../" * 110 + "x", b"x")))
     yield "a way through a link", of("leads through a link", lzma.compress(_through_a_link()))
+    yield "a way through a link to a link", of("leads through a link", lzma.compress(_through_a_link(hard=True)))
     yield "a device", of("no file, directory or link", lzma.compress(_header(tarfile.BLKTYPE, 0) + bytes(1024)))
     yield "a fifo", of("no file, directory or link", lzma.compress(_header(tarfile.FIFOTYPE, 0) + bytes(1024)))
     yield "a checksum that is wrong", of("is no tarball", lzma.compress(_tar("a").replace(b"a\0", b"b\0", 1)))
@@ -423,13 +427,16 @@ def _header(kind: bytes, size: int = 7 << 30) -> bytes:
     return member.tobuf()
 
 
-def _through_a_link() -> bytes:
+def _through_a_link(*, hard: bool = False) -> bytes:
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:
         link = tarfile.TarInfo("a/b")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc"
         archive.addfile(link)
-        archive.addfile(tarfile.TarInfo("./a//b/passwd"))
+        other = tarfile.TarInfo("c")
+        other.type, other.linkname = tarfile.LNKTYPE, "a/b"
+        archive.addfile(other)
+        archive.addfile(tarfile.TarInfo("./c/passwd" if hard else "./a//b/passwd"))
     return made.getvalue()
 
 

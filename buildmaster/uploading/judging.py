@@ -10,6 +10,7 @@ from pathlib import PurePath
 from sqlalchemy import Connection
 
 from buildd.control import Changes, ControlError, Dsc, parse_changes, parse_dsc
+from buildd.relations import parse_relations
 from buildmaster import packages, uploaders, uploads
 from buildmaster.farm import Farm
 from buildmaster.scoring import Pocket
@@ -25,6 +26,7 @@ from buildmaster.uploading.terms import Terms
 from buildmaster.uploads import Had, Place
 
 FILES_MAX = 1000  # The largest upload of Debian's has 700.
+_RELATIONS = [f"Build-{kind}{of}" for kind in ("Depends", "Conflicts") for of in ("", "-Arch", "-Indep")]
 STRANGERS_BYTES = 1 << 16  # A .changes that is larger is not looked at further, when nobody known has signed it.
 
 
@@ -95,6 +97,7 @@ def judge(farm: Farm, received: Received, place: Place, terms: Terms, now: float
     if trusted:  # What takes long is done only for who has signed.
         whole = _as_promised(changes, files)
         faults += [*_tarballs(sources, whole, terms), *_digests(farm, changes, name, sources, whole)]
+        faults += _relations(sources)
     if trusted and suite is not None:
         binary_faults, found, source_id = _packages(farm, place, changes, files, suite, alone=not sources)
         faults += binary_faults
@@ -261,6 +264,18 @@ def _as_promised(changes: Changes, files: Mapping[str, Arrived]) -> dict[str, Ar
     """The files that are what the .changes says: of the others there is no more to say."""
     promised = {str(each.name): Came(each.size, each.sha256) for each in changes.files}
     return {name: each for name, each in files.items() if each.came == promised[name]}
+
+
+def _relations(sources: Sequence[Sources]) -> list[str]:
+    """What no builder could read."""
+    faults = []
+    for each in sources:
+        for name in _RELATIONS:
+            try:
+                parse_relations(each.dsc.field(name), "amd64")  # Any architecture will do.
+            except ControlError as error:
+                faults.append(f"{name} of {each.name} is {error}: mend debian/control, and build it again")
+    return faults
 
 
 def _digests(

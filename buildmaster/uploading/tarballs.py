@@ -117,12 +117,19 @@ def _look_at(member: tarfile.TarInfo, links: set[int]) -> None:
     if member.type not in _KINDS:
         raise BadTarball(f"has {member.name[:80]!r} in it, which is no file, directory or link: take it out")
     path = _checked(member.name)
-    if links and any(hash(path[:length]) in links for length in range(1, len(path))):
-        raise BadTarball(f"has the path {member.name[:80]!r} in it, which leads through a link: take it out")
+    _must_not_lead_through(links, path, member.name)
     if member.type == b"1":
-        _checked(member.linkname)
+        to = _checked(member.linkname)
+        _must_not_lead_through(links, to, member.linkname)
+        if hash(to) in links:  # Then it is one itself.
+            links.add(hash(path))
     if member.type == b"2":
         links.add(hash(path))
+
+
+def _must_not_lead_through(links: set[int], path: tuple[str, ...], name: str) -> None:
+    if links and any(hash(path[:length]) in links for length in range(1, len(path))):
+        raise BadTarball(f"has the path {name[:80]!r} in it, which leads through a link: take it out")
 
 
 def _long(member: tarfile.TarInfo, stream: "_Stream") -> dict[str, str]:
