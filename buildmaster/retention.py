@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Double, and_, bindparam, delet
 from buildmaster import goods, publications
 from buildmaster.goods import Goods
 from buildmaster.lifecycle import ACTIVE, PENDING, QUEUED, BuildState
-from buildmaster.publications import State
+from buildmaster.publications import STATE_OF_FOUND, State
 from buildmaster.tables import binary, build, build_file, publication, repository, snapshot, source, source_file
 
 
@@ -90,7 +90,7 @@ def forgettable_sources(
     return sorted(connection.execute(_FORGETTABLE_SOURCES, these).scalars())
 
 
-def forget(connection: Connection, archive_id: int, binary_id: int, now: float, forget_s: float | None = None) -> bool:
+def forget(connection: Connection, binary_id: int, now: float, forget_s: float | None = None) -> bool:
     """Forget a binary package, if forgettable() has it by now as well: nothing refers to its files after that, `store
     check` may delete them. What its build made beside it stays. Whether it is forgotten."""
     this = {"this": binary_id}
@@ -98,7 +98,8 @@ def forget(connection: Connection, archive_id: int, binary_id: int, now: float, 
     if row is None:
         return False
     publications.hold_sources(connection, [row.source_id])
-    if binary_id not in forgettable(connection, archive_id, now, forget_s):
+    asked = {"now": now, "forget_s": forget_s}
+    if connection.execute(_IS_FORGETTABLE, this | asked).first() is None:
         return False
     connection.execute(_FORGET_PUBLICATIONS, this)
     connection.execute(_FORGET_BINARY, this)
@@ -106,14 +107,13 @@ def forget(connection: Connection, archive_id: int, binary_id: int, now: float, 
     return True
 
 
-def forget_source(
-    connection: Connection, archive_id: int, source_id: int, now: float, forget_s: float | None = None
-) -> bool:
+def forget_source(connection: Connection, source_id: int, now: float, forget_s: float | None = None) -> bool:
     """Forget the files of a source, likewise. Itself stays, and its builds, which nobody can repeat from then on."""
     publications.hold_sources(connection, [source_id])
-    if source_id not in forgettable_sources(connection, archive_id, now, forget_s):
-        return False
     this = {"this": source_id}
+    asked = {"now": now, "forget_s": forget_s}
+    if connection.execute(_IS_FORGETTABLE_SOURCE, this | asked).first() is None:
+        return False
     connection.execute(_FORGET_SOURCE_PUBLICATIONS, this)
     connection.execute(_FORGET_SOURCE_FILES, this)
     connection.execute(_FORGOTTEN, {"this": source_id, "now": now})
@@ -131,7 +131,7 @@ def builds_from(connection: Connection, source_id: int) -> list[int]:
     return sorted(connection.execute(_BUILDS_FROM, {"this": source_id}).scalars())
 
 
-def _is_old(one: Any) -> ColumnElement[bool]:
+def _is_old(one: Any, state: Any) -> ColumnElement[bool]:
     """Whether a publication is over for so long that nobody asks for it, and in no snapshot."""
     age = func.coalesce(bindparam("forget_s", type_=Double), repository.c.forget_s)
     since = bindparam("now", type_=Double) - age
@@ -141,7 +141,7 @@ def _is_old(one: Any) -> ColumnElement[bool]:
         snapshot.c.taken_at >= one.published_at,
         snapshot.c.taken_at < one.gone_at,
     )
-    return and_(one.state == State.REMOVED, archive_says, ~kept)
+    return and_(state == State.REMOVED, archive_says, ~kept)
 
 
 # Made once: to make a statement takes longer than to execute it.
@@ -151,26 +151,26 @@ _HOLD_SOURCE = (
     .with_for_update(key_share=True)
 )
 _ONE, _OTHER = publication.c, publication.alias("other").c
+_IS_OLD, _OTHER_IS_OLD = _is_old(_ONE, _ONE.state), _is_old(_OTHER, _OTHER.state)
 _ARCHIVES = union(
     select(_ONE.archive_id).where(_ONE.state == State.GONE),
-    select(_ONE.archive_id).where(_is_old(_ONE)),
-)
-_HERE = _ONE.archive_id == bindparam("archive_id")
-_FORGETTABLE = (
-    select(_ONE.binary_id)
-    .where(_HERE, _ONE.binary_id.is_not(None), _is_old(_ONE))
-    .where(~exists().where(_OTHER.binary_id == _ONE.binary_id, ~_is_old(_OTHER)))
-    .distinct()
+    select(_ONE.archive_id).where(_IS_OLD),
 )
 _TO_BE_DONE = sorted(QUEUED | ACTIVE | PENDING)
-_FORGETTABLE_SOURCES = (
-    select(_ONE.source_id)
-    .where(_HERE, _ONE.binary_id.is_(None), _is_old(_ONE))
-    .where(~exists().where(_OTHER.source_id == _ONE.source_id, ~_is_old(_OTHER)))
-    .where(~exists().where(binary.c.source_id == _ONE.source_id))
-    .where(~exists().where(build.c.source_id == _ONE.source_id, build.c.state.in_(_TO_BE_DONE)))
-    .distinct()
+_NO_OTHER_PACKAGE = ~exists().where(_OTHER.binary_id == _ONE.binary_id, ~_OTHER_IS_OLD)
+_NOTHING_OF_SOURCE = and_(
+    _ONE.binary_id.is_(None),
+    ~exists().where(_OTHER.source_id == _ONE.source_id, ~_OTHER_IS_OLD),
+    ~exists().where(binary.c.source_id == _ONE.source_id),
+    ~exists().where(build.c.source_id == _ONE.source_id, build.c.state.in_(_TO_BE_DONE)),
 )
+_HERE = _ONE.archive_id == bindparam("archive_id")
+_FORGETTABLE = select(_ONE.binary_id).where(_HERE, _ONE.binary_id.is_not(None), _IS_OLD, _NO_OTHER_PACKAGE).distinct()
+_FORGETTABLE_SOURCES = select(_ONE.source_id).where(_HERE, _IS_OLD, _NOTHING_OF_SOURCE).distinct()
+# The same of one, found by its id and not by the state of many.
+_FOUND_IS_OLD = _is_old(_ONE, STATE_OF_FOUND)
+_IS_FORGETTABLE = select(_ONE.id).where(_ONE.binary_id == bindparam("this"), _FOUND_IS_OLD, _NO_OTHER_PACKAGE)
+_IS_FORGETTABLE_SOURCE = select(_ONE.id).where(_ONE.source_id == bindparam("this"), _FOUND_IS_OLD, _NOTHING_OF_SOURCE)
 _REMOVED = (
     update(publication)
     .where(publication.c.id == bindparam("this"), publication.c.state == State.GONE)

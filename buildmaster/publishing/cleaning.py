@@ -67,16 +67,14 @@ class _Forgetting:
             ids = retention.forgettable(connection, *terms)
             builds = retention.builds_of(connection, ids)
         binaries = [each for each in ids if each not in builds or self._is_stated(builds[each])]
-        forgotten = sum(farm.write(retention.forget, self.archive_id, each, *terms[1:]) for each in binaries)
+        forgotten = sum(farm.write(retention.forget, each, *terms[1:]) for each in binaries)
         with farm.reading() as connection:
             made = {
                 each: retention.builds_from(connection, each)
                 for each in retention.forgettable_sources(connection, *terms)
             }
         sources = [each for each, ids in made.items() if all(map(self._is_stated, ids))]
-        return forgotten + sum(
-            farm.write(retention.forget_source, self.archive_id, each, *terms[1:]) for each in sources
-        )
+        return forgotten + sum(farm.write(retention.forget_source, each, *terms[1:]) for each in sources)
 
     def _is_stated(self, build_id: int) -> bool:
         if build_id not in self.stated:
