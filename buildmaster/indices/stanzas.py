@@ -41,7 +41,8 @@ _FIELD: Final = re.compile(r"([!\"$-,.-9;-~][!-9;-~]*):[ \t]*([^\n]*(?:\n[ \t]+[
 _NOT_TEXT: Final = re.compile(r"[\0-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _PACKAGE: Final = re.compile(r"[a-z0-9][a-z0-9+.-]*", re.ASCII)
 _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~:-]*", re.ASCII)
-_TRANSLATED: Final = re.compile(r"(?i:Description)-([a-z]{2,3}(?:_[A-Z]{2})?)", re.ASCII)
+_LANGUAGES_MAX: Final = 100  # Of a package. Each makes an index of its own.
+_TRANSLATED: Final = re.compile(r"Description-([a-z]{2,3})(_[a-z]{2})?", re.ASCII | re.IGNORECASE)
 _ARCHITECTURES: Final = re.compile(r"[a-z0-9][a-z0-9 -]*", re.ASCII)
 
 
@@ -78,10 +79,11 @@ def packages_record(control: str, file: File) -> Record:
     :raises StanzaError: it lacks a field, or is not one paragraph.
     """
     fields = _paragraph(control)
+    translated = {name for name in fields if _TRANSLATED.fullmatch(name)}
+    if len(translated) > _LANGUAGES_MAX:
+        raise StanzaError(f"it is described in more than {_LANGUAGES_MAX} languages")
     stanza = {
-        name: value
-        for name, value in fields.items()
-        if name.lower() not in _NOT_ITS_OWN and not _TRANSLATED.fullmatch(name)
+        name: value for name, value in fields.items() if name.lower() not in _NOT_ITS_OWN and name not in translated
     }
     told = {"Filename": file.path, "Size": str(file.size), "MD5sum": file.md5, "SHA1": file.sha1, "SHA256": file.sha256}
     stanza.update((name, value) for name, value in told.items() if value)
@@ -96,7 +98,12 @@ def translations(control: str) -> dict[str, Record]:
     :raises StanzaError: it is not one paragraph, or lacks a field.
     """
     fields = _paragraph(control)
-    found = {match[1]: value for name, value in fields.items() if (match := _TRANSLATED.fullmatch(name)) and value}
+    # dpkg-gencontrol makes Description-De and Description-Pt_br of what debian/control has.
+    found = {
+        match[1].lower() + (match[2] or "").upper(): value
+        for name, value in fields.items()
+        if (match := _TRANSLATED.fullmatch(name)) and value
+    }
     if not found:
         return {}
     package, described = _field(fields, "Package"), _field(fields, "Description")

@@ -248,7 +248,22 @@ def test_descriptions_in_other_languages(tmp_path: Path) -> None:
     assert found["pt_BR"].text.endswith(b"\nDescription-pt_BR:\n diz ola")
 
 
-@pytest.mark.parametrize("name", ["Description-md5", "Description-../../x", "Description-DE", "Description-de_DE_x"])
+def test_too_many_languages() -> None:
+    """What would make hundreds of indices is in none."""
+    languages = [f"{one}{other}" for one in "abcdefghijk" for other in "abcdefghij"]
+    more = "".join(f"Description-{each}: x\n" for each in languages)
+    with pytest.raises(StanzaError, match="more than 100 languages"):
+        packages_record(CONTROL + more, FILE)
+
+
+def test_languages_as_dpkg_writes_them() -> None:
+    """dpkg-gencontrol begins each word of a field's name with a capital letter, and has no others."""
+    found = translations(f"{CONTROL}Description-De: hallo\nDescription-Pt_br: ola\n")
+    assert found["de"].text.endswith(b"\nDescription-de: hallo")
+    assert found["pt_BR"].text.endswith(b"\nDescription-pt_BR: ola")
+
+
+@pytest.mark.parametrize("name", ["Description-md5", "Description-../../x", "Description-d", "Description-de_DE_x"])
 def test_what_is_no_language(name: str) -> None:
     """Such a field is one like others."""
     assert translations(f"{CONTROL}{name}: x\n") == {}
