@@ -96,7 +96,7 @@ class TestPublisher(TestCase):
         self.mine.built(self.mine.accept())
         await self.until(lambda: self.there("hello 1.0"))
         self.mine.built(self.mine.accept("1.1"))
-        await self.until(lambda: self.there("hello 1.1"))
+        await self.until(lambda: self.there("hello 1.1") and not self.publisher._busy)  # Its turn is over as well.
         upkeep = Upkeep(reactor, self.publisher._pool, self.mine.press)  # type: ignore[arg-type]
         upkeep.log = self  # type: ignore[assignment]
         await upkeep.look()
