@@ -293,6 +293,38 @@ class TestHostile(UploadCase):
         await self.with_ftp(go)
         await self.until(lambda: not self.reception.spool._writing)
 
+    async def test_commands_that_make_no_sense(self) -> None:
+        """By FTP, each is answered, and leaves no traceback: a stranger would fill the log."""
+
+        def send(client: ftplib.FTP) -> None:
+            words = (
+                "PASS x",
+                "RNTO y",
+                "\xff\xfe",
+                "EPSV 9",
+                "TYPE E",
+                "CWD",
+                "STOR \0",
+                "REIN",
+                "PORT 1,2",
+                "X" * 3000,
+                " ",
+            )
+            for word in words * 2:
+                with contextlib.suppress(ftplib.Error):
+                    client.sendcmd(word)
+            assert client.sendcmd("NOOP")
+
+        await self.with_ftp(send)
+
+    async def test_sftp_packets_that_conch_fails_at(self) -> None:
+        """Who sends them is sent away, without a traceback."""
+        client = await connect(self.sftp())
+        channel = await open_channel(client)
+        await client.sendRequest(channel, b"subsystem", NS(b"sftp"), 1)
+        channel.write(NS(struct.pack("!BL", 2, 3)))  # type: ignore[no-untyped-call]
+        await client.transport.lost
+
     async def test_sftp_data_for_nobody(self) -> None:
         """Who sends data without saying what for is sent away."""
         client = await connect(self.sftp())

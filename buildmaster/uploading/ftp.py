@@ -8,10 +8,11 @@ from typing import Any
 
 from twisted.cred.checkers import AllowAnonymousAccess
 from twisted.cred.portal import IRealm, Portal
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.protocols import ftp
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -21,6 +22,7 @@ from buildmaster.uploading.reception import Reception
 from buildmaster.uploading.sessions import Refused, Session, Transfer
 from buildmaster.uploading.spool import who
 
+_log = Logger()
 _CLIENTS_MAX = 100
 _CLIENTS_OF_PEER = 10
 _REFUSED = 450  # dput-ng takes any 550 for missing permissions, and shows nothing of the text.
@@ -101,6 +103,7 @@ class _Protocol(ftp.FTP):
     shell: Any
     dtpInstance: Any
     peer = ""
+    _told = False
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.factory.clients[self.peer] -= 1
@@ -109,7 +112,22 @@ class _Protocol(ftp.FTP):
 
     def sendLine(self, line: Any) -> None:
         if self.transport is not None:  # Some answers come when nobody is there any more.
-            super().sendLine(line)  # type: ignore[no-untyped-call]
+            super().sendLine(line.encode("ascii", "replace") if isinstance(line, str) else line)  # type: ignore[no-untyped-call]
+
+    def processCommand(self, cmd: str, *params: str) -> "Deferred[Any]":
+        """Twisted traces each command that it fails at, as at a second PASS: there is one line for a client here."""
+
+        def failed(failure: Failure) -> Any:
+            if isinstance(
+                failure.value, (ftp.FTPCmdError, TypeError)
+            ):  # The second: an argument is missing, which it tells.
+                return failure
+            if not self._told:
+                self._told = True
+                _log.warn("an FTP client sends what fails: {why}", why=repr(failure.value)[:200])
+            raise _Said(500, "this cannot be done now")
+
+        return maybeDeferred(super().processCommand, cmd, *params).addErrback(failed)
 
     def getDTPPort(self, factory: Any, interface: str = "") -> Any:
         """Where data come to: of this client's, and of nobody else who may be quicker."""

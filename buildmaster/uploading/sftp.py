@@ -46,6 +46,8 @@ from buildmaster.uploading.reception import Reception
 from buildmaster.uploading.sessions import Refused, Session, Transfer, words_of
 from buildmaster.uploading.spool import who
 
+_log = Logger()
+
 HOST_KEY = "sftp-host-key"  # A secret: 32 bytes in base64.
 _CLIENTS_MAX = 100
 _CLIENTS_OF_PEER = 10
@@ -76,6 +78,7 @@ class _Transport(SSHServerTransport):
     """A client's connection."""
 
     factory: Any
+    transport: Any
     peer = ""
     supportedCompressions = [b"none"]  # A few bytes could unpack to anything, before anybody has logged in.
 
@@ -86,6 +89,14 @@ class _Transport(SSHServerTransport):
         """Clients may sign with any key, whatever ours is."""
         kinds = b",".join(SSHServerTransport.supportedPublicKeys)
         super().sendExtInfo([(name, kinds if name == b"server-sig-algs" else value) for name, value in extensions])  # type: ignore[no-untyped-call]
+
+    def dataReceived(self, data: bytes) -> None:
+        """Conch fails in many ways at packets that no client sends, each with a traceback."""
+        try:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
+        except Exception as error:
+            _log.warn("an SFTP client is sent away: {why}", why=repr(error)[:200])
+            self.transport.abortConnection()
 
     def receiveUnimplemented(self, seqnum: int) -> None:
         """Nothing that anybody could do about it, however often it comes."""
