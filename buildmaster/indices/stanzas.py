@@ -73,7 +73,7 @@ def packages_record(control: str, file: File) -> Record:
     """What Packages says of a .deb.
 
     The long description stays in it, so there is no Translation-en for a client to fetch, unless a package gives one.
-    What is told in other languages is in translations().
+    What is told in other languages is in translations(); apt of Debian 13 finds that only by the MD5 that is told then.
 
     :param control: its control file's one paragraph.
     :raises StanzaError: it lacks a field, or is not one paragraph.
@@ -86,6 +86,8 @@ def packages_record(control: str, file: File) -> Record:
         name: value for name, value in fields.items() if name.lower() not in _NOT_ITS_OWN and name not in translated
     }
     told = {"Filename": file.path, "Size": str(file.size), "MD5sum": file.md5, "SHA1": file.sha1, "SHA256": file.sha256}
+    if translated:
+        told["Description-md5"] = _description_md5(fields)
     stanza.update((name, value) for name, value in told.items() if value)
     return _record(IndexKind.PACKAGES, stanza, PACKAGE_ORDER)
 
@@ -106,8 +108,7 @@ def translations(control: str) -> dict[str, Record]:
     }
     if not found:
         return {}
-    package, described = _field(fields, "Package"), _field(fields, "Description")
-    md5 = hashlib.md5(f"{described}\n".encode(), usedforsecurity=False).hexdigest()
+    package, md5 = _field(fields, "Package"), _description_md5(fields)
     key = translation_key(package, md5)
     return {
         language: Record(
@@ -115,6 +116,11 @@ def translations(control: str) -> dict[str, Record]:
         )
         for language, text in found.items()
     }
+
+
+def _description_md5(fields: Mapping[str, str]) -> str:
+    """By which apt finds the translations of a description."""
+    return hashlib.md5(f"{_field(fields, 'Description')}\n".encode(), usedforsecurity=False).hexdigest()
 
 
 def sources_record(dsc: bytes, file: File, section: str = "misc", priority: str = "optional") -> Record:

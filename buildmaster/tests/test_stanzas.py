@@ -1,6 +1,7 @@
 """What Packages and Sources say of a package: what apt-ftparchive says of it, in its order."""
 
 import hashlib
+import re
 import subprocess
 from pathlib import Path
 
@@ -233,12 +234,14 @@ def test_descriptions_in_other_languages(tmp_path: Path) -> None:
     deb = write_deb(tmp_path / "pool/main/h/hello", fields=TRANSLATED)
     control = subprocess.run(["dpkg-deb", "--field", deb], capture_output=True, text=True, check=True).stdout
     plain = CONTROL.replace("Description: hello", "Description: says hello\n to whoever is there")
-    assert b"\nDescription-" not in packages_record(control, FILE).text
+    told = packages_record(control, FILE).text.decode()
     found = translations(control)
     assert found.keys() == {"de", "pt_BR"} and translations(plain) == {}
     command = ["apt-ftparchive", "-oAPT::FTPArchive::LongDescription=false", "packages", "pool"]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     md5 = next(line.split()[1] for line in said.splitlines() if line.startswith("Description-md5: "))
+    assert re.findall(r"^Description-.*", told, re.MULTILINE) == [f"Description-md5: {md5}"]
+    assert "Description-md5" not in packages_record(plain, FILE).text.decode()
     for record in found.values():
         assert checked(IndexKind.TRANSLATION, record).key == f"hello {md5}".encode()
     assert (
