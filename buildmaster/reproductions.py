@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, select, update
 
-from buildmaster import attesting, builds, distributions, giving, listings, offered, repeating, retention, snapshots
+from buildmaster import (
+    attesting,
+    builds,
+    chroots,
+    distributions,
+    giving,
+    listings,
+    offered,
+    repeating,
+    retention,
+    snapshots,
+)
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
 from buildmaster.repeating import Circumstances, Differs
@@ -112,6 +123,7 @@ def _order(connection: Connection, build_id: int, then: Wishes, now: float, how:
         raise CannotRepeat(f"build {build_id} repeats build {row.reproduces_id}: repeat that one")
     if row.state != BuildState.BUILT:
         raise CannotRepeat(f"build {build_id} is {row.state}: what is built can be repeated")
+    chroots.hold(connection, row.series_architecture_id)  # In the order in which others do.
     retention.hold_source(connection, row.source_id)
     kept = {} if how.lines else _snapshots(connection, row)
     wishes = replace(
