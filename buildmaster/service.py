@@ -229,7 +229,7 @@ class Master:
             ftp = ftp_factory(reception, self._reactor, config.ftp_passive_ports, config.ftp_address)
             found.append(self._listen("uploads", config.uploads_host, config.ftp_port, ftp, "ftp_port"))
         if config.sftp_port is not None:
-            from buildmaster.uploading.sftp import sftp_factory  # noqa: PLC0415 - so does this.
+            from buildmaster.uploading.ssh import sftp_factory  # noqa: PLC0415 - so does this.
 
             sftp = sftp_factory(reception, Secrets(config.secrets_directory))
             found.append(self._listen("uploads", config.uploads_host, config.sftp_port, sftp, "sftp_port"))

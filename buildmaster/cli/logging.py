@@ -13,7 +13,7 @@ from twisted.logger import (
 from buildmaster.cli.group import Session
 
 # What Twisted says: its older parts, and those of which ours are made, have names of their own.
-_TWISTED = ("twisted", "log_legacy", "buildmaster.uploading.sftp")
+_TWISTED = ("twisted", "log_legacy", "buildmaster.uploading.sftp", "buildmaster.uploading.ssh")
 
 
 def begin_logging(session: Session) -> None:

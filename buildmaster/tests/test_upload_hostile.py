@@ -19,7 +19,7 @@ from buildmaster.tests import databases
 from buildmaster.tests.ssh_client import Channel, connect, open_channel
 from buildmaster.tests.upload_case import UploadCase
 from buildmaster.tests.uploading import Upload
-from buildmaster.uploading import acceptance, sftp, spool
+from buildmaster.uploading import acceptance, sftp, spool, ssh
 from buildmaster.uploading import reception as receiving
 from buildmaster.uploading.reception import Reception
 from buildmaster.uploading.sessions import Session
@@ -398,7 +398,7 @@ class TestHostile(UploadCase):
             def loseConnection(self) -> None:
                 lost.append(True)
 
-        server = sftp._Server.__new__(sftp._Server)
+        server = sftp.Server.__new__(sftp.Server)
         server.buf, server.transport, server._log = b"", Transport(), sftp._Strict(server)
         server.dataReceived(struct.pack("!LB", 5, 3) + b"abcd")  # OPEN, without a name.
         assert lost == [True]
@@ -413,12 +413,12 @@ class TestHostile(UploadCase):
                 self.lost += 1
 
         for pieces in ([struct.pack("!L", 0xFFFFFFF0) + bytes(100)], [b"\xff\xff", b"\xff\xf0"]):
-            server = sftp._Server.__new__(sftp._Server)
+            server = sftp.Server.__new__(sftp.Server)
             server.buf, server.transport = b"", Transport()
             for piece in pieces:
                 server.dataReceived(piece)
             assert server.transport.lost == 1 and len(server.buf) < 10
-        assert sftp._Transport.supportedCompressions == [b"none"]
+        assert ssh._Transport.supportedCompressions == [b"none"]
 
 
 def test_who_a_client_is() -> None:

@@ -77,7 +77,7 @@ class UploadCase(TestCase):
 
     def sftp(self) -> int:
         """Takes uploads by SFTP, at this port."""
-        from buildmaster.uploading.sftp import sftp_factory  # noqa: PLC0415
+        from buildmaster.uploading.ssh import sftp_factory  # noqa: PLC0415
 
         secrets = Secrets(self.directory / "secrets")
         return self.listen(sftp_factory(self.reception, secrets))
