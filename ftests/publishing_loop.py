@@ -35,7 +35,8 @@ from tools.account import this_account
 from tools.master import Master
 
 SUITES = ("bookworm-proposed", "bookworm-updates", "bookworm")
-SOURCES = 6  # That come and go.
+SOURCES = 6  # That come and go, at least; and one more
+CHANGES_OF_ONE = 250  # for so many changes: what was published of a source is remembered, and looked at with the next.
 VERSIONS = ("1.0", "1.1", "2.0~rc1", "2.0")
 REST = 60  # Packages that stay.
 START_S = 60.0
@@ -46,7 +47,8 @@ GERMAN = "Description-de: sagt {version}\n jedem, der da ist"
 class PublishedFarm:
     """A farm with a master that builds nothing, and two archives: `stock` has all that there may be in `loop`."""
 
-    def __init__(self) -> None:
+    def __init__(self, sources: int) -> None:
+        self.sources = sources
         self.folder = Path(tempfile.mkdtemp(prefix="publishing-"))
         self.folder.chmod(0o755)
         settings = {("archives", "port"): str(free_port()), ("dependencies", "look"): "no"}
@@ -71,7 +73,7 @@ class PublishedFarm:
 
     def _fill(self) -> None:
         for version in VERSIONS:
-            wanted = [each for number in range(SOURCES) for each in self._packages(f"hello{number}", version)]
+            wanted = [each for number in range(self.sources) for each in self._packages(f"hello{number}", version)]
             self.master.run("archive", "import", "stock", "--suite", SUITES[-1], *wanted)
         self.master.run("archive", "import", "stock", "--suite", SUITES[-1], *self._packages("rest", "1.0", REST))
 
@@ -89,8 +91,9 @@ class PublishedFarm:
 class Changes:
     """Changes of the archive `loop`, one after the other, each of them published."""
 
-    def __init__(self, farm: Farm, seed: int) -> None:
+    def __init__(self, farm: Farm, sources: int, seed: int) -> None:
         self._farm = farm
+        self._sources = sources
         self._random = random.Random(seed)
         self._press = Press(farm, farm.directory / "archives", Secrets(farm.directory / "secrets"), time.time)
         with farm.reading() as connection:
@@ -112,7 +115,7 @@ class Changes:
         """Make a change, and publish it."""
         for _ in range(TRIES):
             act = self._random.choice((self._enter, self._enter, self._remove, self._promote))
-            changed = act(f"hello{self._random.randrange(SOURCES)}", self._random.choice(self._suites))
+            changed = act(f"hello{self._random.randrange(self._sources)}", self._random.choice(self._suites))
             if changed:
                 self.made[act.__name__.strip("_")] += 1
                 for where in changed:
@@ -171,10 +174,11 @@ def loop(
     :param plainly: apt that fetches nothing by its digest is among them.
     :raises AssertionError: one saw what is not what InRelease says, or complained.
     """
-    with PublishedFarm() as served:
+    sources = max(SOURCES, math.ceil(count / CHANGES_OF_ONE))
+    with PublishedFarm(sources) as served:
         farm = Farm.open(served.master.directory)
         try:
-            changes = Changes(farm, seed)
+            changes = Changes(farm, sources, seed)
             until = time.monotonic() + at_most_s
             done, first = 0, changes.generations()
             readers = {

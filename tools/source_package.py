@@ -65,6 +65,20 @@ class PrivateApt:
         self._stamp.touch()
         return self._download(package, target)
 
+    def fetch_binaries(self, *wanted: str) -> list[Path]:
+        """The .deb files of packages with all that they depend on, as a system that has none of them would fetch them;
+        there are no others in this directory's cache.
+
+        :param wanted: as ``apt-get install`` takes them, patterns as well. `kinds` has to have "deb".
+        :raises NoSource: there is none, or the mirror does not answer.
+        """
+        self.lists()
+        what = " ".join(wanted)
+        self._run(what, "autoclean")
+        install = ["install", "--yes", "--download-only", "--no-install-recommends"]
+        self._run(what, *install, "--", *wanted)
+        return sorted((self.directory / "cache/archives").glob("*.deb"))
+
     def _download(self, package: str, target: Path) -> Path:
         listing = self._run(package, "source", "--download-only", "--print-uris", "--", package)
         dscs: list[str] = re.findall(r"^'[^']*' (\S+\.dsc) \d+", listing, re.MULTILINE)
