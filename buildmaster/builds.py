@@ -185,6 +185,7 @@ def record(
     cause: Cause | None = None,
     error: str = "",
     pause_s: float = 0.0,
+    row: AnyRow | None = None,
 ) -> BuildState:
     """Let an event happen to a build, and keep the queue in step. Returns the state that it leads to.
 
@@ -197,38 +198,14 @@ def record(
     :param cause: for an attempt that failed, why, as far as its builder says;
     :param error: and the lines of its log that tell.
     :param pause_s: for an event that puts it back into the queue: how long it is not to be built.
+    :param row: as held() has it, of whoever has asked for it in this transaction, and changed nothing since.
     :raises NoSuchBuild: there is none.
     :raises ImpossibleTransition: it cannot take this event now.
     :raises TagsRefused: it would go into the queue, and needs too many.
     :raises ChangedMeanwhile: somebody changed it at the same time; since it is locked, that can be nobody.
     """
-    return change(
-        connection,
-        held(connection, build_id),
-        event,
-        now,
-        reason=reason,
-        dependencies=dependencies,
-        cause=cause,
-        error=error,
-        pause_s=pause_s,
-    )
-
-
-def change(
-    connection: Connection,
-    row: AnyRow,
-    event: Event,
-    now: float,
-    *,
-    reason: str = "",
-    dependencies: str = "",
-    cause: Cause | None = None,
-    error: str = "",
-    pause_s: float = 0.0,
-) -> BuildState:
-    """record(), for whoever has the row of held(), and has not changed it since."""
-    build_id, old = row.id, BuildState(row.state)
+    row = row or held(connection, build_id)
+    old = BuildState(row.state)
     new = after(old, event)
     if old is BuildState.CANCELLING and event is not Event.CANCEL_TIMED_OUT:
         reason = row.reason

@@ -284,11 +284,12 @@ class Gatherer:
             event, reason = Event.RESULTS_REFUSED, taken
         pause_s = queue.pause_s(queue.attempts(connection, build_id))
         row = builds.held(connection, build_id)
-        state = builds.change(
+        state = builds.record(
             connection,
-            row,
+            build_id,
             event,
             now,
+            row=row,
             pause_s=pause_s,
             reason=reason,
             dependencies=ending.dependencies,
@@ -312,7 +313,7 @@ def _begin(connection: Connection, build_id: int, now: float) -> _Source | None:
     found = builds.held(connection, build_id)
     if found.state == BuildState.CANCELLING:  # Since a moment ago.
         return None
-    builds.change(connection, found, Event.SUCCEEDED, now)
+    builds.record(connection, build_id, Event.SUCCEEDED, now, row=found)
     archive_id = None if found.reproduces_id is not None else found.published_in
     makes = Wishes.from_text(found.wishes).version_of(found.source_version)
     return _Source(found.source_id, found.source_name, found.source_version, found.architecture, makes, archive_id)
