@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from buildmaster import dump
-from buildmaster.backup_places import BackupReader, BackupWriter, Manifest
+from buildmaster.backup_manifest import BackupReader, BackupWriter, Manifest
 from buildmaster.database import CommitUncertain, NotEmpty
 from buildmaster.farm import Farm, Places, only_maker
 from buildmaster.store import NotStored, Sha256, StoredFile

@@ -21,7 +21,7 @@ from sqlalchemy import Boolean, Connection, Double, Float, Integer, String, Text
 from buildd.protocol import Cause, FileName
 from buildmaster import backup, backup_places, builders, builds, database, distributions, dump, inventory, masters
 from buildmaster.backup import BackupRefused
-from buildmaster.backup_places import BackupBusy, NoBackup
+from buildmaster.backup_manifest import BackupBusy, NoBackup
 from buildmaster.database import CommitUncertain, Database, NotEmpty, UnknownRevision
 from buildmaster.farm import Farm, FarmBusy, MasterRuns, NoFarm, Places, only_maker, only_master
 from buildmaster.inventory import How

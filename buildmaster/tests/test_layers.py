@@ -27,7 +27,7 @@ LAYERS = {
         "clocks", "rows", "uploaders", "uploads",
         "waiting", "supplies", "forecasting",
         "inventory",
-        "dump", "backup", "backup_places", "keepsakes",
+        "dump", "backup", "backup_manifest", "backup_folders", "backup_tars", "backup_places", "keepsakes",
         "depwaits",
         "offered", "credentials", "rebuilding",
         "binaries", "publications", "entering", "repositories", "goods", "suites", "leaving", "retention", "snapshots",
