@@ -89,9 +89,10 @@ def client(
 
 
 def know_host(client: Client, farm: FarmTestSetup) -> None:
-    """Have SFTP's host key known, which dput-ng asks about otherwise."""
+    """Have SFTP's host key known, which dput-ng asks about otherwise, and a key, without which it does not even try."""
     port = farm.master.settings["uploads", "sftp_port"]
     client.system.run(["sh", "-ec", f"mkdir -p ~/.ssh && ssh-keyscan -p {port} 127.0.0.1 >~/.ssh/known_hosts"])
+    client.system.run(["sh", "-ec", "test -f ~/.ssh/id_rsa || ssh-keygen -q -t rsa -N '' -f ~/.ssh/id_rsa"])
 
 
 def upload(client: Client, farm: FarmTestSetup, mine: Shown, tool: str, way: str) -> str:
