@@ -258,7 +258,7 @@ class SuiteTree:
     def _left(self, before: Manifest | None, after: Manifest) -> dict[str, Left]:
         """What was in the suite, and leaves now or has left. Where nobody knows, all that is there leaves now."""
         now = Left(after.published_at, after.generation)
-        leaving = files.names(self._by_hash) if before is None else before.digests()
+        leaving = self._digests_there() if before is None else before.digests()
         found = {**({} if before is None else before.left), **dict.fromkeys(leaving, now)}
         current = after.digests()
         return {
@@ -266,6 +266,10 @@ class SuiteTree:
             for name, each in found.items()
             if name not in current and not self._expired(each, after.generation, after.published_at)
         }
+
+    def _digests_there(self) -> set[str]:
+        """All files that can be had by their SHA-256; not what somebody left who died while he linked one."""
+        return {name for name in files.names(self._by_hash) if not name.startswith(".")}
 
     def _expired(self, left: Left, generation: int, now: float) -> bool:
         return left.at <= now - self._grace.seconds and left.generation <= generation - self._grace.generations

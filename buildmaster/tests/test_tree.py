@@ -289,6 +289,22 @@ def test_what_was_kept_is_damaged(archive: Archive, what: str) -> None:
     assert archive.names() == ["bash", "coreutils", "hello", "more"]
 
 
+@pytest.mark.parametrize("had", [False, True])
+def test_who_died_while_he_linked_a_file(archive: Archive, *, had: bool) -> None:
+    """What he left is in nobody's way, be the suite new or its manifest lost, and is removed."""
+    state = archive.directory / ".state/suites/bookworm"
+    if had:
+        archive.add("bash")
+        (state / "1.manifest").unlink()
+    left = state / "by-hash/SHA256" / f".{'0' * 64}"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_bytes(b"")
+    archive.tree.rebuild(iter([(PACKAGES, package("hello")[0])]), FACTS, archive.signer, archive.now)
+    archive.add("more")
+    assert archive.names() == ["hello", "more"]
+    assert not left.exists()
+
+
 def test_records_are_told(archive: Archive) -> None:
     """What an index says can be asked for, to compare."""
     assert list(archive.tree.records(PACKAGES)) == []
