@@ -57,7 +57,10 @@ def _statement(farm: Farm, distribution: str, archive: str, sha256: str) -> Serv
         ).scalar()
     if build_id is None:
         return None
-    return Served("application/vnd.dsse+json", attesting.ensure(farm, build_id))
+    try:
+        return Served("application/vnd.dsse+json", attesting.ensure(farm, build_id))
+    except attesting.NothingToState:
+        return None
 
 
 def _buildinfo(farm: Farm, distribution: str, archive: str, package: str, name: str) -> Served | None:

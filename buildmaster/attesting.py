@@ -2,7 +2,7 @@
 for one, then kept in the store.
 
 Nothing of that happens while a build is dispatched or gathered: all that a statement says is recorded then anyway. One
-that is lost is made again, from the same rows, with the same content.
+that is lost is made again, from the same rows, with the same content; but not once its source is forgotten.
 """
 
 import time
@@ -60,12 +60,14 @@ class _Facts:
     made: Made
     buildinfo: StoredFile | None
     buildinfo_name: str
+    forgotten: bool  # The files of its source are not known any more.
 
 
 def ensure(farm: Farm, build_id: int) -> bytes:
     """The signed statement about a build that ended well, in DSSE: made now if there is none that counts. Blocks.
 
-    :raises NothingToState: it has not ended well, or it repeats another build.
+    :raises NothingToState: it has not ended well, or it repeats another build; or the statement that there was is lost,
+        and nobody knows any more what it was built from.
     :raises NoSuchBuild: there is none.
     :raises NoKey: it cannot be signed here.
     """
@@ -73,6 +75,7 @@ def ensure(farm: Farm, build_id: int) -> bytes:
         kept = connection.execute(_KEPT, {"this": build_id}).scalar()
         facts = None if kept else _facts(connection, build_id)
         revoked = {each.key_id for each in keys(connection) if each.revoked_at is not None}
+    content = None
     if kept:
         with suppress(NotStored), farm.store.open(Sha256(kept)) as stream:  # That damage can be mended.
             content = stream.read()
@@ -81,7 +84,12 @@ def ensure(farm: Farm, build_id: int) -> bytes:
         with farm.reading() as connection:
             facts = _facts(connection, build_id)
     assert facts is not None
-    envelope = _signed(farm, facts)
+    if not facts.forgotten:
+        envelope = _signed(farm, _statement(farm, facts))
+    elif content is not None:
+        envelope = _signed(farm, envelopes.payload(content))
+    else:
+        raise NothingToState(f"what build {build_id} was built from was forgotten, and the statement about it is lost")
     stored = store_chunks(farm.store, [envelope])
     farm.write(_keep, build_id, stored, facts.made.results, time.time())
     return envelope
@@ -170,14 +178,17 @@ def new_key(farm: Farm, *, unless_there: bool = False) -> PublicKey:
     return farm.write(add)
 
 
-def _signed(farm: Farm, facts: _Facts) -> bytes:
-    key = new_key(farm, unless_there=True)
+def _signed(farm: Farm, content: bytes) -> bytes:
+    return envelopes.sign(content, _secret(farm, new_key(farm, unless_there=True)))
+
+
+def _statement(farm: Farm, facts: _Facts) -> bytes:
+    new_key(farm, unless_there=True)
     with farm.reading() as connection:
         first = keys(connection)[0]
     buildinfo = _read(farm, facts.buildinfo_name, facts.buildinfo)
     made = Made(**vars(facts.made) | {"installed": buildinfo.installed if buildinfo else ()})
-    content = provenance.statement(made, provenance.farm_uri(first.key_id), version("debfarm"))
-    return envelopes.sign(content, _secret(farm, key))
+    return provenance.statement(made, provenance.farm_uri(first.key_id), version("debfarm"))
 
 
 def _secret(farm: Farm, key: PublicKey) -> str:
@@ -226,7 +237,7 @@ def _facts(connection: Connection, build_id: int) -> _Facts:
         started_at=_moment(row.started_at),
         finished_at=_moment(row.finished_at),
     )
-    return _Facts(made, stored, name)
+    return _Facts(made, stored, name, row.forgotten_at is not None)
 
 
 def _results(connection: Connection, build_id: int) -> dict[str, StoredFile]:
@@ -275,7 +286,7 @@ _ABOUT = (
         *(build.c[name] for name in ("state", "reproduces_id", "source_id", "arch_indep", "wishes", "chroot_sha256")),
         *(build.c[name] for name in ("builder_version", "started_at", "finished_at", "log_name")),
         *builds.DESCRIPTION,
-        *(source.c[name] for name in ("component", "dsc")),
+        *(source.c[name] for name in ("component", "dsc", "forgotten_at")),
         source.c.name.label("source"),
         source.c.version.label("version"),
         builds.DESCRIPTION[-1].label("distribution"),

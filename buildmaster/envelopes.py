@@ -122,6 +122,14 @@ def signers(content: bytes) -> frozenset[str]:
     return frozenset(_parse(parse_json(content)).signatures)
 
 
+def payload(content: bytes) -> bytes:
+    """The statement in an envelope, whoever has signed it.
+
+    :raises Malformed: it is none.
+    """
+    return bytes(_parse(parse_json(content)).payload)
+
+
 def _parse(document: object) -> "Envelope":
     from securesystemslib.dsse import Envelope  # noqa: PLC0415
     from securesystemslib.exceptions import Error  # noqa: PLC0415

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from buildd.protocol import FileName
-from buildmaster import archives, attested, attesting, builds, distributions
+from buildmaster import archives, attested, attesting, builds, distributions, envelopes, files
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState, Event
 from buildmaster.publications import State
 from buildmaster.scoring import ArchivePurpose
 from buildmaster.store import StoredFile
-from buildmaster.tables import binary, build, build_file, publication, source
+from buildmaster.tables import binary, build, build_file, publication, source, source_file
 from buildmaster.tests.factories import make_build, make_builder, make_busy, make_farm, make_series
 
 HERE = ("debian", "primary")
@@ -164,3 +164,27 @@ def test_what_was_forgotten(farm: Farm, deb: StoredFile) -> None:
     found = attested.served(farm, *HERE, statement(deb.sha256))
     assert found is not None
     assert found.content == first
+
+
+def test_of_a_source_that_was_forgotten(farm: Farm, deb: StoredFile) -> None:
+    """Its statement says what it was built from, also when it is signed anew; it is not made again without that."""
+    with farm.transaction() as connection:
+        file_id = files.keep(connection, farm.store.add([b"a source"]), 1.0)
+        connection.execute(source_file.insert().values(source_id=1, stored_file_id=file_id, name="hello_1.0.tar.gz"))
+    first = attesting.ensure(farm, 1)
+    assert b"hello_1.0.tar.gz" in envelopes.payload(first)
+    with farm.transaction() as connection:
+        connection.execute(source_file.delete())
+        connection.execute(source.update().values(forgotten_at=9.0))
+        signed_by = attesting.current(connection)
+    assert signed_by is not None
+    attesting.revoke(farm, signed_by.key_id, 10.0)
+    second = attesting.ensure(farm, 1)
+    assert envelopes.signers(first).isdisjoint(envelopes.signers(second))
+    assert envelopes.payload(second) == envelopes.payload(first)
+    with farm.reading() as connection:
+        (statement_sha256,) = attesting.statements(connection)
+    farm.store.delete(statement_sha256)
+    with pytest.raises(attesting.NothingToState, match="was forgotten"):
+        attesting.ensure(farm, 1)
+    assert attested.served(farm, *HERE, statement(deb.sha256)) is None
