@@ -58,11 +58,12 @@ def in_use(connection: Connection, archive_id: int, sources: Iterable[str]) -> s
 
 
 def pool_files(connection: Connection, archive_id: int) -> dict[str, set[str]]:
-    """All files that an archive's pool is to have, or may, with the SHA-256s that they have: one, if all is well."""
+    """All files that an archive's pool is to have, or may, with the SHA-256s that they are to have: one, if all is
+    well; none, of what is there for who has an older index, or was refused."""
     found: dict[str, set[str]] = defaultdict(set)
     for each in goods.of(connection, publications.in_archive(connection, archive_id, publications.IN_POOL)):
         for path, stored in each.files.items():
-            found[path].add(stored.sha256)
+            found[path] |= set() if each.publication.state is State.GONE else {stored.sha256}
     return found
 
 

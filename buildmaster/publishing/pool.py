@@ -28,9 +28,11 @@ class NoPoolPath(ValueError):
 class PoolConflict(ValueError):
     """A file of this name is in the pool, with other content."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, sha256: str = "") -> None:
+        """:param sha256: of what was to be there; "": of several, all of which are."""
         super().__init__(f"{path} is in the pool already, with other content")
         self.path = path
+        self.sha256 = sha256
 
 
 class PoolFileDamaged(ValueError):
@@ -130,7 +132,7 @@ class Pool:
             if _is(target, wanted):
                 return
             if not anew:
-                raise PoolConflict(wanted.path)
+                raise PoolConflict(wanted.path, wanted.sha256)
             target.unlink()  # It is of use to nobody: there is no other way to replace it by a link, at once.
         if isinstance(wanted.source, Path):
             try:

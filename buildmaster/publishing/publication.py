@@ -88,7 +88,7 @@ class Press:
                 except Unlistable as error:  # It was accepted, so nobody may have to wait for what is wrong with it.
                     bad, why = [error.publication.id], str(error)
                 except PoolConflict as error:  # Two came at the same moment, neither of which saw the other.
-                    bad, why = [each.publication.id for each in plan.enters if error.path in each.files], str(error)
+                    bad, why = _in_the_way(plan, error), str(error)
                     if not bad:
                         raise
                 refused.append(why)
@@ -186,6 +186,13 @@ class Press:
                 return
         write(path, text.encode())
         path.chmod(0o644)
+
+
+def _in_the_way(plan: Plan, conflict: PoolConflict) -> list[int]:
+    """The publications that would have a file have other content than it has; of two that enter not the first."""
+    entering = [each for each in plan.enters if conflict.path in each.files]
+    these = [each for each in entering if each.files[conflict.path].sha256 == conflict.sha256]
+    return [each.publication.id for each in these or entering]
 
 
 def _shown(published: Published, facts: Facts) -> Shown:

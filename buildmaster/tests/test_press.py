@@ -478,25 +478,43 @@ def test_an_architecture_that_the_series_has_not(mine: Mine) -> None:
     assert mine.index() == ["hello 1.0"]
 
 
+def come(mine: Mine, accepted: packages.Accepted, content: str) -> None:
+    """Let a package of a version be published as nobody would who sees what others do."""
+    own = dataclasses.replace(deb(mine.farm, content=content), control=CONTROL)
+
+    def add(connection: Connection) -> None:
+        (binary_id,) = binaries.record(connection, accepted.source_id, None, [own], mine.now)
+        publications.add(
+            connection, mine.suite, mine.now, component="main", source_id=accepted.source_id, binary_id=binary_id
+        )
+
+    mine.farm.write(add)
+
+
 def test_two_files_of_one_name(mine: Mine) -> None:
     """Of builds that ended at the same moment: the first stays, the second is left out, and keeps nobody waiting."""
     first = mine.accept()
     mine.built(first)
     mine.publish()
     second = mine.accept("1.1")
-    own = dataclasses.replace(deb(mine.farm, content="other"), control=CONTROL)
-
-    def add(connection: Connection) -> None:
-        (binary_id,) = binaries.record(connection, second.source_id, None, [own], mine.now)
-        publications.add(
-            connection, mine.suite, mine.now, component="main", source_id=second.source_id, binary_id=binary_id
-        )
-
-    mine.farm.write(add)
+    come(mine, second, "other")
     (refused,) = mine.publish().refused
     assert refused == "pool/main/h/hello/hello_1.0_amd64.deb is in the pool already, with other content"
     assert mine.index() == ["hello 1.0"]
     assert mine.states(second.source_id) == {"hello/source": State.PUBLISHED, "hello/amd64": State.GONE}
+    assert mine.publish(full=True).refused == ()
+    assert mine.index() == ["hello 1.0"]
+
+
+def test_two_files_of_one_name_at_once(mine: Mine) -> None:
+    """The same, where they come with one publication."""
+    first, second = mine.accept(), mine.accept("1.1")
+    come(mine, first, "one")
+    come(mine, second, "other")
+    assert len(mine.publish().refused) == 1
+    assert mine.index() == ["hello 1.0"]
+    assert mine.states(first.source_id)["hello/amd64"] is State.PUBLISHED
+    assert mine.states(second.source_id)["hello/amd64"] is State.GONE
 
 
 def die(mine: Mine, monkeypatch: pytest.MonkeyPatch) -> None:
