@@ -13,7 +13,7 @@ from debian.debian_support import Version
 from sqlalchemy import Connection, bindparam, exists, func, select
 
 from buildd.protocol import FileName
-from buildmaster import binaries, publications, repositories
+from buildmaster import binaries, distributions, publications, repositories
 from buildmaster.binaries import Deb
 from buildmaster.lifecycle import BuildState
 from buildmaster.publications import BESIDE, WANTED, State
@@ -99,6 +99,7 @@ def add_earlier_sources(connection: Connection, archive_id: int, now: float) -> 
     """Let sources be published that were accepted before their archive was: of each suite and name all that are newer
     than the newest one that was built for some architecture, and that one. Returns how many; and which cannot be, why.
     """
+    distributions.hold_archive(connection, archive_id)  # Of two who do this at once the second finds nothing left.
     every: dict[tuple[int, str, str], list[Any]] = defaultdict(list)
     for row in connection.execute(_EARLIER, {"this": archive_id}):
         every[row.series_id, row.pocket, row.name].append(row)

@@ -2,13 +2,14 @@
 
 import hashlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, update
 
 from buildd.protocol import FileName
-from buildmaster import archives, builds, packages, publications, repositories
+from buildmaster import archives, builds, entering, packages, publications, repositories
 from buildmaster.farm import Farm
 from buildmaster.lifecycle import BuildState
 from buildmaster.publications import State
@@ -154,3 +155,15 @@ def test_held(old: Old) -> None:
     assert old.adopt() == Adopted(2, 3, ())
     held = {name for name, state in old.states().items() if state is State.HELD}
     assert held == {"part 1.0 source", "part 1.0 amd64"}
+
+
+def test_twice_at_once(old: Old) -> None:
+    """Who takes in what another one takes in just now waits, and finds nothing left."""
+    old.accept("1.0")
+    old.publish()
+    with ThreadPoolExecutor(1) as threads:
+        with old.farm.transaction() as connection:
+            assert entering.add_earlier_sources(connection, old.archive_id, time.time()) == (1, [])
+            other = threads.submit(old.farm.write, entering.add_earlier_sources, old.archive_id, time.time())
+            time.sleep(0.5)
+        assert other.result() == (0, [])
