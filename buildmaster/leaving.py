@@ -104,7 +104,7 @@ def _whole(connection: Connection, terms: Terms, changes: list[Publication]) -> 
         known = {each.id for each in changes}
         entering = [each for each in related.listed if each.state is State.PENDING and each.id not in known]
         changes = [*changes, *entering]
-        more = entering or _kept_for_what_leaves(connection, changes, related)
+        more = entering or _kept_for_what_leaves(connection, terms.suite, changes, related)
         if not more:
             return changes, related
         around = [*around, *more]
@@ -120,12 +120,16 @@ def _related(connection: Connection, where: Suite, changes: Collection[Publicati
 
 
 def _kept_for_what_leaves(
-    connection: Connection, changes: Iterable[Publication], related: _Related
+    connection: Connection, where: Suite, changes: Iterable[Publication], related: _Related
 ) -> list[Publication]:
-    """What is not related yet, and stays for something that leaves, or that stays itself only if it is needed."""
+    """What is not related yet, and stays for something that leaves, or that stays itself only if it is needed.
+
+    What is elsewhere stays for something of which the row is gone, and SQLite gave its number to another.
+    """
     leave = {each.id for each in changes if each.state is State.LEAVING} | related.alone.keys()
     known = {each.id for each in related.listed}
-    return [each for each in publications.kept_for(connection, sorted(leave)) if each.id not in known]
+    kept = publications.kept_for(connection, sorted(leave))
+    return [each for each in kept if each.id not in known and each.suite == where]
 
 
 def _superseded(connection: Connection, terms: Terms, related: _Related) -> tuple[Mapping[int, str], dict[int, Kept]]:

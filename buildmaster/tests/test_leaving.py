@@ -12,6 +12,7 @@ from buildmaster.farm import Farm
 from buildmaster.publications import LISTED, Publication, Suite
 from buildmaster.scoring import Pocket
 from buildmaster.suites import Plan, Shown
+from buildmaster.tables import publication
 from buildmaster.tests.databases import on_postgresql
 from buildmaster.tests.factories import make_repository, make_series
 from buildmaster.tests.test_publications import accept, deb
@@ -84,3 +85,17 @@ def test_nothing_is_left_for_who_looks_at_all(farm: Farm, number: int) -> None:
         plan = world.plan(full=True)
         assert [f"{each.publication.name} {each.publication.version}" for each in plan.leaves] == []
     assert kept  # Else this would show nothing.
+
+
+def test_what_stayed_elsewhere(farm: Farm) -> None:
+    """A number that was another's once does not lead out of the suite."""
+    world = World(farm, random.Random(1))
+    world.upload("one")
+    world.upload("two")
+    world.publish()
+    ids = {each.source: each.id for each in world.listed()}
+    elsewhere = publication.update().where(publication.c.id == ids["two"])
+    with farm.transaction() as connection:
+        connection.execute(elsewhere.values(pocket=Pocket.UPDATES, kept_for_id=ids["one"]))
+    world.delete("one")
+    assert {each.publication.source for each in world.plan().leaves} == {"one"}
