@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 from twisted.conch.ssh.common import NS
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from buildmaster.database import DatabaseLost
@@ -316,6 +318,51 @@ class TestHostile(UploadCase):
             assert client.sendcmd("NOOP")
 
         await self.with_ftp(send)
+
+    async def test_answers_that_nobody_reads(self) -> None:
+        """Who sends command after command by FTP, and reads no answer, is sent away before they fill the memory."""
+
+        def send(client: ftplib.FTP) -> None:
+            assert client.sock is not None
+            client.sock.settimeout(5)
+            with pytest.raises((ConnectionResetError, BrokenPipeError)):
+                for _ in range(4000):
+                    client.sock.sendall(b"X" * 10_000 + b"\r\n")
+
+        await self.with_ftp(send)
+
+    async def test_sftp_answers_that_nobody_reads(self) -> None:
+        """The same, by SFTP, of a client that has room for all of them, as it says."""
+        client = await connect(self.sftp())
+        factory = self.ports[-1].factory.wrappedFactory
+        channel = await open_channel(client)
+        await client.sendRequest(channel, b"subsystem", NS(b"sftp"), 1)
+        client.adjustWindow(channel, 1 << 30)
+        client.transport.transport.pauseProducing()
+        channel.remoteWindowLeft = 1 << 30
+        channel.write(NS(struct.pack("!BL", 1, 3)))  # type: ignore[no-untyped-call]
+        for number in range(1500):
+            if not factory.clients.total():
+                return
+            asked = NS(struct.pack("!BL", 16, number) + NS(b"x" * 4000))
+            channel.write(asked * 4)  # type: ignore[no-untyped-call]
+            await deferLater(reactor, 0)
+        raise AssertionError("still there")
+
+    async def test_sftp_answers_that_wait_for_keys(self) -> None:
+        """A client that wants new keys, and does not go on with that, has few answers wait for them."""
+        client = await connect(self.sftp())
+        factory = self.ports[-1].factory.wrappedFactory
+        client.transport.sendKexInit()
+        client.transport.ssh_KEXINIT = lambda _: None
+        client.transport._allowedKeyExchangeMessageType = lambda _: True
+        for _ in range(1500):
+            if not factory.clients.total():
+                return
+            for _ in range(4):
+                client.transport.sendPacket(80, NS(b"what") + b"\1")  # A global request, which wants an answer.
+            await deferLater(reactor, 0)
+        raise AssertionError("still there")
 
     async def test_sftp_packets_that_conch_fails_at(self) -> None:
         """Who sends them is sent away, without a traceback."""

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from buildmaster.ports import IMasterReactor
 from buildmaster.uploading.reception import Reception
-from buildmaster.uploading.sessions import Refused, Session, Transfer
+from buildmaster.uploading.sessions import Refused, Session, Transfer, Unread
 from buildmaster.uploading.spool import who
 
 _log = Logger()
@@ -104,6 +104,14 @@ class _Protocol(ftp.FTP):
     dtpInstance: Any
     peer = ""
     _told = False
+
+    def connectionMade(self) -> None:
+        Unread(self.transport)
+        super().connectionMade()  # type: ignore[no-untyped-call]
+
+    def timeoutConnection(self) -> None:
+        """Who has read no answer for so long need not be waited for."""
+        self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.factory.clients[self.peer] -= 1

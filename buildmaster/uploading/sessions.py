@@ -6,10 +6,13 @@ can be put. Nobody sees anything there, not even what came from himself.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from buildmaster.uploading.reception import NoSuchPlace, NotNow, Outcome, Reception
 from buildmaster.uploading.spool import Incoming, SpoolRefused
@@ -19,6 +22,25 @@ _TOP = "upload"
 
 class Refused(Exception):
     """A file is not taken, or an upload refused; the message is what to tell."""
+
+
+@implementer(IPushProducer)
+class Unread:
+    """Sends away a client that reads no answers: more of them wait for it than any good one has asked for."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        """The transport keeps more than it likes to."""
+        self._transport.abortConnection()
+
+    def resumeProducing(self) -> None:
+        """It is too late."""
+
+    def stopProducing(self) -> None:
+        """It has gone."""
 
 
 class Session:

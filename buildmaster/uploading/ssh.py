@@ -21,14 +21,14 @@ from twisted.conch.ssh.userauth import SSHUserAuthServer
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
-from twisted.protocols.policies import TimeoutFactory
+from twisted.protocols.policies import TimeoutFactory, TimeoutProtocol
 from twisted.python.components import registerAdapter
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from buildmaster.secrets import Secrets
 from buildmaster.uploading.reception import Reception
-from buildmaster.uploading.sessions import Session
+from buildmaster.uploading.sessions import Session, Unread
 from buildmaster.uploading.sftp import Commands, Server
 from buildmaster.uploading.spool import who
 
@@ -40,6 +40,7 @@ _CLIENTS_OF_PEER = 10
 _CHANNELS_MAX = 4
 _IDLE_S = 300
 _LOGIN_S = 60
+_BLOCKED_MAX = 1000  # Answers that wait for new keys.
 
 
 def sftp_factory(reception: Reception, secrets: Secrets) -> TimeoutFactory:
@@ -51,7 +52,18 @@ def sftp_factory(reception: Reception, secrets: Secrets) -> TimeoutFactory:
     kept = secrets.keep(HOST_KEY, base64.b64encode(made).decode("ascii"))
     key: Any = Key(Ed25519PrivateKey.from_private_bytes(base64.b64decode(kept)))  # type: ignore[no-untyped-call]
     factory = _Factory(reception, key)
-    return TimeoutFactory(factory, _IDLE_S)  # type: ignore[no-untyped-call]
+    wrapped = TimeoutFactory(factory, _IDLE_S)  # type: ignore[no-untyped-call]
+    wrapped.protocol = _Timeout
+    return wrapped
+
+
+class _Timeout(TimeoutProtocol):
+    """Who has read no answer for so long is not waited for."""
+
+    transport: Any
+
+    def timeoutFunc(self) -> None:
+        self.transport.abortConnection()
 
 
 class _Transport(SSHServerTransport):
@@ -60,7 +72,19 @@ class _Transport(SSHServerTransport):
     factory: Any
     transport: Any
     peer = ""
+    _blockedByKeyExchange: Any
     supportedCompressions = [b"none"]  # A few bytes could unpack to anything, before anybody has logged in.
+
+    def connectionMade(self) -> None:
+        Unread(self.transport)
+        super().connectionMade()  # type: ignore[no-untyped-call]
+
+    def sendPacket(self, messageType: int, payload: bytes) -> None:
+        """Conch would keep any number of answers for a client that wants new keys, and then does not go on with it."""
+        if len(self._blockedByKeyExchange or ()) > _BLOCKED_MAX:
+            self.transport.abortConnection()
+            return
+        super().sendPacket(messageType, payload)  # type: ignore[no-untyped-call]
 
     def receiveError(self, reasonCode: int, description: bytes) -> None:
         """Clients say why they go, also when all is well; conch would tell that as an error."""
