@@ -53,8 +53,12 @@ class Upkeep:
             raise
         except (Busy, DatabaseLost):
             return None
-        except Exception:
-            self.log.failure(words, archive=archive_id)
+        except Exception as error:
+            if type(error).__module__.startswith("buildmaster.") or isinstance(error, OSError):
+                why = f"{type(error).__name__}: {error}"
+                self.log.error(words + "; it is tried again in some minutes: {why}", archive=archive_id, why=why)
+            else:
+                self.log.failure(words + ", by an error of the master's own", archive=archive_id)
             return None
 
     async def _in_thread(self, act: Callable[..., T], *arguments: object) -> T:
