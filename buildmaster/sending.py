@@ -11,6 +11,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from buildmaster.ports import IMasterReactor
+from buildmaster.uploading.spool import who
 
 CHUNK = 1 << 18
 _PATIENCE_S = 60.0  # Without anything taken of what is in the buffers.
@@ -33,7 +34,7 @@ class OpenSite(QuietSite):
 
     def __init__(self, root: Any, most: int, of_one: int) -> None:
         """:param most: connections at a time, in all.
-        :param of_one: of one address; of this machine itself there may be a proxy.
+        :param of_one: of one address (of IPv6, of one network); of this machine itself there may be a proxy.
         """
         super().__init__(root)  # type: ignore[no-untyped-call]
         self._most = most
@@ -42,8 +43,8 @@ class OpenSite(QuietSite):
 
     def buildProtocol(self, addr: Any) -> Any:
         """None, and the connection is closed at once, when there are too many."""
-        host = str(addr.host)
-        here = host.startswith("127.") or host == "::1"
+        host = who(str(addr.host))
+        here = host.startswith("127.") or addr.host == "::1"
         if self._open.total() >= self._most or (self._open[host] >= self._of_one and not here):
             return None
         protocol: Any = super().buildProtocol(addr)  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ from unittest import mock
 
 from sqlalchemy import update
 from twisted.internet import reactor
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
@@ -267,10 +267,13 @@ class TestArchives(TestCase):
         site._of_one = 2
 
         def take(host: str) -> bool:
-            return site.buildProtocol(IPv4Address("TCP", host, 1)) is not None
+            kind = IPv6Address if ":" in host else IPv4Address
+            return site.buildProtocol(kind("TCP", host, 1)) is not None
 
         assert [take("192.0.2.1") for _ in range(3)] == [True, True, False]
         assert take("192.0.2.2") and all(take("127.0.0.1") for _ in range(5))
+        assert [take(f"2001:db8::{number}") for number in range(3)] == [True, True, False]  # One network.
+        assert take("2001:db8:0:1::1") and all(take("::ffff:127.0.0.1") and take("::1") for _ in range(5))
 
     async def test_a_suite_that_is_published_meanwhile(self) -> None:
         """What goes out is of one publication, be it the old one."""
