@@ -20,6 +20,9 @@ CHANGES_MAX = 2000  # So many are published at once, and what belongs to them; w
 class PublishedMeanwhile(Exception):
     """Somebody else has published a suite since it was read: nothing is recorded, and it is to be read again."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__(f"another master has published {name} just now: do it once more")
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -1012,7 +1012,7 @@ def test_two_masters(mine: Mine, monkeypatch: pytest.MonkeyPatch) -> None:
         return shown
 
     monkeypatch.setattr(Press, "_bring", late)
-    with pytest.raises(PublishedMeanwhile):
+    with pytest.raises(PublishedMeanwhile, match="another master has published bookworm"):
         elsewhere.publish(mine.suite)
     assert mine.index() == ["hello 1.0"]
     with mine.farm.reading() as connection:
