@@ -127,6 +127,51 @@ def test_what_reads_otherwise_than_it_looks(tmp_path: Path) -> None:
     look_over(path, path.name, MOST)
 
 
+def header(name: bytes, kind: bytes, size: int = 0, link: bytes = b"") -> bytes:
+    """What stands before a member, as it could be written by hand."""
+    made = tarfile.TarInfo("")
+    made.type, made.size = kind, size
+    block = bytearray(made.tobuf(tarfile.USTAR_FORMAT))
+    block[: len(name)], block[157 : 157 + len(link)], block[148:156] = name, link, b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def long_name(name: bytes) -> bytes:
+    return header(b"././@LongLink", tarfile.GNUTYPE_LONGNAME, len(name) + 1) + name.ljust(512, b"\0")
+
+
+def test_files_that_are_directories(tmp_path: Path) -> None:
+    """To tar, a file whose name ends in a slash is a directory, whatever size it has; what comes then is a member."""
+    path, hidden = tmp_path / "x.tar.xz", header(b"evil", tarfile.SYMTYPE, link=b"/etc")
+    for kind in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE):
+        assert "to others a file" in refused(path, lzma.compress(header(b"a/", kind, 512) + hidden + bytes(1024)))
+        content = long_name(b"a/") + header(b"a", kind, 512) + hidden + bytes(1024)
+        assert "to others a file" in refused(path, lzma.compress(content))
+    content = long_name(b"a") + header(b"a/", tarfile.AREGTYPE, 512) + hidden + bytes(1024)
+    assert "to others a file" in refused(path, lzma.compress(content))
+    path.write_bytes(lzma.compress(header(b"a/", tarfile.REGTYPE) + header(b"a/b", tarfile.REGTYPE) + bytes(1024)))
+    look_over(path, path.name, MOST)
+
+
+def test_names_for_all_members(tmp_path: Path) -> None:
+    """A global header of pax that names members names all that are to come."""
+    path = tmp_path / "x.tar.xz"
+    for key in (b"path", b"linkpath"):
+        said = refused(path, lzma.compress(pax(record(key, b"s/evil"), kind=tarfile.XGLTYPE)))
+        assert "reads otherwise than it looks" in said
+    path.write_bytes(lzma.compress(pax(record(b"comment", b"a commit"), kind=tarfile.XGLTYPE)))
+    look_over(path, path.name, MOST)
+
+
+def test_a_name_in_no_encoding(tmp_path: Path) -> None:
+    """It is the same one, wherever it stands."""
+    path, link = tmp_path / "x.tar.xz", header(b"\xff", tarfile.SYMTYPE, link=b"/etc")
+    through = long_name(b"\xff/evil") + header(b"x", tarfile.REGTYPE) + bytes(1024)
+    assert "leads through a link" in refused(path, lzma.compress(link + through))
+    assert "leads through a link" in refused(path, lzma.compress(link + pax(record(b"path", b"\xff/evil"))))
+
+
 def test_a_bomb_in_a_header(tmp_path: Path) -> None:
     """A name that is said to have gigabytes is not read into memory."""
     member = tarfile.TarInfo("bomb")

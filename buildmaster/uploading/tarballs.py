@@ -18,9 +18,11 @@ _MEMORY_MAX = 256 << 20  # Of a decompressor: xz -9 needs 65 MiB.
 _MEMBERS_MAX = 1_000_000  # The kernel has 90,000.
 _NAME_MAX = 1 << 16  # Of a record that holds a name, or what pax has about a member.
 _LONG = (b"L", b"K", b"x", b"g", b"X")
-_READ_OTHERWISE = ("size", "hdrcharset")  # In a pax header.
+_READ_OTHERWISE = ("size", "hdrcharset")  # In a pax header;
+_NAMES = ("path", "linkpath")  # in one for all members, which is never meant, those as well.
 _PATH_MAX = 4096  # Bytes; as the kernel has it.
-_KINDS = (b"\0", b"0", b"1", b"2", b"5", b"7")  # Files, hard and symbolic links, directories.
+_FILES = (b"\0", b"0", b"7")
+_KINDS = (*_FILES, b"1", b"2", b"5")  # Hard and symbolic links, directories.
 
 
 class BadTarball(Exception):
@@ -106,7 +108,9 @@ def _walk(stream: "_Stream") -> None:
         member.name, member.linkname = name or member.name, link or member.linkname
         name = link = ""
         _look_at(member, links)
-        if member.type in (b"\0", b"0", b"7"):
+        if block[156:157] in _FILES and member.size and (member.name.endswith("/") or member.type not in _FILES):
+            raise BadTarball(f"has {member.name[:80]!r}, to some a directory, to others a file: make it anew")
+        if member.type in _FILES:
             stream.skip(-(-member.size // _BLOCK) * _BLOCK)
     if not members:
         raise BadTarball("is empty: make it anew")
@@ -138,11 +142,11 @@ def _long(member: tarfile.TarInfo, stream: "_Stream") -> dict[str, str]:
         raise BadTarball(f"has a name of {member.size} bytes in it: no path is so long")
     data = stream.read(-(-member.size // _BLOCK) * _BLOCK)[: member.size]
     if member.type in (b"L", b"K"):
-        return {"path" if member.type == b"L" else "linkpath": data.partition(b"\0")[0].decode("utf-8", "replace")}
-    found = dict(_pax(data))
-    if strange := sorted(key for key in found if key in _READ_OTHERWISE or key.startswith("GNU.sparse.")):
-        raise BadTarball(f"has a pax header with {strange[0]}, by which it reads otherwise than it looks: make it anew")
-    return {key: found[key] for key in ("path", "linkpath") if key in found}
+        return {"path" if member.type == b"L" else "linkpath": _text(data.partition(b"\0")[0])}
+    found, others = dict(_pax(data)), (*_READ_OTHERWISE, *(_NAMES if member.type == b"g" else ()))
+    if strange := sorted(key for key in found if key in others or key.startswith("GNU.sparse.")):
+        raise BadTarball(f"has a pax header with {strange[0][:80]!r}, by which it reads otherwise than it looks: make it anew")
+    return {key: found[key] for key in _NAMES if key in found}
 
 
 def _pax(data: bytes) -> Iterator[tuple[str, str]]:
@@ -156,7 +160,12 @@ def _pax(data: bytes) -> Iterator[tuple[str, str]]:
         key, equals, value = record[len(length) + 1 :].partition(b"=")
         if len(record) < size or not record.endswith(b"\n") or not equals:
             raise BadTarball("has a pax header that cannot be read: make it anew")
-        yield key.decode("utf-8", "replace"), value[:-1].decode("utf-8", "replace")
+        yield _text(key), _text(value[:-1])
+
+
+def _text(name: bytes) -> str:
+    """As tarfile reads names in headers: two that differ stay two, and one is one wherever it stands."""
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _checked(name: str) -> tuple[str, ...]:
