@@ -145,7 +145,8 @@ def _long(member: tarfile.TarInfo, stream: "_Stream") -> dict[str, str]:
         return {"path" if member.type == b"L" else "linkpath": _text(data.partition(b"\0")[0])}
     found, others = dict(_pax(data)), (*_READ_OTHERWISE, *(_NAMES if member.type == b"g" else ()))
     if strange := sorted(key for key in found if key in others or key.startswith("GNU.sparse.")):
-        raise BadTarball(f"has a pax header with {strange[0][:80]!r}, by which it reads otherwise than it looks: make it anew")
+        key = strange[0][:80]
+        raise BadTarball(f"has a pax header with {key!r}, by which it reads otherwise than it looks: make it anew")
     return {key: found[key] for key in _NAMES if key in found}
 
 
