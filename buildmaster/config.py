@@ -168,7 +168,7 @@ class MasterConfig:
     store_endpoint: str = key("store", "endpoint", "", parse_url)  # "": Amazon's own.
     store_region: str = key("store", "region", "us-east-1", parse_host)
     store_checksums: str = key("store", "checksums", "when_required", parse_checksums)
-    store_collect_s: float = key("store", "collect", "1d", parse_interval)  # 0: never.
+    store_collect_s: float = key("store", "collect", "never", parse_interval)  # 0: never.
     store_presigned: bool = key("store", "presigned", "yes", parse_flag)  # Builders fetch from it themselves.
 
     poll_fastest_s: float = key("polling", "fastest", "1s", parse_duration)
