@@ -127,12 +127,15 @@ def test_what_reads_otherwise_than_it_looks(tmp_path: Path) -> None:
     look_over(path, path.name, MOST)
 
 
-def header(name: bytes, kind: bytes, size: int = 0, link: bytes = b"") -> bytes:
+def header(
+    name: bytes, kind: bytes, size: int = 0, *, link: bytes = b"", prefix: bytes = b"", magic: bytes = b"ustar\x0000"
+) -> bytes:
     """What stands before a member, as it could be written by hand."""
     made = tarfile.TarInfo("")
     made.type, made.size = kind, size
     block = bytearray(made.tobuf(tarfile.USTAR_FORMAT))
     block[: len(name)], block[157 : 157 + len(link)], block[148:156] = name, link, b" " * 8
+    block[257:265], block[345 : 345 + len(prefix)] = magic, prefix
     block[148:156] = b"%06o\0 " % sum(block)
     return bytes(block)
 
@@ -161,6 +164,19 @@ def test_names_for_all_members(tmp_path: Path) -> None:
         said = refused(path, lzma.compress(pax(record(key, b"s/evil"), kind=tarfile.XGLTYPE)))
         assert "reads otherwise than it looks" in said
     path.write_bytes(lzma.compress(pax(record(b"comment", b"a commit"), kind=tarfile.XGLTYPE)))
+    look_over(path, path.name, MOST)
+
+
+def test_names_before_names(tmp_path: Path) -> None:
+    """Headers of POSIX have room for the beginning of a name, where older ones have none."""
+    path, through = tmp_path / "x.tar.xz", header(b"s/evil", tarfile.REGTYPE) + bytes(1024)
+    for magic in (b"ustar  \0", bytes(8)):
+        link = header(b"s", tarfile.SYMTYPE, link=b"/etc", prefix=b"junk", magic=magic)
+        assert "leads through a link" in refused(path, lzma.compress(link + through))
+    link = header(b"evil", tarfile.SYMTYPE, link=b"/etc", prefix=b"s")
+    beyond = header(b"evil/x", tarfile.REGTYPE, prefix=b"s") + bytes(1024)
+    assert "leads through a link" in refused(path, lzma.compress(link + beyond))
+    path.write_bytes(lzma.compress(header(b"s", tarfile.SYMTYPE, link=b"x", prefix=b"junk") + through))
     look_over(path, path.name, MOST)
 
 

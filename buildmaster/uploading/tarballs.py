@@ -20,6 +20,7 @@ _NAME_MAX = 1 << 16  # Of a record that holds a name, or what pax has about a me
 _LONG = (b"L", b"K", b"x", b"g", b"X")
 _READ_OTHERWISE = ("size", "hdrcharset")  # In a pax header;
 _NAMES = ("path", "linkpath")  # in one for all members, which is never meant, those as well.
+_POSIX = b"ustar\0"  # Only what says so has room for the beginning of a name; tarfile looks there in any.
 _PATH_MAX = 4096  # Bytes; as the kernel has it.
 _FILES = (b"\0", b"0", b"7")
 _KINDS = (*_FILES, b"1", b"2", b"5")  # Hard and symbolic links, directories.
@@ -105,7 +106,8 @@ def _walk(stream: "_Stream") -> None:
             found = _long(member, stream)
             name, link = found.get("path", name), found.get("linkpath", link)
             continue
-        member.name, member.linkname = name or member.name, link or member.linkname
+        own = member.name if block[257:263] == _POSIX else _text(block[:100].partition(b"\0")[0])
+        member.name, member.linkname = name or own, link or member.linkname
         name = link = ""
         _look_at(member, links)
         if block[156:157] in _FILES and member.size and (member.name.endswith("/") or member.type not in _FILES):
