@@ -180,6 +180,19 @@ def test_names_before_names(tmp_path: Path) -> None:
     look_over(path, path.name, MOST)
 
 
+def test_long_names(tmp_path: Path) -> None:
+    """To tar, one goes on to its NUL, whatever length it is said to have; and one of nothing is one."""
+    path, link = tmp_path / "x.tar.xz", header(b"s", tarfile.SYMTYPE, link=b"/etc")
+    member = header(b"x", tarfile.REGTYPE) + bytes(1024)
+    for size, data in ((1, b"s/evil"), (0, b""), (1, b"")):
+        long = header(b"././@LongLink", tarfile.GNUTYPE_LONGNAME, size) + (data.ljust(512, b"\0") if size else b"")
+        assert "a name that tar reads otherwise" in refused(path, lzma.compress(link + long + member))
+    assert "a name that tar reads otherwise" in refused(path, lzma.compress(link + pax(record(b"path", b""))))
+    unended = header(b"././@LongLink", tarfile.GNUTYPE_LONGNAME, 4) + b"long".ljust(512, b"\0")
+    path.write_bytes(lzma.compress(link + long_name(b"a/" * 200 + b"b") + member[:512] + unended + member))
+    look_over(path, path.name, MOST)
+
+
 def test_a_name_in_no_encoding(tmp_path: Path) -> None:
     """It is the same one, wherever it stands."""
     path, link = tmp_path / "x.tar.xz", header(b"\xff", tarfile.SYMTYPE, link=b"/etc")

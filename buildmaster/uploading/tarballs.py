@@ -142,13 +142,19 @@ def _long(member: tarfile.TarInfo, stream: "_Stream") -> dict[str, str]:
     """What a member says of the next one, in GNU's way or that of pax: its path, and where it links to."""
     if member.size > _NAME_MAX:
         raise BadTarball(f"has a name of {member.size} bytes in it: no path is so long")
-    data = stream.read(-(-member.size // _BLOCK) * _BLOCK)[: member.size]
+    blocks = stream.read(-(-member.size // _BLOCK) * _BLOCK)
+    data = blocks[: member.size]
     if member.type in (b"L", b"K"):
-        return {"path" if member.type == b"L" else "linkpath": _text(data.partition(b"\0")[0])}
+        long = blocks.partition(b"\0")[0]
+        if not long or long != data.partition(b"\0")[0]:
+            raise BadTarball("has a name that tar reads otherwise than it looks: make it anew")
+        return {"path" if member.type == b"L" else "linkpath": _text(long)}
     found, others = dict(_pax(data)), (*_READ_OTHERWISE, *(_NAMES if member.type == b"g" else ()))
     if strange := sorted(key for key in found if key in others or key.startswith("GNU.sparse.")):
         key = strange[0][:80]
         raise BadTarball(f"has a pax header with {key!r}, by which it reads otherwise than it looks: make it anew")
+    if "" in map(found.get, _NAMES):
+        raise BadTarball("has a name that tar reads otherwise than it looks: make it anew")
     return {key: found[key] for key in _NAMES if key in found}
 
 
