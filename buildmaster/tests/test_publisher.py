@@ -128,7 +128,7 @@ class TestPublisher(TestCase):
     async def test_a_disk_that_fails(self) -> None:
         """It is said which setting has a say in it."""
         await self.until(self.there)
-        state = self.mine.folder / ".state"
+        state = self.mine.folder / ".state" / "suites"
         state.rename(state.with_suffix(".away"))
         state.touch()
         self.mine.built(self.mine.accept())
@@ -136,7 +136,7 @@ class TestPublisher(TestCase):
         state.unlink()
         state.with_suffix(".away").rename(state)
         (words,) = [words for level, words in self.told if level == "error"]
-        assert "FileExistsError" in words and "[archives] directory in buildmaster.conf" in words
+        assert "Error: " in words and "[archives] directory in buildmaster.conf" in words
 
     async def test_one_suite_fails(self) -> None:
         """The archive's other suites are published, and what failed is tried again."""

@@ -105,7 +105,9 @@ FAULTS = {
     "what was not looked at is given": Fault(
         shares, "_values", '"unlooked": lane.unlooked', '"unlooked": True', "nobody has looked at", WAITING
     ),
-    "leases are not confirmed": Fault(masters, "confirm", "!= me", "== -1", "has committed .* that of", STANDING),
+    "leases are not confirmed": Fault(
+        masters, "confirm", "!= me", "== -1", "has committed .* that of", replace(STANDING, seed=6)
+    ),
     "all scan all builders": Fault(
         leases.Leases, "holds", "vitals.master_id == self.me", "True", "is needs-build", STANDING
     ),
