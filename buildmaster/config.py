@@ -173,7 +173,7 @@ class MasterConfig:
 
     poll_fastest_s: float = key("polling", "fastest", "1s", parse_duration)
     poll_slowest_s: float = key("polling", "slowest", "15s", parse_duration)
-    database_poll_s: float = key("polling", "database", "10ms", parse_duration)
+    database_poll_s: float = key("polling", "database", "25ms", parse_duration)
 
     looks: bool = key("dependencies", "look", "yes", parse_flag)
     archive_poll_s: float = key("dependencies", "poll", "2s", parse_duration)

@@ -118,6 +118,11 @@ def every(connection: Connection) -> list[Repository]:
     return [Repository(**row._mapping) for row in connection.execute(_EVERY)]
 
 
+def are_there(connection: Connection) -> bool:
+    """Whether we publish any archive."""
+    return connection.execute(_ANY).first() is not None
+
+
 def change(connection: Connection, archive_id: int, settings: Settings) -> None:
     """Change how an archive is published.
 
@@ -182,6 +187,7 @@ _NAMES = (
     .where(archive.c.id == bindparam("this"))
 )
 _FIND = _FOUND.where(repository.c.archive_id == bindparam("this"))
+_ANY = select(repository.c.archive_id).limit(1)
 _EVERY = _FOUND.order_by(distribution.c.name, archive.c.name)
 _KEYS = (
     select(

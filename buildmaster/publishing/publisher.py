@@ -163,6 +163,8 @@ class Publisher:
 
 def _news(connection: Connection, now: float) -> tuple[bool, list[Suite]]:
     """Whether something was held for long enough, and what there is to publish."""
+    if not repositories.are_there(connection):  # On a busy farm this is asked ten times a second.
+        return False, []
     return holding.is_over(connection, now), publications.suites_with_work(connection, now)
 
 
