@@ -145,6 +145,19 @@ def check(found: Iterable[Deb], source: str, version: str, architecture: str) ->
             raise BadDeb(deb.file_name, f"is for {deb.architecture}, and was built on {architecture}")
 
 
+def of_build(
+    store: Store, results: Mapping[FileName, StoredFile], source: str, version: str, architecture: str
+) -> list[Deb]:
+    """What the packages among the results of a build say, checked to be what it makes. Blocks.
+
+    :raises BadDeb: as read() and check() do.
+    :raises OSError: the store cannot be used.
+    """
+    found = read(store, {name: file for name, file in results.items() if name.endswith(SUFFIXES)})
+    check(found, source, version, architecture)
+    return found
+
+
 def _opened(store: Store, stored: StoredFile, folder: Path | None) -> IO[bytes]:
     """A stored file as one of this machine."""
     stream = store.open(stored.sha256)

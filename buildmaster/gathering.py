@@ -244,11 +244,7 @@ class Gatherer:
             results.check(self._farm.store, files, source.name, source.makes)
             if source.archive_id is None:
                 return []
-            said = debs.read(
-                self._farm.store, {name: file for name, file in files.items() if name.endswith(debs.SUFFIXES)}
-            )
-            debs.check(said, source.name, source.version, source.architecture)
-            return said
+            return debs.of_build(self._farm.store, files, source.name, source.version, source.architecture)
 
         return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), check)
 

@@ -41,7 +41,7 @@ def adopt(
     for number, each in enumerate(every):
         progress(number, len(every))
         try:
-            found = _packages(farm, each)
+            found = debs.of_build(farm.store, each.results, each.source, each.version, each.architecture)
         except (BadDeb, NotStored) as error:
             left.append(f"build {each.build_id} ({each.source} {each.version}, {each.architecture}): {error}")
             continue
@@ -51,15 +51,6 @@ def adopt(
     for source_id in {each.source_id for each in every}:
         farm.write(holding.look, source_id, now)
     return Adopted(sources, packages, tuple(left))
-
-
-def _packages(farm: Farm, build: Ended) -> list[Deb]:
-    """:raises BadDeb: a file is not what a build of this source makes.
-    :raises NotStored: one is lost.
-    """
-    found = debs.read(farm.store, {name: file for name, file in build.results.items() if name.endswith(debs.SUFFIXES)})
-    debs.check(found, build.source, build.version, build.architecture)
-    return found
 
 
 def _add(
