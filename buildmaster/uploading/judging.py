@@ -283,14 +283,14 @@ def _digests(
 ) -> list[str]:
     """Which of the weaker digests are wrong: of what came, and of what the .dsc names that the archive has."""
     faults: list[str] = []
-    said_by = [(name, changes.fields), *((each.name, each.dsc.fields) for each in sources)]
+    said = weak_digests.said_by([(name, changes.fields), *((each.name, each.dsc.fields) for each in sources)])
     for each, arrived in files.items():
         with arrived.path.open("rb") as stream:
-            faults += weak_digests.wrong(each, stream, said_by)
+            faults += weak_digests.wrong(each, stream, said.get(each, []))
     came = {each.name for each in changes.files}
     for listed in (listed for each in sources for listed in each.dsc.files if listed.name not in came):
         with suppress(NotStored), farm.store.open(Sha256(listed.sha256)) as stored:
-            faults += weak_digests.wrong(listed.name, stored, said_by)
+            faults += weak_digests.wrong(listed.name, stored, said.get(listed.name, []))
     return faults
 
 

@@ -3,7 +3,8 @@ dpkg-source unpacks no source package in which one of them is wrong.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -29,24 +30,36 @@ def listed(fields: Mapping[str, str], field: str) -> list[Listed]:
     return [Listed(words[0], words[1], words[-1]) for words in rows if len(words) >= 3]
 
 
-def wrong(name: str, stream: IO[bytes], said_by: Iterable[tuple[str, Mapping[str, str]]]) -> Iterator[str]:
-    """Which of the digests of a file is not what control files say of it, in words. Blocks.
+@dataclass(frozen=True)
+class Said:
+    """What a control file says of a file."""
 
-    :param said_by: names of control files, and their fields.
+    by: str
+    kind: str  # Of FIELDS.
+    digest: str
+
+
+def said_by(controls: Iterable[tuple[str, Mapping[str, str]]]) -> dict[str, list[Said]]:
+    """What control files say of other files, by the names of these.
+
+    :param controls: their names and fields.
     """
-    said = [
-        (by, kind, each.digest)
-        for by, fields in said_by
-        for field, kind in FIELDS.items()
-        for each in listed(fields, field)
-        if each.name == name
-    ]
+    found: dict[str, list[Said]] = defaultdict(list)
+    for by, fields in controls:
+        for field, kind in FIELDS.items():
+            for each in listed(fields, field):
+                found[each.name].append(Said(by, kind, each.digest))
+    return found
+
+
+def wrong(name: str, stream: IO[bytes], said: Sequence[Said]) -> Iterator[str]:
+    """Which of the digests of a file is not what is said of it, in words. Blocks."""
     if not said:
         return
     digests = {"MD5": hashlib.md5(usedforsecurity=False), "SHA-1": hashlib.sha1(usedforsecurity=False)}
     while piece := stream.read(_PIECE):
-        for each in digests.values():
-            each.update(piece)
-    for by, kind, digest in said:
-        if digests[kind].hexdigest() != digest:
-            yield f"{name} does not have the {kind} that {by} says: build the source package again"
+        for digest in digests.values():
+            digest.update(piece)
+    for each in said:
+        if digests[each.kind].hexdigest() != each.digest:
+            yield f"{name} does not have the {each.kind} that {each.by} says: build the source package again"
