@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import Connection, FromClause, Row, and_, bindparam, delete, select, update
+from sqlalchemy import Connection, FromClause, Row, Select, and_, bindparam, delete, select, update
 
 from buildd.protocol import BuildId, Cause, FileName
 from buildmaster import chroots, entries, files, notifications, retention, shares
@@ -115,18 +115,16 @@ def find(connection: Connection, build_id: int) -> AnyRow:
 
     :raises NoSuchBuild: there is none.
     """
-    row = connection.execute(_FIND, {"this": build_id}).first()
-    if row is None:
-        raise NoSuchBuild(build_id)
-    return row
+    return _row(connection, _FIND, build_id)
 
 
 def held(connection: Connection, build_id: int) -> AnyRow:
-    """A build's row, as of find(), after hold().
+    """find(), after hold()."""
+    return _row(connection, _HELD, build_id)
 
-    :raises NoSuchBuild: there is none.
-    """
-    row = connection.execute(_HELD, {"this": build_id}).first()
+
+def _row(connection: Connection, query: Select[Any], build_id: int) -> AnyRow:
+    row = connection.execute(query, {"this": build_id}).first()
     if row is None:
         raise NoSuchBuild(build_id)
     return row
@@ -300,7 +298,7 @@ def retry(connection: Connection, build_id: int, now: float) -> BuildState:
     connection.execute(update(build).where(build.c.id == build_id).values(failures=0))
     connection.execute(delete(build_file).where(build_file.c.build_id == build_id))
     wait_for_chroot(connection, build_id, now)
-    return BuildState(find(connection, build_id).state)
+    return state(connection, build_id)
 
 
 def release_chroot_waits(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, select, update
 
+from buildd.control import Buildinfo
 from buildmaster import (
     attesting,
     builds,
@@ -77,11 +78,7 @@ def order(farm: Farm, build_id: int, now: float, how: How = USUAL) -> int:
     :raises GiveRefused: that builder cannot have it.
     """
     buildinfo = attesting.buildinfo_of(farm, build_id)
-    then = Wishes()
-    if buildinfo is not None:
-        versions = () if how.newest else repeating.versions(buildinfo)
-        then = Wishes(source_date_epoch=buildinfo.source_date_epoch, versions=versions)
-    return farm.write(_order, build_id, then, now, how)
+    return farm.write(_order, build_id, buildinfo, now, how)
 
 
 def of(connection: Connection, build_id: int) -> list[int]:
@@ -117,7 +114,7 @@ def outcome(farm: Farm, reproduction_id: int) -> Outcome:
     return Outcome(original.id, reproduction.id, same, differing, list(repeating.otherwise(before, after)))
 
 
-def _order(connection: Connection, build_id: int, then: Wishes, now: float, how: How) -> int:
+def _order(connection: Connection, build_id: int, buildinfo: Buildinfo | None, now: float, how: How) -> int:
     row = builds.find(connection, build_id)
     if row.reproduces_id is not None:
         raise CannotRepeat(f"build {build_id} repeats build {row.reproduces_id}: repeat that one")
@@ -128,8 +125,8 @@ def _order(connection: Connection, build_id: int, then: Wishes, now: float, how:
     kept = {} if how.lines else _snapshots(connection, row)
     wishes = replace(
         Wishes.from_text(row.wishes),
-        source_date_epoch=then.source_date_epoch,
-        versions=then.versions,
+        source_date_epoch=buildinfo.source_date_epoch if buildinfo else None,
+        versions=repeating.versions(buildinfo) if buildinfo and not how.newest else (),
         archive_lines=how.lines,
         snapshots=kept,
     )
