@@ -1,6 +1,5 @@
 """Files on their way out over HTTP."""
 
-from collections import Counter
 from typing import Any, BinaryIO
 
 from twisted.internet.defer import Deferred
@@ -10,8 +9,8 @@ from twisted.logger import Logger
 from twisted.web.server import Site
 from zope.interface import implementer
 
+from buildmaster.peers import Clients, who
 from buildmaster.ports import IMasterReactor
-from buildmaster.uploading.spool import who
 
 CHUNK = 1 << 18
 _PATIENCE_S = 60.0  # Without anything taken of what is in the buffers.
@@ -37,23 +36,19 @@ class OpenSite(QuietSite):
         :param of_one: of one address (of IPv6, of one network); of this machine itself there may be a proxy.
         """
         super().__init__(root)  # type: ignore[no-untyped-call]
-        self._most = most
-        self._of_one = of_one
-        self._open: Counter[str] = Counter()
+        self._clients = Clients(most, of_one)
 
     def buildProtocol(self, addr: Any) -> Any:
         """None, and the connection is closed at once, when there are too many."""
         host = who(str(addr.host))
         here = host.startswith("127.") or addr.host == "::1"
-        if self._open.total() >= self._most or (self._open[host] >= self._of_one and not here):
+        if not self._clients.come(host, as_many_as_there_are=here):
             return None
         protocol: Any = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
-        self._open[host] += 1
         lost = protocol.connectionLost
 
         def connection_lost(reason: Any) -> None:
-            self._open[host] -= 1
-            self._open += Counter()  # Without those that have none.
+            self._clients.go(host)
             lost(reason)
 
         protocol.connectionLost = connection_lost

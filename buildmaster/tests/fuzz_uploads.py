@@ -23,7 +23,7 @@ from debian.debian_support import Version
 
 with atheris.instrument_imports(include=["buildd", "buildmaster"]):
     from buildd.control import ControlError, parse_buildinfo, parse_changes, parse_dsc
-    from buildmaster import deb_reader, debs
+    from buildmaster import deb_reader, debs, peers
     from buildmaster.tests import gpg
     from buildmaster.tests.uploading import Upload, tarball
     from buildmaster.uploading import openpgp, rules, sessions, signatures, spool, tarballs
@@ -122,7 +122,7 @@ def _names(data: bytes) -> None:
         name = spool.check_name(text)
         assert name.isprintable() and "/" not in name and not name.startswith(".")
     assert ".." not in sessions.words_of([text]) or ".." in text
-    spool.who(text)
+    peers.who(text)
 
 
 PARSERS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = {

@@ -238,7 +238,7 @@ class TestArchives(TestCase):
     async def test_too_many_connections(self) -> None:
         """Nobody has all connections: one too many is closed at once, and one that has ended counts no more."""
         site: Any = self.port.factory
-        site._most = 3
+        site._clients._most = 3
 
         def ask() -> list[bytes]:
             opened, answers = [], []
@@ -256,7 +256,7 @@ class TestArchives(TestCase):
 
         assert await deferToThread(ask) == [b"HTTP/1.1 200"] * 3 + [b""] * 2
         for _ in range(100):
-            if not site._open:
+            if not site._clients.total():
                 break
             await deferLater(reactor, 0.02)
         assert await deferToThread(ask) == [b"HTTP/1.1 200"] * 3 + [b""] * 2
@@ -264,7 +264,7 @@ class TestArchives(TestCase):
     def test_connections_of_one_address(self) -> None:
         """One address has fewer than all; this machine may be a proxy, and has all."""
         site: Any = self.port.factory
-        site._of_one = 2
+        site._clients._of_one = 2
 
         def take(host: str) -> bool:
             kind = IPv6Address if ":" in host else IPv4Address

@@ -16,7 +16,7 @@ LAYERS = {
         "ahead", "sharing", "lifecycle", "blame", "scoring", "architectures", "pacing", "tags", "pockets",
         "dependencies", "leasing", "wishes", "letters", "reasons", "forecast",
         "available", "domination",
-        "apt_sources", "conditions",
+        "apt_sources", "conditions", "peers",
         "indices",
     },
     "state": {

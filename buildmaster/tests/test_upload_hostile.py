@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from buildmaster.database import DatabaseLost
+from buildmaster.peers import who
 from buildmaster.tests import databases
 from buildmaster.tests.ssh_client import Channel, connect, open_channel
 from buildmaster.tests.upload_case import UploadCase
@@ -25,7 +26,7 @@ from buildmaster.uploading import acceptance, sftp, spool, ssh
 from buildmaster.uploading import reception as receiving
 from buildmaster.uploading.reception import Reception
 from buildmaster.uploading.sessions import Session
-from buildmaster.uploading.spool import SpoolRefused, who
+from buildmaster.uploading.spool import SpoolRefused
 
 
 class TestHostile(UploadCase):
@@ -318,6 +319,22 @@ class TestHostile(UploadCase):
             assert client.sendcmd("NOOP")
 
         await self.with_ftp(send)
+
+    async def test_too_many_clients(self) -> None:
+        """They are told so by FTP, and are not counted for ever."""
+        port = self.ftp()
+        factory = self.ports[-1].factory
+        factory.connectionLimit = 1
+
+        def come() -> None:
+            with ftplib.FTP() as client:
+                client.connect("127.0.0.1", port, timeout=20)
+                for _ in range(3):
+                    with ftplib.FTP() as more, pytest.raises(ftplib.error_temp, match="421"):
+                        more.connect("127.0.0.1", port, timeout=20)
+
+        await deferToThread(come)
+        await self.until(lambda: factory.clients.total() == 0)
 
     async def test_answers_that_nobody_reads(self) -> None:
         """Who sends command after command by FTP, and reads no answer, is sent away before they fill the memory."""

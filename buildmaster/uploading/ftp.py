@@ -3,7 +3,6 @@
 To be imported when there is a reactor: Twisted's FTP takes the global one.
 """
 
-from collections import Counter
 from typing import Any
 
 from twisted.cred.checkers import AllowAnonymousAccess
@@ -17,10 +16,10 @@ from twisted.protocols import ftp
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from buildmaster.peers import Clients, who
 from buildmaster.ports import IMasterReactor
 from buildmaster.uploading.reception import Reception
 from buildmaster.uploading.sessions import Refused, Session, Transfer, Unread
-from buildmaster.uploading.spool import who
 
 _log = Logger()
 _CLIENTS_MAX = 100
@@ -47,22 +46,24 @@ def ftp_factory(reception: Reception, reactor: IMasterReactor, passive_ports: ra
 
 
 class _Factory(ftp.FTPFactory):
-    """Some clients of each address, and not more in all than FTPFactory is told."""
+    """Some clients of each address, and not more in all than there may be."""
 
     noisy = False
 
     def __init__(self, portal: Portal) -> None:
         super().__init__(portal)  # type: ignore[no-untyped-call]
-        self.clients: Counter[str] = Counter()
+        self.clients = Clients(_CLIENTS_MAX, _CLIENTS_OF_PEER)
 
     def buildProtocol(self, addr: Any) -> Any:
         peer = who(addr.host)
-        protocol: Any = None
-        if self.clients[peer] < _CLIENTS_OF_PEER:
-            protocol = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
-        if protocol is not None:
-            self.clients[peer] += 1
+        counted = self.clients.come(peer)
+        if not counted and self.clients.total() < _CLIENTS_MAX:
+            return None
+        protocol: Any = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+        if isinstance(protocol.wrappedProtocol, _Protocol):
             protocol.wrappedProtocol.peer = peer
+        elif counted:  # It only says that there are too many in all.
+            self.clients.go(peer)
         return protocol
 
 
@@ -114,7 +115,7 @@ class _Protocol(ftp.FTP):
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory.clients[self.peer] -= 1
+        self.factory.clients.go(self.peer)
         self.disconnected = True
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 

@@ -20,13 +20,14 @@ from buildd.control import ControlError, parse_changes
 from buildmaster import uploaders, uploads
 from buildmaster.database import DatabaseLost, is_trouble
 from buildmaster.farm import Farm
+from buildmaster.peers import who
 from buildmaster.ports import IMasterReactor
 from buildmaster.uploading import signatures
 from buildmaster.uploading.acceptance import Verdict, process
 from buildmaster.uploading.arrivals import Arrived, NotReadable, Received, read_control
 from buildmaster.uploading.judging import FILES_MAX, STRANGERS_BYTES
 from buildmaster.uploading.signatures import SignatureRefused
-from buildmaster.uploading.spool import Incoming, Spool, Spooled, who
+from buildmaster.uploading.spool import Incoming, Spool, Spooled
 from buildmaster.uploading.terms import Terms
 from buildmaster.uploads import Place
 

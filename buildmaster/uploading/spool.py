@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 
+from buildmaster.peers import who
 from buildmaster.store import Sha256, parse_sha256
 from buildmaster.uploading.arrivals import Arrived
 from buildmaster.uploading.rules import Came
@@ -317,14 +317,3 @@ def check_name(name: str) -> str:
         known = ", ".join(_SUFFIXES)
         raise SpoolRefused(Why.NAME, f"no file of an upload is called {name[:80]!r}: names end in one of {known}")
     return name
-
-
-def who(address: str) -> str:
-    """One client, by its address: of IPv6, all that a household or a machine has is one."""
-    try:
-        found = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(found, IPv4Address):
-        return str(found)
-    return str(found.ipv4_mapped or ip_network((int(found) >> 64 << 64, 64)))

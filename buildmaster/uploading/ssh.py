@@ -4,7 +4,6 @@ To be imported when there is a reactor: Twisted's conch takes the global one.
 """
 
 import base64
-from collections import Counter
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -26,11 +25,11 @@ from twisted.python.components import registerAdapter
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from buildmaster.peers import Clients, who
 from buildmaster.secrets import Secrets
 from buildmaster.uploading.reception import Reception
 from buildmaster.uploading.sessions import Session, Unread
 from buildmaster.uploading.sftp import Commands, Server
-from buildmaster.uploading.spool import who
 
 _log = Logger()
 
@@ -106,7 +105,7 @@ class _Transport(SSHServerTransport):
         """Nothing that anybody could do about it, however often it comes."""
 
     def connectionLost(self, reason: Failure | None = None) -> None:
-        self.factory.clients[self.peer] -= 1
+        self.factory.clients.go(self.peer)
         super().connectionLost(reason)
 
 
@@ -135,13 +134,12 @@ class _Factory(SSHFactory):
         self.publicKeys = {key.sshType(): key.public()}
         self.privateKeys = {key.sshType(): key}
         self.services = {b"ssh-userauth": _Anybody, b"ssh-connection": _Connection}
-        self.clients: Counter[str] = Counter()
+        self.clients = Clients(_CLIENTS_MAX, _CLIENTS_OF_PEER)
 
     def buildProtocol(self, addr: Any) -> Any:
         peer = who(addr.host)
-        if self.clients.total() >= _CLIENTS_MAX or self.clients[peer] >= _CLIENTS_OF_PEER:
+        if not self.clients.come(peer):
             return None
-        self.clients[peer] += 1
         protocol: Any = super().buildProtocol(addr)
         protocol.peer = peer
         return protocol
