@@ -20,6 +20,7 @@ from buildmaster.farm import Farm
 from buildmaster.ports import IMasterReactor
 from buildmaster.publications import Suite
 from buildmaster.publishing.publication import Busy, Outcome, Press
+from buildmaster.publishing.troubles import in_words, is_expected
 from buildmaster.publishing.upkeep import EVERY_S, Upkeep
 from buildmaster.snapshot import Snapshot
 from buildmaster.suites import PublishedMeanwhile
@@ -149,13 +150,13 @@ class Publisher:
     def _failed(self, archive_id: int, name: str, error: Exception) -> None:
         before = self._failing.get(archive_id) or _Failing(0, 0.0, "")
         pause_s = _PAUSES_S[min(before.times, len(_PAUSES_S) - 1)]
-        words = f"{type(error).__name__}: {error}"
+        words = in_words(error)
         if isinstance(error, OSError):
             words += "; where archives are kept, [archives] directory in buildmaster.conf says"
         self._failing[archive_id] = _Failing(before.times + 1, self._reactor.seconds() + pause_s, words)
         if words == before.words:
             return
-        if type(error).__module__.startswith("buildmaster.") or isinstance(error, OSError):
+        if is_expected(error):
             self.log.error("archive {archive} cannot be published; trying again: {words}", archive=name, words=words)
         else:
             self.log.failure("archive {archive} cannot be published, by an error of the master's own", archive=name)

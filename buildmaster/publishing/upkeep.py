@@ -12,6 +12,7 @@ from buildmaster.database import DatabaseLost
 from buildmaster.ports import IMasterReactor
 from buildmaster.publishing import cleaning, keeping
 from buildmaster.publishing.publication import Busy, Press
+from buildmaster.publishing.troubles import in_words, is_expected
 
 T = TypeVar("T")
 
@@ -54,8 +55,8 @@ class Upkeep:
         except (Busy, DatabaseLost):
             return None
         except Exception as error:
-            if type(error).__module__.startswith("buildmaster.") or isinstance(error, OSError):
-                why = f"{type(error).__name__}: {error}"
+            if is_expected(error):
+                why = in_words(error)
                 self.log.error(words + "; it is tried again in some minutes: {why}", archive=archive_id, why=why)
             else:
                 self.log.failure(words + ", by an error of the master's own", archive=archive_id)

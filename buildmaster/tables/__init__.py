@@ -29,7 +29,6 @@ from buildmaster.tables.builds import (
     master,
     notification,
 )
-from buildmaster.tables.common import metadata
 from buildmaster.tables.packages import (
     archive,
     archive_account,
@@ -45,6 +44,7 @@ from buildmaster.tables.packages import (
     source_need,
     stored_file,
 )
+from buildmaster.tables.schema import metadata
 
 __all__ = [
     "answer",

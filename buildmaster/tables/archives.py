@@ -15,7 +15,7 @@ from sqlalchemy import (
     text,
 )
 
-from buildmaster.tables.common import metadata
+from buildmaster.tables.schema import metadata
 
 # An archive that the farm publishes itself: one has this row, one that is published elsewhere has none.
 repository = Table(

@@ -17,7 +17,7 @@ from sqlalchemy import (
     true,
 )
 
-from buildmaster.tables.common import metadata, tags_column
+from buildmaster.tables.schema import metadata, tags_column
 
 master = Table(
     "master",

@@ -15,7 +15,7 @@ from sqlalchemy import (
     false,
 )
 
-from buildmaster.tables.common import metadata, tags_column
+from buildmaster.tables.schema import metadata, tags_column
 
 stored_file = Table(
     "stored_file",
