@@ -113,7 +113,8 @@ class Examiner:
         what = "looking at build-dependencies"
         times = {"least_s": _SETTLE_S, "most_s": _TICK_S, "after_error_s": _APT_AGAIN_S}
         self._turns = Turns(reactor, self.log, what, self._turn, **times)
-        self._sweeping: Deferred[None] | None = None
+        sweeps = {"least_s": _SWEEP_S, "most_s": _SWEEP_S, "after_error_s": _SWEEP_S}
+        self._sweeps = Turns(reactor, self.log, "removing package lists that nobody uses", self._sweep, **sweeps)
         self._stopping = False
 
     def start(self) -> None:
@@ -122,7 +123,7 @@ class Examiner:
         self._fetching.start()
         self._snapshot.on_news = self._turns.call
         self._turns.start()
-        self._sweeping = Deferred.fromCoroutine(self._sweep())
+        self._sweeps.start()
 
     async def stop(self) -> None:
         """End all of it, wherever it is: the next master goes on from there."""
@@ -131,22 +132,20 @@ class Examiner:
         self._looker.close()
         self._children.close()
         await self._turns.stop()
-        for task in [*self._busy.values(), *([self._sweeping] if self._sweeping else [])]:
+        await self._sweeps.stop()
+        for task in list(self._busy.values()):
             task.cancel()
             await task
         for pool in (self._looking, self._fetching):  # They wait for what an archive is asked, for some seconds.
             await self._in(self._reactor.getThreadPool(), pool.stop)
 
     async def _sweep(self) -> None:
-        with suppress(CancelledError):
-            while not self._stopping:
-                try:
-                    for key in await self._in(self._fetching, sweep, self._farm.directory / FOLDER, self._now()):
-                        self._shelves.pop(key, None)
-                        self.log.info("removed package lists that nobody has used for a week: {key}", key=key)
-                except OSError as exc:
-                    self.log.warn("package lists that nobody uses are not removed: {exc}", exc=exc)
-                await deferLater(self._reactor, _SWEEP_S)
+        try:
+            for key in await self._in(self._fetching, sweep, self._farm.directory / FOLDER, self._now()):
+                self._shelves.pop(key, None)
+                self.log.info("removed package lists that nobody has used for a week: {key}", key=key)
+        except OSError as exc:
+            self.log.warn("package lists that nobody uses are not removed: {exc}", exc=exc)
 
     async def _turn(self) -> None:
         """See what there is to do, and begin with it."""
