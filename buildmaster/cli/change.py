@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import click
 from sqlalchemy import Connection
@@ -72,25 +71,21 @@ def cancel(session: Session, /, *, build_ids: tuple[int, ...]) -> int:
         return _change(session, farm, build_ids, farm_builds.cancel, no)
 
 
-class _Points(click.ParamType):
-    """A score, or `auto`: click takes None for a word that is missing."""
-
-    name = "points"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        if value == AUTO:
-            return AUTO
-        try:
-            points = int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor `{AUTO}`", param, ctx)
-        return int(click.IntRange(-SCORE_MAX, SCORE_MAX).convert(points, param, ctx))
+def _points(word: str) -> int | str:
+    """Take a score, or `auto`: click takes None for a word that is missing. A type of parameter, for click."""
+    if word == AUTO:
+        return AUTO
+    try:
+        points = int(word)
+    except ValueError:
+        raise click.BadParameter(f"{word!r} is neither a number nor `{AUTO}`") from None
+    return int(click.IntRange(-SCORE_MAX, SCORE_MAX).convert(points, None, None))
 
 
 # A score may begin with a minus, and is no option then.
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("build_id", metavar="BUILD", type=build_number)
-@click.argument("points", metavar="POINTS|auto", type=_Points())
+@click.argument("points", metavar="POINTS|auto", type=_points)
 @json_option
 @pass_session
 def score(session: Session, /, *, build_id: int, points: int | str) -> None:

@@ -14,19 +14,15 @@ from buildmaster.cli.text import count, size
 from buildmaster.inventory import Finding, How, Report, Wrong
 
 
-class _Age(click.ParamType):
-    """A duration of at least an hour, in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            seconds = parse_duration(str(value))
-        except ValueError as error:
-            self.fail(f"{value!r} {error}", param, ctx)
-        if seconds < inventory.YOUNG_S:
-            self.fail("what is younger than an hour may be about to be used", param, ctx)
-        return seconds
+def _age(word: str) -> float:
+    """Take a duration of at least an hour, in seconds. A type of parameter, for click."""
+    try:
+        seconds = parse_duration(word)
+    except ValueError as error:
+        raise click.BadParameter(f"{word!r} {error}") from None
+    if seconds < inventory.YOUNG_S:
+        raise click.BadParameter("what is younger than an hour may be about to be used")
+    return seconds
 
 
 @click.group()
@@ -43,7 +39,7 @@ def store() -> None:
 @click.option("--quick", is_flag=True, help="Compare sizes only; contents are not read.")
 @click.option("--delete-unreferenced", is_flag=True, help="Delete the files that nothing refers to.")
 @click.option(
-    "--older-than", metavar="AGE", type=_Age(), default="1h", show_default=True,
+    "--older-than", metavar="AGE", type=_age, default="1h", show_default=True,
     help="Younger files are not taken for unreferenced.",
 )  # fmt: skip
 @json_option
