@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -40,6 +40,7 @@ CHANGES_OF_ONE = 250  # for so many changes: what was published of a source is r
 VERSIONS = ("1.0", "1.1", "2.0~rc1", "2.0")
 REST = 60  # Packages that stay.
 START_S = 60.0
+TOLD_EVERY_S = 60.0
 TRIES = 100  # Of finding a change that there can be.
 GERMAN = "Description-de: sagt {version}\n jedem, der da ist"
 
@@ -167,11 +168,17 @@ class Changes:
 
 
 def loop(
-    count: int, seed: int = 0, at_most_s: float = math.inf, *, plainly: bool = True
+    count: int,
+    seed: int = 0,
+    at_most_s: float = math.inf,
+    *,
+    plainly: bool = True,
+    told: Callable[[int], None] = lambda done: None,
 ) -> tuple[int, dict[str, Seen], Changes]:
     """Publish so many times, under readers. How many times it was, and what these saw.
 
     :param plainly: apt that fetches nothing by its digest is among them.
+    :param told: is called now and then with the publications so far.
     :raises AssertionError: one saw what is not what InRelease says, or complained.
     """
     sources = max(SOURCES, math.ceil(count / CHANGES_OF_ONE))
@@ -180,7 +187,7 @@ def loop(
         try:
             changes = Changes(farm, sources, seed)
             until = time.monotonic() + at_most_s
-            done, first = 0, changes.generations()
+            done, first, tell_at = 0, changes.generations(), 0.0
             readers = {
                 "apt": by_apt(served.url, SUITES, served.folder / "apt", by_hash=True),
                 "all by digest": by_digest(served.url, SUITES),
@@ -191,6 +198,9 @@ def loop(
                 while done < count and time.monotonic() < until and not wrong:
                     changes.change()
                     done = changes.generations() - first
+                    if time.monotonic() > tell_at:
+                        told(done)
+                        tell_at = time.monotonic() + TOLD_EVERY_S
             if wrong:
                 raise wrong[0]
         finally:
@@ -209,7 +219,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     began = time.monotonic()
     print(f"seed {arguments.seed}")
     count, seen, changes = loop(
-        arguments.publications, arguments.seed, arguments.minutes * 60, plainly=not arguments.by_hash_alone
+        arguments.publications,
+        arguments.seed,
+        arguments.minutes * 60,
+        plainly=not arguments.by_hash_alone,
+        told=lambda done: print(f"{done} publications after {time.monotonic() - began:.0f} s", flush=True),
     )
     took = time.monotonic() - began
     print(f"{count} publications of {len(SUITES)} suites in {took:.0f} s: {dict(changes.made)}")
