@@ -6,7 +6,7 @@ active has a row in build_queue, one that ended has none; an active one has a bu
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, FromClause, Row, Select, and_, bindparam, delete, select, update
 
@@ -215,7 +215,7 @@ def record(
     if old in ACTIVE and new not in ACTIVE:
         shares.settle(connection, build_id, now - row.started_at)
     # Asked while the row is ours: who supersedes its source looks at it before or after.
-    unwanted = old in ACTIVE and new in PENDING and is_superseded(connection, build_id)
+    unwanted = old in ACTIVE and new in PENDING and standing(connection, build_id).superseded
     if old in ACTIVE and new in notifications.STATES and not unwanted and row.reproduces_id is None:
         notifications.write(connection, build_id, now)
     if new in ENDED:
@@ -338,10 +338,19 @@ def set_stage(connection: Connection, build_id: int, stage: str) -> None:
     connection.execute(_CHANGE_QUEUED, {"this": build_id, "stage": stage})
 
 
-def is_superseded(connection: Connection, build_id: int) -> bool:
-    """Whether a newer source has taken the place of a build's own since that build was queued: what a person has
-    retried in spite of it is wanted, and so is a reproduction, whatever has become of the original."""
-    return connection.execute(_SUPERSEDED, {"this": build_id}).first() is not None
+class Standing(NamedTuple):
+    """How a build has fared since it was queued."""
+
+    attempts: int = 0  # So often it was claimed.
+    # A newer source has taken the place of its own since: what a person has retried in spite of that is wanted, and so
+    # is a reproduction, whatever has become of the original.
+    superseded: bool = False
+
+
+def standing(connection: Connection, build_id: int) -> Standing:
+    """How a build has fared; as at its beginning where it is not in the queue."""
+    row = connection.execute(_STANDING, {"this": build_id}).first()
+    return Standing() if row is None else Standing(row.attempts, bool(row.superseded))
 
 
 def count_failure(connection: Connection, build_id: int) -> int:
@@ -365,9 +374,10 @@ def keep_log(connection: Connection, build_id: int, log: Log, now: float) -> Non
 def keep_results(connection: Connection, build_id: int, results: Mapping[FileName, StoredFile], now: float) -> None:
     """Remember a build's results; they take the place of those of an earlier attempt."""
     connection.execute(_FORGET_RESULTS, {"this": build_id})
-    for name, stored in results.items():
-        values = {"build_id": build_id, "name": name, "stored_file_id": files.keep(connection, stored, now)}
-        connection.execute(_KEEP_RESULT, values)
+    kept = files.keep_all(connection, results, now)
+    its = [{"build_id": build_id, "name": name, "stored_file_id": file_id} for name, file_id in kept.items()]
+    if its:
+        connection.execute(_KEEP_RESULT, its)
 
 
 # Made once: to make a statement takes longer than to execute it.
@@ -388,12 +398,15 @@ _QUEUED = build_queue.c.build_id == bindparam("this")
 _CHANGE_QUEUED = update(build_queue).where(_QUEUED)
 _BEGIN_ATTEMPT = _CHANGE_QUEUED.values(attempts=build_queue.c.attempts + 1)
 _LEAVE_QUEUE = delete(build_queue).where(_QUEUED)
-_SUPERSEDED = (
-    select(build.c.id)
+_STANDING = (
+    select(
+        build_queue.c.attempts,
+        and_(build.c.reproduces_id.is_(None), source.c.superseded_at >= build_queue.c.queued_at).label("superseded"),
+    )
     .select_from(
         build_queue.join(build, build.c.id == build_queue.c.build_id).join(source, source.c.id == build.c.source_id)
     )
-    .where(_THIS, build.c.reproduces_id.is_(None), source.c.superseded_at >= build_queue.c.queued_at)
+    .where(_THIS)
 )
 _FORGET_RESULTS = delete(build_file).where(build_file.c.build_id == bindparam("this"))
 _KEEP_RESULT = build_file.insert()

@@ -139,8 +139,6 @@ def take(
     vitals = builders.by_id(connection, builder_id)
     if vitals is None or not vitals.enabled or vitals.job is not None or vitals.cleanliness is not cleanliness:
         return None
-    if cleanliness is not Cleanliness.CLEAN or version not in ("", vitals.version):
-        builders.set_cleanliness(connection, builder_id, Cleanliness.CLEAN, version)
     for build_id in _choices(connection, vitals, now, unlooked=unlooked):
         order = orders.find(connection, build_id)
         if order.chroot is None:
@@ -148,8 +146,10 @@ def take(
         elif builds.claim(
             connection, build_id, vitals.id, now, chroot=order.chroot.sha256, version=version or vitals.version
         ):
-            builders.set_cleanliness(connection, vitals.id, Cleanliness.DIRTY)
+            builders.set_cleanliness(connection, vitals.id, Cleanliness.DIRTY, version)
             return order
+    if cleanliness is not Cleanliness.CLEAN or version not in ("", vitals.version):
+        builders.set_cleanliness(connection, vitals.id, Cleanliness.CLEAN, version)
     return None
 
 

@@ -107,36 +107,33 @@ def _place(points: int) -> dict[str, int]:
 
 def expected_s(connection: Connection, build_id: int) -> float:
     """How long a build will take: as its source did there last, else by its size."""
-    this = connection.execute(_SOURCE_OF, {"this": build_id}).one()
-    same = {"name": this.name, "series_architecture_id": this.series_architecture_id}
-    last = connection.execute(_LAST_TOOK, same).scalar()
-    if last is not None:
-        return float(last)
-    size = connection.execute(_SIZE, {"source_id": this.source_id}).scalar()
+    last_s, size = connection.execute(_EXPECTED, {"this": build_id}).one()
+    if last_s is not None:
+        return float(last_s)
     return EXPECTED_S if size is None else max(30.0, float(size) / _SOURCE_BYTES_A_SECOND)
 
 
 # Made once: to make a statement takes longer than to execute it.
 _ADD = build_queue.insert()
-_SOURCES = build.join(source, source.c.id == build.c.source_id)
-_SOURCE_OF = (
-    select(build.c.source_id, build.c.series_architecture_id, source.c.name)
-    .select_from(_SOURCES)
-    .where(build.c.id == bindparam("this"))
-)
+_BEFORE, _ITS_SOURCE = build.alias("before"), source.alias("its_source")
 _LAST_TOOK = (
-    select(build.c.finished_at - build.c.started_at)
-    .select_from(_SOURCES)
+    select(_BEFORE.c.finished_at - _BEFORE.c.started_at)
+    .select_from(_BEFORE.join(_ITS_SOURCE, _ITS_SOURCE.c.id == _BEFORE.c.source_id))
     .where(
-        source.c.name == bindparam("name"),
-        build.c.series_architecture_id == bindparam("series_architecture_id"),
-        build.c.state == BuildState.BUILT,
+        _ITS_SOURCE.c.name == source.c.name,
+        _BEFORE.c.series_architecture_id == build.c.series_architecture_id,
+        _BEFORE.c.state == BuildState.BUILT,
     )
-    .order_by(build.c.id.desc())
+    .order_by(_BEFORE.c.id.desc())
     .limit(1)
 )
 _SIZE = (
     select(func.sum(stored_file.c.size))
     .select_from(source_file.join(stored_file, stored_file.c.id == source_file.c.stored_file_id))
-    .where(source_file.c.source_id == bindparam("source_id"))
+    .where(source_file.c.source_id == build.c.source_id)
+)
+_EXPECTED = (
+    select(_LAST_TOOK.scalar_subquery(), _SIZE.scalar_subquery())
+    .select_from(build.join(source, source.c.id == build.c.source_id))
+    .where(build.c.id == bindparam("this"))
 )

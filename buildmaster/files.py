@@ -6,9 +6,10 @@ its row first, by :func:`give_up`, then the file, outside of any transaction sin
 file is never deleted from under a row.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -30,6 +31,8 @@ from buildmaster.tables import (
     source_file,
     stored_file,
 )
+
+K = TypeVar("K")
 
 _BEGUN_WITHIN_S = 60.0  # The deletion of a file begins so soon after that of its row, or not at all.
 _ENDED_WITHIN_S = 600.0  # And it has ended by then: an S3 server gets four attempts, of 70 seconds and a pause at most.
@@ -63,19 +66,35 @@ def keep(connection: Connection, stored: StoredFile, now: float) -> int:
 
     :raises DeletedMeanwhile: the file is not there any more.
     """
-    row_id = _locked(connection, stored.sha256)
-    if row_id is not None:
-        return row_id
-    row_id = _insert(connection, stored, now)
-    if row_id is None:  # Another master was quicker.
-        row_id = _locked(connection, stored.sha256)
-    if row_id is None:
-        raise DeletedMeanwhile(stored.sha256)
+    return keep_all(connection, {"": stored}, now)[""]
+
+
+def keep_all(connection: Connection, stored: Mapping[K, StoredFile], now: float) -> dict[K, int]:
+    """The ids of the rows of stored files, by the names that these are given by; rows that there are not are written.
+
+    :raises DeletedMeanwhile: one of the files is not there any more.
+    """
+    wanted = {each.sha256: each for each in stored.values()}
+    ids: dict[Sha256, int] = {}
+    for part in rows.parts(sorted(wanted)):  # In an order, so that nobody waits for somebody who waits for him.
+        ids |= _kept(connection, [wanted[sha256] for sha256 in part], now)
+    return {name: ids[each.sha256] for name, each in stored.items()}
+
+
+def _kept(connection: Connection, wanted: Sequence[StoredFile], now: float) -> dict[Sha256, int]:
+    ids = _locked(connection, [each.sha256 for each in wanted])
+    new = [each for each in wanted if each.sha256 not in ids]
+    if not new:
+        return ids
+    ids |= rows.add_all(connection, stored_file, [_values(each, now) for each in new], stored_file.c.sha256)
+    if others := [each.sha256 for each in new if each.sha256 not in ids]:  # Another master was quicker.
+        ids |= _locked(connection, others)
     # After the insert, which waits for give_up() of the same file; and no deletion begins before this transaction ends.
-    gone = _deleted_at(connection, stored.sha256)
-    if gone is not None and stored.stored_at <= gone + _DOUBT_S:
-        raise DeletedMeanwhile(stored.sha256)
-    return row_id
+    gone = _deleted_at(connection, [each.sha256 for each in new])
+    for each in new:
+        if each.sha256 not in ids or each.stored_at <= gone.get(each.sha256, -math.inf) + _DOUBT_S:
+            raise DeletedMeanwhile(each.sha256)
+    return ids
 
 
 def find(connection: Connection, file_id: int) -> StoredFile:
@@ -92,11 +111,14 @@ def by_sha256(connection: Connection, sha256: str) -> StoredFile | None:
 _BY_SHA256 = select(stored_file).where(stored_file.c.sha256 == bindparam("sha256"))
 _FIND = select(stored_file).where(stored_file.c.id == bindparam("this"))
 _LOCKED = (
-    select(stored_file.c.id)
-    .where(stored_file.c.sha256 == bindparam("sha256"))
+    select(stored_file.c.sha256, stored_file.c.id)
+    .where(stored_file.c.sha256.in_(bindparam("these", expanding=True)))
+    .order_by(stored_file.c.sha256)
     .with_for_update(read=True, key_share=True)
 )
-_DELETED_AT = select(deleted_file.c.deleted_at).where(deleted_file.c.sha256 == bindparam("sha256"))
+_DELETED_AT = select(deleted_file.c.sha256, deleted_file.c.deleted_at).where(
+    deleted_file.c.sha256.in_(bindparam("these", expanding=True))
+)
 
 
 def recorded(connection: Connection, prefix: str) -> Iterator[Recorded]:
@@ -155,10 +177,12 @@ def give_up(connection: Connection, sha256: Sha256, now: float, older_than: floa
     ).one_or_none()
     if row is None:
         # Who writes a row for it at this very moment has to wait for us, or we for him.
-        row_id = _insert(connection, StoredFile(sha256, Sha1("0" * 40), 0), now)
+        row_id = rows.add(connection, stored_file, _values(StoredFile(sha256, Sha1("0" * 40), 0), now))
     else:
         row_id = row.id if row.created_at < older_than else None
-    if row_id is None or not _delete_row(connection, row_id) or (_deleted_at(connection, sha256) or 0.0) > now:
+    if row_id is None or not _delete_row(connection, row_id):
+        return None
+    if _deleted_at(connection, [sha256]).get(sha256, 0.0) > now:
         return None
     until = now + _ENDED_WITHIN_S
     said = update(deleted_file).where(deleted_file.c.sha256 == sha256).values(deleted_at=until)
@@ -185,22 +209,19 @@ def gave_up(connection: Connection, sha256: Sha256, until: float, now: float) ->
     connection.execute(delete(deleted_file).where(deleted_file.c.deleted_at < now - _REMEMBERED_S))
 
 
-def _deleted_at(connection: Connection, sha256: Sha256) -> float | None:
-    """When a file was deleted, or, while that goes on, when it will have been; None: nobody knows of that."""
-    at = connection.execute(_DELETED_AT, {"sha256": sha256}).scalar()
-    return None if at is None else float(at)
+def _deleted_at(connection: Connection, these: Sequence[Sha256]) -> dict[Sha256, float]:
+    """When files were deleted, or, while that goes on, when they will have been; as far as anybody knows of that."""
+    return {Sha256(row.sha256): row.deleted_at for row in connection.execute(_DELETED_AT, {"these": these})}
 
 
-def _locked(connection: Connection, sha256: Sha256) -> int | None:
-    """The id of a file's row, which nobody deletes before this transaction ends."""
-    row_id = connection.execute(_LOCKED, {"sha256": sha256}).scalar()
-    return None if row_id is None else int(row_id)
+def _locked(connection: Connection, these: Sequence[Sha256]) -> dict[Sha256, int]:
+    """The ids of files' rows, which nobody deletes before this transaction ends."""
+    return {Sha256(row.sha256): row.id for row in connection.execute(_LOCKED, {"these": these})}
 
 
-def _insert(connection: Connection, stored: StoredFile, now: float) -> int | None:
-    """The id of a new row; None: another transaction has just written one."""
-    values = {"sha256": stored.sha256, "sha1": stored.sha1, "size": stored.size, "created_at": now}
-    return rows.add(connection, stored_file, values)
+def _values(stored: StoredFile, now: float) -> dict[str, object]:
+    """What a row says of a file."""
+    return {"sha256": stored.sha256, "sha1": stored.sha1, "size": stored.size, "created_at": now}
 
 
 def _delete_row(connection: Connection, row_id: int) -> bool:

@@ -274,19 +274,19 @@ class Gatherer:
         event, reason = ending.event, ending.reason
         if ending.published:
             publications.hold_sources(connection, [ending.published.id])  # The last two may end at once.
-        if event is Event.GATHERED and builds.is_superseded(connection, build_id):
+        row = builds.held(connection, build_id)
+        standing = builds.standing(connection, build_id)
+        if event is Event.GATHERED and standing.superseded:
             event = Event.GATHERED_LATE
         elif event is Event.GATHERED and (taken := _taken(connection, ending)):
             event, reason = Event.RESULTS_REFUSED, taken
-        pause_s = queue.pause_s(queue.attempts(connection, build_id))
-        row = builds.held(connection, build_id)
         state = builds.record(
             connection,
             build_id,
             event,
             now,
             row=row,
-            pause_s=pause_s,
+            pause_s=queue.pause_s(standing.attempts),
             reason=reason,
             dependencies=ending.dependencies,
             cause=ending.cause,

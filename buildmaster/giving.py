@@ -1,6 +1,6 @@
 """Builds that a person gives to a builder by name: it takes them before anything else, in manual mode too."""
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, select, update
 
 from buildmaster import builders
 from buildmaster.builders import Vitals
@@ -27,15 +27,14 @@ def give(connection: Connection, build_id: int, name: str) -> None:
 
 
 def take(connection: Connection, vitals: Vitals) -> int | None:
-    """The build that a builder was given, which it is given no more; None: none that it may have."""
-    build_id = connection.execute(_GIVEN, {"this": vitals.id}).scalar()
-    if build_id is None:
+    """The build that a builder was given, which it is given no more; None: none that it may have.
+
+    :param vitals: as this transaction has them, which has locked the builder.
+    """
+    if vitals.given is None:
         return None
     connection.execute(update(builder).where(builder.c.id == vitals.id).values(given_build_id=None))
-    return None if _trouble(connection, build_id, vitals) else int(build_id)
-
-
-_GIVEN = select(builder.c.given_build_id).where(builder.c.id == bindparam("this"))
+    return None if _trouble(connection, vitals.given, vitals) else vitals.given
 
 
 def _trouble(connection: Connection, build_id: int, vitals: Vitals) -> str:

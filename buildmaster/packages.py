@@ -266,9 +266,9 @@ def _record(connection: Connection, archive_id: int, series_id: int, stored: _So
     binaries = [{"source_id": source_id, "name": name} for name in names]
     if binaries:
         connection.execute(_ADD_BINARY, binaries)
-    for name, file in stored.files.items():
-        row = {"source_id": source_id, "name": name, "stored_file_id": files.keep(connection, file, now)}
-        connection.execute(_ADD_FILE, row)
+    kept = files.keep_all(connection, stored.files, now)
+    its = [{"source_id": source_id, "name": name, "stored_file_id": file_id} for name, file_id in kept.items()]
+    connection.execute(_ADD_FILE, its)
     return source_id
 
 

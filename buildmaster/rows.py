@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Column, Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 T = TypeVar("T")
@@ -26,7 +26,15 @@ def add(connection: Connection, table: Table, values: Mapping[str, object]) -> i
     return None if row_id is None else int(row_id)
 
 
+def add_all(
+    connection: Connection, table: Table, values: Sequence[Mapping[str, object]], key: Column[T]
+) -> dict[T, int]:
+    """The ids of new rows, by a column of theirs that is a key; none for those of which there is one: see add()."""
+    adding = _adding(table, connection.dialect.name, key)
+    return {row[1]: row[0] for row in connection.execute(adding, values)}
+
+
 @cache
-def _adding(table: Table, dialect: str) -> Any:
+def _adding(table: Table, dialect: str, *more: Column[Any]) -> Any:
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    return insert(table).on_conflict_do_nothing().returning(table.c.id)
+    return insert(table).on_conflict_do_nothing().returning(table.c.id, *more)

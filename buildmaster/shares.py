@@ -211,22 +211,16 @@ def level(connection: Connection, architecture: str, virtualised: bool, band: in
 
 def charge(connection: Connection, build_id: int, expected_s: float) -> None:
     """Put a build that begins on its archive's account. Before its queue row says that it has begun."""
-    row = connection.execute(_QUEUED, {"this": build_id}).one()
-    account_id, used_s = _account(connection, row.archive_id, row.architecture, row.virtualised)
-    level_s = level(connection, row.architecture, row.virtualised, row.band)
-    charged = sharing.charge(Account(used_s, weight=row.weight), level_s, expected_s)
-    values = {"used_s": charged.used_s, "level_s": charged.level_s, "band": row.band}
-    connection.execute(_SET, {"this": account_id, **values})
-
-
-def _account(connection: Connection, archive_id: int, architecture: str, virtualised: bool) -> tuple[int, float]:
-    """The id of an account and what is on it; it is added if there is none. Locked, where a database has that."""
-    values = {"archive_id": archive_id, "architecture": architecture, "virtualised": virtualised}
-    row = connection.execute(_ACCOUNT, values).first()
+    row = connection.execute(_ACCOUNT, {"this": build_id}).first()
     if row is None:
+        queued = connection.execute(_QUEUED, {"this": build_id}).one()
+        values = {name: getattr(queued, name) for name in ("archive_id", "architecture", "virtualised")}
         rows.add(connection, archive_account, values)  # Or another master was quicker.
-        row = connection.execute(_ACCOUNT, values).one()
-    return row.id, row.used_s
+        row = connection.execute(_ACCOUNT, {"this": build_id}).one()
+    level_s = level(connection, row.architecture, row.virtualised, row.band)
+    charged = sharing.charge(Account(row.used_s, weight=row.weight), level_s, expected_s)
+    values = {"used_s": charged.used_s, "level_s": charged.level_s, "band": row.band}
+    connection.execute(_SET, {"this": row.id, **values})
 
 
 def settle(connection: Connection, build_id: int, took_s: float) -> None:
@@ -245,7 +239,21 @@ _QUEUED = (
     .select_from(build_queue.join(archive, archive.c.id == _Q.archive_id))
     .where(_Q.build_id == bindparam("this"))
 )
-_ACCOUNT = select(_A.id, _A.used_s).where(_A.archive_id == bindparam("archive_id"), *_KIND).with_for_update()
+_ACCOUNT = (  # Locked, where a database has that.
+    select(_A.id, _A.used_s, _Q.architecture, _Q.virtualised, _Q.band, archive.c.weight)
+    .select_from(
+        build_queue.join(archive, archive.c.id == _Q.archive_id).join(
+            archive_account,
+            and_(
+                _A.archive_id == _Q.archive_id,
+                _A.architecture == _Q.architecture,
+                _A.virtualised == _Q.virtualised,
+            ),
+        )
+    )
+    .where(_Q.build_id == bindparam("this"))
+    .with_for_update(of=archive_account)
+)
 _SET = update(archive_account).where(_A.id == bindparam("this"))
 _CORRECT = (  # An UPDATE takes no parameter that is called as a column.
     update(archive_account)
