@@ -1,5 +1,6 @@
 """The directories that builds run in."""
 
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ def in_thread(blocking: object, *args: object) -> object:
 
 @pytest.fixture
 def directories(tmp_path: Path) -> BuildDirectories:
-    return BuildDirectories(tmp_path / "builds", in_thread)  # type: ignore[arg-type]
+    return BuildDirectories(tmp_path / "builds", in_thread, clock=count(step=5).__next__)  # type: ignore[arg-type]
 
 
 def test_each_has_its_own(directories: BuildDirectories) -> None:
@@ -50,6 +51,22 @@ def test_what_is_good(directories: BuildDirectories, monkeypatch: pytest.MonkeyP
     for _ in range(4):
         now(directories.take())
     assert good == [0.0, 6.0, 6.0, 3.0]
+
+
+def test_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows at once has any place: to look for a good one for each would make all places bad ones."""
+    times, looked = iter([0.0, 0.0, 4.9, 5.0, 5.0, 9.9]), []
+
+    def make(path: Path, good_s: float) -> float:
+        looked.append(path)
+        path.mkdir()
+        return 1.0
+
+    monkeypatch.setattr(build_directories, "make_directory", make)
+    directories = BuildDirectories(tmp_path / "builds", in_thread, clock=times.__next__)  # type: ignore[arg-type]
+    taken = [now(directories.take()) for _ in range(4)]
+    assert looked == [taken[0], taken[2]]
+    assert all(path.stat().st_mode & 0o777 == 0o700 and not list(path.iterdir()) for path in taken)
 
 
 def test_it_cannot_be_prepared(directories: BuildDirectories, tmp_path: Path) -> None:
