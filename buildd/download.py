@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -115,24 +116,58 @@ class Cut:
 def download(source: Source, limits: Limits, take: Callable[[bytes], None], cut: Cut) -> None:
     """Fetch a file, handing its raw content (no content-encoding undone) to `take` in pieces.
 
-    Redirects are not followed. Proxies and passwords that the environment configures are not used.
+    Redirects are not followed. Proxies and passwords that the environment configures are not used, nor are cookies. A
+    connection over which all has come is kept for the next download of this thread.
 
     :raises DownloadError: it could not be fetched; `take` may have had a part of it.
     :raises OSError: from `take`.
     """
     source.check()
-    with requests.Session() as session:
-        session.trust_env = False
-        try:
-            with _open(session, source, limits) as response:
-                cut.watch(response)
-                _receive(response, source, limits, take, cut)
-        finally:
-            cut.close()
+    session, _kept.session = _kept.session, None
+    try:
+        if session is None:
+            session = _new_session()
+            response = _open(session, source, limits)
+        else:
+            try:
+                response = _open(session, source, limits)
+            except _NoAnswer:  # The other side may have closed the connection at this very moment.
+                session.close()
+                session = _new_session()
+                response = _open(session, source, limits)
+        with response:
+            cut.watch(response)
+            _receive(response, source, limits, take, cut)
+        _kept.session = session
+    finally:
+        cut.close()
+        if session is not None and _kept.session is None:
+            session.close()
+
+
+class _Kept(threading.local):
+    session: requests.Session | None = None
+
+
+_kept = _Kept()  # Each thread's own: requests does not say that threads may share one.
+
+
+class _NoAnswer(DownloadError):
+    """Nothing came back but the end of the connection, if there was one."""
+
+
+def _new_session() -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    return session
 
 
 def _open(session: requests.Session, source: Source, limits: Limits) -> requests.Response:
-    """Ask for the file, and see that it is coming."""
+    """Ask for the file, and see that it is coming.
+
+    :raises _NoAnswer: neither that, nor anything else.
+    """
     try:
         response = session.get(
             source.url,
@@ -151,7 +186,7 @@ def _open(session: requests.Session, source: Source, limits: Limits) -> requests
         raise DownloadError(_MALFORMED) from None
     # requests lets some of what urllib3 raises through, and UnicodeError for a host name that cannot be one.
     except (requests.RequestException, HTTPError, UnicodeError) as exc:
-        raise DownloadError(f"{source.host}: {_root_cause(exc)}") from exc
+        raise _NoAnswer(f"{source.host}: {_root_cause(exc)}") from exc
     if response.status_code == requests.codes.ok:
         return response
     response.close()

@@ -3,10 +3,12 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
 
 from buildd.changes import Clock
 from buildd.config import BuilddConfig
@@ -15,6 +17,7 @@ from buildd.filecache import FileCache, Stopped
 from buildd.protocol import Sha1
 
 DOWNLOADS_MAX: Final = 16  # At once; the rest wait for their turn.
+_THREADS_MAX: Final = 1000
 
 Answer = tuple[bool, str]  # Whether the file is in the cache now, and the protocol's words on it.
 
@@ -57,6 +60,11 @@ class Fetching:
         self._reactor = reactor
         self._label = config.label
         self._turns = DeferredSemaphore(DOWNLOADS_MAX)
+        # One more for each download that was given up and still waits for something. Nobody waits for these threads at
+        # the end of the process: a server can hold them for long. They are kept, and so are their connections.
+        self._threads = ThreadPool(0, _THREADS_MAX, name="fetch")
+        self._threads.threadFactory = partial(threading.Thread, daemon=True)  # type: ignore[assignment]
+        self._threads.start()
         self._fetches: dict[Sha1, _Fetch] = {}
 
     async def ensure_present(self, sha1: Sha1, source: Source | None) -> Answer:
@@ -98,10 +106,7 @@ class Fetching:
             asking.callback(answer)
 
     def _in_thread(self, fetch: _Fetch) -> Deferred[Answer]:
-        """Fetch in a thread that nobody waits for at the end of the process: a server can hold it for long.
-
-        When all the time allowed is over, the answer does not wait for the thread either.
-        """
+        """Fetch in a thread. When all the time allowed is over, the answer does not wait for it."""
         result: Deferred[Answer] = Deferred()
 
         def settle(answer: Answer) -> None:
@@ -118,7 +123,7 @@ class Fetching:
             answer = self._fetch(fetch)
             self._reactor.callFromThread(settle, answer)
 
-        threading.Thread(target=run, name=f"fetch-{fetch.sha1}", daemon=True).start()
+        self._threads.callInThread(run)
         late = self._reactor.callLater(self._total_s, give_up)
         return result
 

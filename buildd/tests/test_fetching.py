@@ -286,9 +286,54 @@ class FetchingTests(TestCase):
         assert await asked == (True, "Download")
         assert longest < 0.2
 
+    async def _fetches(self, *plans: str) -> tuple[list[Answer], list[bytes]]:
+        """Ask four times for a file of a server that keeps connections, and what it was asked.
+
+        :param plans: for each connection, what becomes of the requests over it: "a", answered; "h", hung up on. Behind
+            the last the connection is closed.
+        """
+        connections = iter(plans)
+
+        def script(connection: Any, request: bytes, over: threading.Event) -> None:
+            for number, step in enumerate(next(connections)):
+                if number:
+                    requests.append(connection.recv(65536))
+                if step == "a":
+                    head = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: %d\r\n\r\n" % len(CONTENT)
+                    connection.sendall(head + CONTENT)
+
+        server = self._serve({"/file": script})
+        requests, answers = server.requests, []
+        for _ in range(4):
+            answers.append(await self._ask(Source(server.url("/file"))))
+            self.cache.path(SHA1).unlink(missing_ok=True)
+            await _pause(0.05)  # Until a connection that is closed is.
+        assert not list(connections)
+        return answers, requests
+
+    @awaited
+    async def test_a_connection_is_kept(self) -> None:
+        """For what comes from there next; cookies are not."""
+        answers, requests = await self._fetches("aaaa")
+        assert answers == [(True, "Download")] * 4
+        assert not any(b"cookie" in request.lower() for request in requests)
+
+    @awaited
+    async def test_a_connection_that_was_kept_has_ended(self) -> None:
+        """Whether the other side closed it meanwhile, or as it was used again: there is another."""
+        answers, _ = await self._fetches("aa", "ah", "a")
+        assert answers == [(True, "Download")] * 4
+
+    @awaited
+    async def test_the_next_connection_ends_as_well(self) -> None:
+        """It is tried once more, and that is told."""
+        answers, _ = await self._fetches("ah", "h", "aa")
+        assert [present for present, _ in answers] == [True, False, True, True]
+        assert "Remote end closed connection without response" in answers[1][1]
+
     async def _threads_end(self) -> None:
         deadline = time.monotonic() + 5
-        while any(thread.name.startswith("fetch-") for thread in threading.enumerate()):
+        while self.fetching._threads.working:
             assert time.monotonic() < deadline
             await _pause(0.02)
 
