@@ -4,7 +4,7 @@ It goes on beside the scans, which neither wait for it nor hear of it: what fail
 builder lacks then, dispatch sends. What a guess is, ahead.py says.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -97,11 +97,16 @@ class SendingAhead:
         """The next build begins: what was done before, as far as it lasts."""
         if sent is None:
             return _Sent(build_id)
-        return _Sent(build_id, self._still_there(sent.files), self._still_there(sent.builds))
+        self._forget(sent.files)
+        self._forget(sent.builds)
+        return _Sent(build_id, sent.files, sent.builds)
 
-    def _still_there(self, sent: Mapping[K, float]) -> dict[K, float]:
+    def _forget(self, sent: dict[K, float]) -> None:
+        """Forget what is not there any more. What was sent first is first: a look at all would take the longer the more
+        was sent, at each build."""
         now = self._now()
-        return {what: at for what, at in sent.items() if 0 <= now - at < _STAYS_S}
+        while sent and not 0 <= now - next(iter(sent.values())) < _STAYS_S:
+            del sent[next(iter(sent))]
 
     def _is_due(self, sent: _Sent, mine: Running) -> bool:
         """Once at the beginning, once near the end; and again near the end when other things wait than did."""
@@ -124,7 +129,7 @@ class SendingAhead:
         await self._turns.acquire()
         try:
             client = self._client(vitals.url)  # Of our own: what it does not hear says nothing of the build.
-            for order in await self._farm.read(_next, vitals, self._now(), place, frozenset(sent.builds)):
+            for order in await self._farm.read(_next, vitals, self._now(), place, sent.builds):
                 has_all = True
                 for name, file in order.to_send():  # _next() saw to it that there is a chroot.
                     if file.sha1 in sent.files:
