@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 
 from buildd.protocol import BuildAnswer, BuilderStatus, BuildId, FileName, Sha1
 from buildmaster.acts import Acts, Allowed
@@ -16,6 +16,7 @@ from buildmaster.builder_http import BodyReader, BuilderError, BuilderHttp, Buil
 
 ANSWER_LIMIT_BYTES = 4 << 20  # The longest honest one is the filemap of a build with some thousand results.
 _LONG_BYTES = 64 << 10  # A longer answer is parsed in a thread: one of 4 MB would have the reactor for 0.7 s.
+_TRANSFERS = 2  # At once.
 UNKNOWN_METHOD = 8001  # The fault that twisted.web answers.
 
 T = TypeVar("T")
@@ -75,7 +76,7 @@ class BuilderClient:
         self.has_wait: bool | None = None  # A stock daemon has no wait(). None: it was not asked yet.
         self._heard_at = self.now()  # When anything last came from the builder.
         self._tries = 0  # Requests since that failed for that nothing did.
-        self.line = DeferredLock()  # Of those who fetch the files of a build: what one waits, no other counts as well.
+        self.line = DeferredSemaphore(_TRANSFERS)  # Of those who fetch the files of a build.
         self._transfers: set[Deferred[Any]] = set()  # That go on.
         self._is_cut = False
 

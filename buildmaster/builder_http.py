@@ -39,7 +39,7 @@ from zope.interface import implementer
 
 CONNECT_TIMEOUT_S = 20.0
 HEADER_LIMIT_BYTES = 64 << 10
-_KEPT = 4  # Connections to a builder: its scan, what is sent ahead, and two files of which one is just through.
+_KEPT = 5  # Connections to a builder: its scan, what is sent ahead, and three files of which one is just through.
 _KEPT_S = 30  # Idle connections are dropped sooner than twisted.web, which serves builders, drops them (60 s).
 _BUFFER_BYTES = 1 << 20  # So much may arrive before somebody takes it.
 _PLACES_KEPT = 10_000

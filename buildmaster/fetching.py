@@ -1,8 +1,9 @@
 """Files from a builder into the store: streamed, written in threads, digests compared before they count.
 
 A transfer that breaks off goes on where it ended, with what has come of the file. What came whole and is not what its
-name promises is fetched anew. Of several files that are fetched at the same time one comes from the builder, while
-those before it are put into the store: to wait for a disk takes longer.
+name promises is fetched anew. Of several files that are fetched at the same time two come from the builder, so that
+neither waits for the other's way there and back, while those before them are put into the store: to wait for a disk
+takes longer.
 """
 
 import threading
@@ -253,10 +254,11 @@ class Fetcher:
         but one, and to take turns with a thread costs more than to write that. None: the builder has nothing."""
         partial.count(0)  # What came before it may have been too much.
         began = client.now()
+        allowance.begin(began)
         try:
             body = await begin(partial.size, began + allowance.left_s)
         finally:
-            allowance.spend(client.now() - began, 0)
+            allowance.end(client.now())
         if body is None:
             return b"" if partial.size else None
         try:
@@ -272,12 +274,13 @@ class Fetcher:
     async def _read(self, client: BuilderClient, body: BodyReader, allowance: Allowance) -> bytes:
         """The next piece. Only how long the builder is waited for counts, and not how long our disks take."""
         began, count = client.now(), 0
+        allowance.begin(began)
         try:
             data = await client.read(body, began + allowance.left_s)
             count = len(data)
             return data
         finally:
-            allowance.spend(client.now() - began, count)
+            allowance.end(client.now(), count)
 
     def _tell(self, client: BuilderClient, name: str, attempt: int, error: BuilderError) -> None:
         self.log.warn(

@@ -77,12 +77,26 @@ class Allowance:
     """How long a builder may be waited for while the files of one build are fetched, all attempts at all of them.
 
     There is a while for free; beyond that, as long as what has come takes at the slowest rate. What a builder announces
-    counts for nothing: one that drips has the while, however large a file it speaks of.
+    counts for nothing: one that drips has the while, however large a file it speaks of. Times are of any clock.
     """
 
     def __init__(self, free_s: float) -> None:
-        self.left_s = free_s  # Seconds; below 0 when it is used up.
+        self.left_s = free_s  # Seconds, as of the last begin() or end(); below 0 when it is used up.
+        self._waiting = 0  # So many wait: no longer than one of them.
+        self._since = 0.0
 
-    def spend(self, seconds: float, count: int) -> None:
-        """So long was waited, and so many bytes have come."""
-        self.left_s += count / _SLOWEST_BYTES_PER_S - seconds
+    def begin(self, now: float) -> None:
+        """Somebody begins to wait."""
+        self._pass(now)
+        self._waiting += 1
+
+    def end(self, now: float, count: int = 0) -> None:
+        """Somebody has waited, and so many bytes have come."""
+        self._pass(now)
+        self._waiting -= 1
+        self.left_s += count / _SLOWEST_BYTES_PER_S
+
+    def _pass(self, now: float) -> None:
+        if self._waiting:
+            self.left_s -= now - self._since
+        self._since = now

@@ -59,11 +59,26 @@ def test_never_longer_than_the_slowest() -> None:
 def test_an_allowance() -> None:
     """A drip uses up the time that is free; what comes at a rate earns its own."""
     drip, stream = Allowance(800), Allowance(800)
-    for _ in range(800):
-        drip.spend(1.0, 50)
-        stream.spend(1.0, 2 << 20)
+    for second in range(800):
+        for allowance, count in ((drip, 50), (stream, 2 << 20)):
+            allowance.begin(second)
+            allowance.end(second + 1, count)
     assert -0.1 < drip.left_s < 0.1
     assert stream.left_s == 1600
+
+
+def test_two_who_wait() -> None:
+    """They wait no longer than one; what passes while nobody waits is nobody's."""
+    allowance = Allowance(100)
+    allowance.begin(10.0)
+    allowance.begin(15.0)
+    assert allowance.left_s == 95
+    allowance.end(20.0)
+    allowance.end(22.0)
+    assert allowance.left_s == 88
+    allowance.begin(50.0)
+    allowance.end(51.0, 1 << 20)
+    assert allowance.left_s == 88
 
 
 def test_for_how_long_something_goes_on() -> None:

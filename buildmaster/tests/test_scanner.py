@@ -419,7 +419,7 @@ class TestResults(FarmCase):
         debs = {f"{number}.deb": bytes([number]) * (600 << 10) for number in range(8)}
         assert "bytes together" in await self.refused(make_results("hello", "1.0", debs), kept=False)
         fetched = {call for call in self.fake.calls if call.startswith("GET ") and "buildlog" not in call}
-        assert len(fetched) == 2
+        assert 2 <= len(fetched) <= 3  # Two come at once.
 
 
 class TestStatusesThatAreNone(FarmCase):
