@@ -166,8 +166,7 @@ class FileCache:
             digest = hashlib.sha1(usedforsecurity=False)
             for chunk in self._chunks(descriptor):
                 digest.update(chunk)
-            os.fchmod(descriptor, _RESULT_MODE)
-            os.fsync(descriptor)
+            os.fchmod(descriptor, _RESULT_MODE)  # After a power cut it goes, so that nobody need wait for the disk.
             try:
                 path.rename(taken)
             except OSError as exc:
