@@ -138,7 +138,13 @@ def wait_for_turn(connection: Connection, turn: int) -> None:
     """Wait, however long it takes, until no other transaction of PostgreSQL's has this turn; it ends with our own."""
     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
     connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
-    connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": turn})
+    connection.execute(_HAVE_TURN, {"turn": turn})
+
+
+def have_turn(connection: Connection, turn: int) -> None:
+    """Let no other writing transaction have this turn before our own ends. SQLite has one at a time in any case."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_HAVE_TURN, {"turn": turn})
 
 
 def try_turn(connection: Connection, turn: int) -> bool:
@@ -146,6 +152,7 @@ def try_turn(connection: Connection, turn: int) -> bool:
     return bool(connection.execute(text("SELECT pg_try_advisory_lock(:turn)"), {"turn": turn}).scalar())
 
 
+_HAVE_TURN = text("SELECT pg_advisory_xact_lock(:turn)")
 _IN_THE_WAY = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected.
 _AT_ITS_END = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY})
 _STOOD_STILL = "25P03"  # idle_in_transaction_session_timeout: the session is ended, and nothing of it committed.

@@ -1,20 +1,27 @@
 """Uploads that are accepted: what is recorded, and what is looked at again."""
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from buildmaster import builds, uploads
+from buildmaster import archives, builds, files, repositories, uploaders, uploads
 from buildmaster.farm import Farm
-from buildmaster.scoring import Pocket
+from buildmaster.scoring import ArchivePurpose, Pocket
 from buildmaster.tables import publication, source, stored_file
-from buildmaster.tests.factories import make_farm
+from buildmaster.tests import gpg
+from buildmaster.tests.databases import on_postgresql
+from buildmaster.tests.factories import make_farm, make_series
 from buildmaster.tests.uploading import Upload, make_archive, tarball
+from buildmaster.uploading import acceptance
 from buildmaster.uploading.acceptance import Verdict, process
 from buildmaster.uploading.arrivals import Folder, Received
+from buildmaster.uploading.signatures import read_certificate
 from buildmaster.uploading.terms import Terms
 from buildmaster.uploads import Place
 
@@ -90,6 +97,40 @@ def test_the_same_again(world: World) -> None:
     assert other.faults == ("another hello 1.0 is in debian/mine: give yours a new version",)
     assert world.sources() == [("hello", "1.0", "RELEASE")]
     assert [each.faults == () for each in world.recorded()] == [False, True]
+
+
+@pytest.mark.skipif(not on_postgresql(), reason="SQLite has one writer")
+def test_the_same_for_two_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two archives that are sent the same upload at the same moment one accepts it, whatever distribution they are
+    of: both have looked before either has written it down."""
+    make_series(world.farm, "ours", "bookworm")
+    with world.farm.transaction() as connection:
+        other_id = archives.add(connection, "ours", "mine", ArchivePurpose.PPA)
+        repositories.add(connection, other_id, 100.0)
+        certificate = read_certificate(gpg.shared().certificate("uploader"), 1_700_000_000.0)
+        uploaders.add(connection, other_id, certificate, 100.0)
+        other = uploads.find_place(connection, "ours", "mine")
+    assert other is not None
+    both, check = threading.Barrier(2), acceptance._check_again
+
+    def checked(*arguments: Any) -> None:
+        both.wait(10)
+        check(*arguments)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(acceptance, "_check_again", checked)
+    changes = Upload().write(world.directory / "upload")
+    received = Received(changes.name, changes.read_bytes(), Folder(changes.parent))
+    for path in changes.parent.iterdir():  # Or one would wait until the other has written the rows of these files.
+        world.farm.write(files.keep, world.farm.store.add([path.read_bytes()]), time.time())
+
+    def send(place: Place) -> bool:
+        return process(world.farm, received, place, Terms(), time.time()).accepted
+
+    with ThreadPoolExecutor() as pool:
+        accepted = list(pool.map(send, (world.place, other)))
+    assert sorted(accepted) == [False, True]
+    assert len(world.sources()) == 1
 
 
 def test_versions(world: World) -> None:

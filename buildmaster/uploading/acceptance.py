@@ -14,7 +14,7 @@ from debian.debian_support import Version
 from sqlalchemy import Connection
 
 from buildd.control import Changes
-from buildmaster import entering, holding, packages, publications, uploads
+from buildmaster import engines, entering, holding, packages, publications, uploads
 from buildmaster.binaries import Deb
 from buildmaster.debs import BadDeb
 from buildmaster.distributions import NoSuchSeries
@@ -177,6 +177,7 @@ class _Acceptance:
 def _check_again(connection: Connection, judgement: Judgement, place: Place) -> None:
     """Within the transaction: another upload may have been accepted since this one was judged."""
     assert judgement.changes is not None and judgement.suite is not None
+    engines.have_turn(connection, int(judgement.sha256[:15], 16))  # It may have been sent to several archives at once.
     if uploads.accepted_by(connection, judgement.sha256):
         raise SourceRefused(f"{judgement.name} was accepted before, as it is: there is nothing to do")
     if judgement.source_id is not None:  # Packages of what is there already.
