@@ -1,13 +1,14 @@
 """Snapshots of an archive, on disk and in the database: taken by hand or when they are due, and dropped."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from buildmaster import repositories, snapshots
 from buildmaster.farm import Farm
 from buildmaster.publishing.publication import Press
-from buildmaster.publishing.snapshots import remove_snapshot, take_snapshot
+from buildmaster.publishing.snapshots import name_at, on_disk, remove_snapshot, take_snapshot
 
 
 @dataclass(frozen=True)
@@ -16,20 +17,31 @@ class Kept:
 
     taken: str | None  # The snapshot's name.
     dropped: tuple[str, ...]
+    found: tuple[str, ...] = ()  # Taken by somebody who died before he could write that down.
+
+    @property
+    def words(self) -> str:
+        """What that was."""
+        taken = [f"snapshot {self.taken} taken"] if self.taken else []
+        more = (("dropped", self.dropped), ("found on the disk", self.found))
+        return "; ".join([*taken, *(f"{act}: {', '.join(names)}" for act, names in more if names)])
 
 
 def due(press: Press) -> list[int]:
-    """The archives of which a snapshot is to be taken, or some are to be dropped, by their ids. Blocks."""
+    """The archives for which keep() has something to do, by their ids. Blocks."""
     with press.farm.reading() as connection:
         return [
             each.archive_id
             for each in repositories.every(connection)
-            if snapshots.is_due(connection, each, press.now()) or snapshots.surplus(connection, each)
+            if snapshots.is_due(connection, each, press.now())
+            or snapshots.surplus(connection, each)
+            or _unknown(connection, each.archive_id, press.directory / each.words)
         ]
 
 
 def keep(press: Press, archive_id: int) -> Kept:
-    """Take a snapshot, if one is due, and drop those that are more than are kept. Blocks.
+    """Take a snapshot, if one is due, and drop those that are more than are kept. One that is on disk and nobody knows
+    of is written down, as if it were taken by hand: who does not want it drops it. Blocks.
 
     :raises Busy: the archive is being published.
     :raises TreeDamaged: what was kept of a suite is.
@@ -38,13 +50,22 @@ def keep(press: Press, archive_id: int) -> Kept:
     with press.turn(archive_id) as folder:
         with press.farm.reading() as connection:
             where = repositories.get(connection, archive_id)
+            found = _unknown(connection, archive_id, folder)
             is_due = snapshots.is_due(connection, where, press.now())
+        for name, taken_at in found.items():
+            press.farm.write(snapshots.add, archive_id, name, taken_at)
         taken = take(press, archive_id, folder, was_due=True) if is_due else None
         with press.farm.reading() as connection:
             surplus = snapshots.surplus(connection, where)
         for each in surplus:
             drop(press, archive_id, folder, each)
-    return Kept(taken, tuple(surplus))
+    return Kept(taken, tuple(surplus), tuple(found))
+
+
+def _unknown(connection: Connection, archive_id: int, folder: Path) -> dict[str, float]:
+    """The snapshots of an archive that are on disk and not written down, and when they were taken."""
+    known = {each.name for each in snapshots.of(connection, archive_id)}
+    return {name: taken_at for name, taken_at in on_disk(folder).items() if name not in known}
 
 
 def drop_lost(farm: Farm, directory: Path) -> list[str]:
@@ -71,7 +92,7 @@ def take(press: Press, archive_id: int, folder: Path, *, was_due: bool = False) 
     :raises OSError: likewise.
     """
     now = press.now()
-    name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    name = name_at(now)
     take_snapshot(folder, name)
     press.farm.write(lambda connection: snapshots.add(connection, archive_id, name, now, was_due=was_due))
     return name

@@ -4,9 +4,12 @@ So a snapshot costs names, and no content but what has left the archive since. N
 sweeping matter to it.
 """
 
+import calendar
+import contextlib
 import os
 import re
 import shutil
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -16,6 +19,21 @@ from buildmaster.publishing.generation import BY_HASH, RELEASES
 from buildmaster.publishing.tree import STATE, SuiteTree
 
 _NAME: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z", re.ASCII)
+_FORMAT: Final = "%Y%m%dT%H%M%SZ"
+
+
+def name_at(moment: float) -> str:
+    """What a snapshot of a moment (Unix time) is called."""
+    return time.strftime(_FORMAT, time.gmtime(moment))
+
+
+def on_disk(archive: Path) -> dict[str, float]:
+    """The snapshots that there are of an archive, by name, and when they were taken."""
+    there = {}
+    for name in filter(_NAME.fullmatch, files.names(archive / "snapshot")):  # Others are somebody else's.
+        with contextlib.suppress(ValueError):  # No day has 25 hours.
+            there[name] = float(calendar.timegm(time.strptime(name, _FORMAT)))
+    return there
 
 
 def take_snapshot(archive: Path, name: str) -> None:

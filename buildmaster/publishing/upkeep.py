@@ -32,10 +32,9 @@ class Upkeep:
     async def look(self) -> None:
         """Do what there is to do. To be called every EVERY_S."""
         for archive_id in await self._in_thread(keeping.due, self._press):
-            if kept := await self._of("no snapshot is taken of archive {archive}", keeping.keep, archive_id):
-                self.log.info("archive {archive}: snapshot {taken} taken; dropped: {dropped}",
-                              archive=archive_id, taken=kept.taken or "not", dropped=", ".join(kept.dropped) or "none",
-                )  # fmt: skip
+            kept = await self._of("no snapshot is taken of archive {archive}", keeping.keep, archive_id)
+            if kept is not None and kept.words:
+                self.log.info("archive {archive}: {what}", archive=archive_id, what=kept.words)
         for archive_id in await self._in_thread(cleaning.archives, self._press):
             words = "files that nobody needs are not removed from the pool of archive {archive}"
             cleaned = await self._of(words, cleaning.clean, archive_id)

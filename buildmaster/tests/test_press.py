@@ -37,10 +37,12 @@ from buildmaster.publications import State, Suite
 from buildmaster.publishing import archive_keys, cleaning, keeping
 from buildmaster.publishing.cleaning import Cleaned
 from buildmaster.publishing.publication import Busy, Outcome, Press
+from buildmaster.publishing.snapshots import take_snapshot
 from buildmaster.repositories import ArchiveKey, RepositoryRefused, Settings
 from buildmaster.retention import SourceForgotten
 from buildmaster.scoring import Pocket
 from buildmaster.secrets import Secrets
+from buildmaster.snapshots import Snapshot
 from buildmaster.suites import PublishedMeanwhile
 from buildmaster.tables import archive, binary, stored_file
 from buildmaster.tests.archive_case import Apt, Client, key
@@ -858,6 +860,20 @@ def test_snapshots_by_time(mine: Mine) -> None:
     mine.farm.write(repositories.change, mine.archive_id, Settings(snapshots_kept=1))
     assert keeping.due(mine.press) == [mine.archive_id]
     assert keeping.keep(mine.press, mine.archive_id) == keeping.Kept(None, (str(names[1]),))
+    assert keeping.due(mine.press) == []
+
+
+def test_a_snapshot_that_nobody_knows_of(mine: Mine) -> None:
+    """Who took it died before it was written down: that is done later, and it stays as one that was taken by hand."""
+    mine.publish()
+    name = "20261122T120000Z"
+    take_snapshot(mine.folder, name)
+    (mine.folder / "snapshot/another").mkdir()
+    assert keeping.due(mine.press) == [mine.archive_id]
+    kept = keeping.keep(mine.press, mine.archive_id)
+    assert kept == keeping.Kept(None, (), (name,)) and kept.words == f"found on the disk: {name}"
+    with mine.farm.reading() as connection:
+        assert snapshots.of(connection, mine.archive_id) == [Snapshot(name, 1795348800.0, was_due=False)]
     assert keeping.due(mine.press) == []
 
 

@@ -78,7 +78,7 @@ FAULTS = {
     "not marked dirty": Fault(
         builders, "set_cleanliness", '"cleanliness": cleanliness', '"cleanliness": "clean"', "has build .* and is clean"
     ),
-    "results forgotten": Fault(builds, "keep_results", "in results.items()", "in ()", "has 0 files"),
+    "results forgotten": Fault(builds, "keep_results", "in kept.items()", "in ()", "has 0 files"),
     "an exception": Fault(scanner.Scanner, "_running", "status.stage != job.stage", "1 / 0", "division by zero"),
     "cookie not compared": Fault(
         scanner.Scanner, "_step_with_job", " or status.build_id != job.cookie", "", "is dirty", LYING
