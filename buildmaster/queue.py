@@ -4,19 +4,16 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    CTE,
     Boolean,
+    ColumnElement,
     Connection,
-    FromClause,
     Select,
     String,
     bindparam,
     exists,
     func,
-    literal,
     literal_column,
     select,
-    union_all,
     update,
 )
 
@@ -97,62 +94,44 @@ def waiting(connection: Connection) -> dict[Kind, float]:
 
     :returns: with each, a figure that is another when something was queued, once or again.
     """
-    return {Kind(*row[:3]): row.newest or 0.0 for row in connection.execute(_KINDS)}
-
-
-def _architectures() -> CTE:
-    """The architectures that something waits for, and behind them NULL."""
-    start, further = build_queue.alias("start"), build_queue.alias("further")
-
-    def first(columns: Any) -> Select[Any]:
-        return select(columns.architecture).where(waits(columns)).order_by(columns.architecture).limit(1)
-
-    found = select(first(start.c).scalar_subquery().label("architecture")).cte("architectures", recursive=True)
-    following = first(further.c).where(further.c.architecture > found.c.architecture).correlate(found)
-    return found.union_all(select(following.scalar_subquery()).where(found.c.architecture.is_not(None)))
-
-
-def _kinds(places: FromClause) -> CTE:
-    """The kinds that wait for builders of these architectures, virtualised or not; and one without tags behind those of
-    each. Found by leaps through the index, from each set of tags to the next: DISTINCT would read all of a queue that
-    has few, and so would min() on PostgreSQL, as long as that has no statistics."""
-    start, further = build_queue.alias("first_of"), build_queue.alias("next_of")
-
-    def first(columns: Any, place: FromClause) -> Select[Any]:
-        same = (columns.architecture == place.c.architecture, columns.virtualised == place.c.virtualised)
-        return select(columns.tags).where(*same, waits(columns)).order_by(columns.tags).limit(1).correlate(place)
-
-    place = (places.c.architecture, places.c.virtualised)
-    there = places.c.architecture.is_not(None)
-    kinds = select(*place, first(start.c, places).scalar_subquery().label("tags")).where(there)
-    found = kinds.cte("kinds", recursive=True)
-    following = first(further.c, found).where(further.c.tags > found.c.tags).scalar_subquery()
-    leap = select(found.c.architecture, found.c.virtualised, following).where(found.c.tags.is_not(None))
-    return found.union_all(leap)
+    found = {}
+    architecture = connection.execute(_FIRST_ARCHITECTURE).scalar()
+    while architecture is not None:
+        for virtualised in (False, True):
+            for kind in kinds_waiting(connection, architecture, virtualised):
+                found[kind] = connection.execute(_NEWEST, kind._asdict()).scalar() or 0.0
+        architecture = connection.execute(_NEXT_ARCHITECTURE, {"architecture": architecture}).scalar()
+    return found
 
 
 def _tags() -> Select[Any]:
-    """The tags of what waits for a kind of builders."""
-    architecture, virtualised = bindparam("architecture", type_=String), bindparam("virtualised", type_=Boolean)
-    here = select(architecture.label("architecture"), virtualised.label("virtualised")).cte("here")
-    found = _kinds(here)
+    """The tags of what waits for a kind of builders, found by leaps through the index, from each set of tags to the
+    next: DISTINCT would read all of a queue that has few."""
+
+    def first(columns: Any) -> Select[Any]:
+        return select(columns.tags).where(*_place(columns)).order_by(columns.tags).limit(1)
+
+    start, further = build_queue.alias("start"), build_queue.alias("further")
+    found = select(first(start.c).scalar_subquery().label("tags")).cte("found", recursive=True)
+    following = first(further.c).where(further.c.tags > found.c.tags).correlate(found)
+    found = found.union_all(select(following.scalar_subquery()).where(found.c.tags.is_not(None)))
     return select(found.c.tags).where(found.c.tags.is_not(None))
 
 
-def _all_kinds() -> Select[Any]:
-    """All kinds that wait, and when what came last of each was queued."""
-    architectures, last = _architectures(), build_queue.alias("last")
-    ways = (select(architectures.c.architecture, literal(way).label("virtualised")) for way in (False, True))
-    found = _kinds(union_all(*ways).cte("places"))
-    same = (last.c[name] == found.c[name] for name in Kind._fields)
-    entered = last.c.entered_at >= literal_column("0")  # As the index has it that is for this.
-    newest = select(last.c.entered_at).where(*same, waits(last.c), entered).order_by(last.c.entered_at.desc()).limit(1)
-    columns = (*(found.c[name] for name in Kind._fields), newest.correlate(found).scalar_subquery().label("newest"))
-    return select(*columns).where(found.c.tags.is_not(None))
+def _place(columns: Any) -> tuple[ColumnElement[bool], ...]:
+    """Waits for this kind of builder."""
+    architecture, virtualised = bindparam("architecture", type_=String), bindparam("virtualised", type_=Boolean)
+    return columns.architecture == architecture, columns.virtualised == virtualised, waits(columns)
 
 
 _Q = build_queue.c
-_TAGS, _KINDS = _tags(), _all_kinds()
+_TAGS = _tags()
+# Not min() and max(): PostgreSQL, as long as it has no statistics, would read the whole queue for these.
+_FIRST_ARCHITECTURE = select(_Q.architecture).where(waits(_Q)).order_by(_Q.architecture).limit(1)
+_NEXT_ARCHITECTURE = _FIRST_ARCHITECTURE.where(_Q.architecture > bindparam("architecture"))
+_ENTERED = _Q.entered_at >= literal_column("0")  # As the index has it that is for this.
+_OF_A_KIND = (*_place(_Q), _Q.tags == bindparam("tags"), _ENTERED)
+_NEWEST = select(_Q.entered_at).where(*_OF_A_KIND).order_by(_Q.entered_at.desc()).limit(1)
 # In a function, so that SQLite does not take the index of builder_id, which has all that waits in one place.
 _NO_BUILDER = func.coalesce(_Q.builder_id, NOBODY) == NOBODY
 _HAS_LOST = select(exists().where(_Q.lost_by_id == bindparam("this"), _NO_BUILDER))

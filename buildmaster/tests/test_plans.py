@@ -22,7 +22,7 @@ GROW = "publication|binary|build|build_queue|build_file|source|source_file|store
 # each archive (shares.py) is what is to be found first; what goes through an index of what waits stops early.
 READS_ALL = re.compile(
     rf"SCAN ({GROW})\b(?! USING (COVERING )?INDEX ix_build_queue_(turns|entered))"
-    r"|MATERIALIZE (?!(heads|architectures)$)"
+    r"|MATERIALIZE (?!heads$)"
 )
 SMALL = {"build", "build_queue", "build_file", "deleted_file"}  # Those of which _grow() makes none: read at once.
 

@@ -224,6 +224,6 @@ def test_the_right_index_without_statistics(farm: Farm, bulk: list[int]) -> None
     for statement, plan in plans.items():
         wanted = "entered" if statement.startswith("SELECT build_queue.entered_at") else "turns"
         indexes = set(re.findall(r"ix_build_queue_(\w+)", plan)) - {"lost_by_id"}
-        assert indexes <= {wanted}, plan
+        assert indexes <= {wanted} and "JIT" not in plan, plan  # To compile it would take longer than anything else.
     assert sum("ix_build_queue_turns" in plans[statement] for statement in searched) >= 3
     assert any("ix_build_queue_entered" in plan for plan in plans.values())
