@@ -166,7 +166,8 @@ class FileCache:
             digest = hashlib.sha1(usedforsecurity=False)
             for chunk in self._chunks(descriptor):
                 digest.update(chunk)
-            os.fchmod(descriptor, _RESULT_MODE)  # After a power cut it goes, so that nobody need wait for the disk.
+            os.fchmod(descriptor, _RESULT_MODE)
+            os.fsync(descriptor)
             try:
                 path.rename(taken)
             except OSError as exc:
