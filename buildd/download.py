@@ -1,9 +1,10 @@
-"""Fetch a file by HTTP, blocking, for a thread of its own; and how another thread breaks it off."""
+"""Fetch a file by HTTP, blocking; and how another thread breaks it off."""
 
 import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
@@ -15,6 +16,7 @@ from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import HTTPError, LocationParseError, ReadTimeoutError
 
 PIECE_BYTES: Final = 1 << 20
+KEPT_S: Final = 30.0  # For so long a connection is kept, of which nothing is heard.
 # Without any part of it: what looks like a port or a host can be the half of a password that holds a "/" or a "#".
 _MALFORMED: Final = "the URL is malformed; what is special in a password in it must be percent-encoded"
 
@@ -123,7 +125,7 @@ def download(source: Source, limits: Limits, take: Callable[[bytes], None], cut:
     :raises OSError: from `take`.
     """
     source.check()
-    session, _kept.session = _kept.session, None
+    session = _kept.take()
     try:
         if session is None:
             session = _new_session()
@@ -138,18 +140,34 @@ def download(source: Source, limits: Limits, take: Callable[[bytes], None], cut:
         with response:
             cut.watch(response)
             _receive(response, source, limits, take, cut)
-        _kept.session = session
+        _kept.put(session)
+        session = None
     finally:
         cut.close()
-        if session is not None and _kept.session is None:
+        if session is not None:
             session.close()
 
 
 class _Kept(threading.local):
-    session: requests.Session | None = None
+    """What a thread has kept: requests does not say that several may share a session."""
+
+    def __init__(self) -> None:
+        self._session: requests.Session | None = None
+        self._since = 0.0
+
+    def put(self, session: requests.Session) -> None:
+        self._session, self._since = session, time.monotonic()
+
+    def take(self) -> requests.Session | None:
+        """The session, unless it is so old that something on the way may have forgotten its connections."""
+        session, self._session = self._session, None
+        if session is not None and time.monotonic() - self._since > KEPT_S:
+            session.close()
+            return None
+        return session
 
 
-_kept = _Kept()  # Each thread's own: requests does not say that threads may share one.
+_kept = _Kept()
 
 
 class _NoAnswer(DownloadError):

@@ -98,12 +98,19 @@ class Fetching:
         finally:
             self._turns.release()
             del self._fetches[fetch.sha1]
+            self._let_go_of_threads()
         if answer == DOWNLOADED:
             _log.info("{label}: fetched {sha1} from {host}", label=self._label, sha1=fetch.sha1, host=fetch.source.host)
         else:
             _log.warn("{label}: {sha1} not fetched: {why}", label=self._label, sha1=fetch.sha1, why=answer[1])
         for asking in fetch.asking:
             asking.callback(answer)
+
+    def _let_go_of_threads(self) -> None:
+        """Those that were one more each have no work any more, once that has ended which was given up."""
+        if len(self._threads.waiters) > DOWNLOADS_MAX:
+            self._threads.adjustPoolsize(maxthreads=DOWNLOADS_MAX)  # Idle ones go.
+            self._threads.adjustPoolsize(maxthreads=_THREADS_MAX)
 
     def _in_thread(self, fetch: _Fetch) -> Deferred[Answer]:
         """Fetch in a thread. When all the time allowed is over, the answer does not wait for it."""

@@ -1,5 +1,6 @@
 """The protocol, version 1.0, as the master speaks it to one builder; builder_answers.py parses what that says."""
 
+import math
 import time
 import xmlrpc.client
 from collections.abc import Callable, Coroutine, Mapping
@@ -75,7 +76,8 @@ class BuilderClient:
         self._acts = acts or Acts()
         self.has_wait: bool | None = None  # A stock daemon has no wait(). None: it was not asked yet.
         self._heard_at = self.now()  # When anything last came from the builder.
-        self._tries = 0  # Requests since that failed for that nothing did.
+        self._tries = 0  # Requests since that failed for that nothing did, one after the other.
+        self._failed_at = -math.inf  # When the last of these did.
         self.line = DeferredSemaphore(_TRANSFERS)  # Of those who fetch the files of a build.
         self._transfers: set[Deferred[Any]] = set()  # That go on.
         self._is_cut = False
@@ -272,11 +274,15 @@ class BuilderClient:
             self._transfers.discard(transfer)
 
     async def _hear(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Await what a builder answers, and remember whether it did; an answer that is wrong is one, too."""
+        """Await what a builder answers, and remember whether it did; an answer that is wrong is one, too. Of requests
+        that go on at the same time and all fail one counts."""
+        began = self.now()
         try:
             answer = await coroutine
         except BuilderUnreachable:
-            self._tries += 1
+            if began >= self._failed_at:
+                self._tries += 1
+                self._failed_at = self.now()
             raise
         except BuilderError:
             self._heard()

@@ -59,7 +59,7 @@ class Dispatcher:
         self._files_url = files_url
 
     async def dispatch(self, vitals: Vitals, client: BuilderClient, log: Logger, version: str = "") -> Progress:
-        """Give an idle builder its next build; one that is not marked clean yet is so in the same transaction.
+        """Give an idle builder its next build. If there is none for it, it is marked clean, where it is not yet.
 
         :param version: of its daemon, if that was told.
         :returns: RUNNING; IDLE when there is no build for it; CHANGED when it was not to be begun after all.

@@ -121,8 +121,9 @@ _LAST_TOOK = (
     .select_from(_BEFORE.join(_ITS_SOURCE, _ITS_SOURCE.c.id == _BEFORE.c.source_id))
     .where(
         _ITS_SOURCE.c.name == source.c.name,
-        _BEFORE.c.series_architecture_id == build.c.series_architecture_id,
-        _BEFORE.c.state == BuildState.BUILT,
+        # In functions, so that the sources of that name are where it begins, and not all builds of the architecture.
+        func.coalesce(_BEFORE.c.series_architecture_id, 0) == build.c.series_architecture_id,
+        func.coalesce(_BEFORE.c.state, "") == BuildState.BUILT,
     )
     .order_by(_BEFORE.c.id.desc())
     .limit(1)

@@ -235,10 +235,12 @@ class Fetcher:
                     whole = True
                     return stored
                 except BuilderError as error:
-                    if attempt >= self._limits.attempts or isinstance(error, TooSlow | TooLong):
+                    # What comes at the same time may have earned more time since this one began to wait.
+                    is_over = isinstance(error, TooLong) or (isinstance(error, TooSlow) and allowance.left_s <= 0)
+                    if attempt >= self._limits.attempts or is_over:
                         raise
                     self._tell(client, name, attempt, error)
-                    if not isinstance(error, BuilderUnreachable):  # What came is not to be trusted.
+                    if not isinstance(error, BuilderUnreachable | TooSlow):  # What came is not to be trusted.
                         await self._thread(partial.discard)
                         partial = make()
                 attempt += 1

@@ -20,6 +20,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
+import buildd.download
 from buildd.config import BuilddConfig
 from buildd.download import DownloadError, Source
 from buildd.fetching import DOWNLOADS_MAX, Answer, Fetching
@@ -323,6 +324,25 @@ class FetchingTests(TestCase):
         """Whether the other side closed it meanwhile, or as it was used again: there is another."""
         answers, _ = await self._fetches("aa", "ah", "a")
         assert answers == [(True, "Download")] * 4
+
+    @awaited
+    async def test_a_connection_that_was_kept_for_long(self) -> None:
+        """Something on the way may have forgotten it, so that nothing would ever come of what is sent over it."""
+        with mock.patch.object(buildd.download, "KEPT_S", 0.01):
+            answers, _ = await self._fetches("a", "a", "a", "a")
+        assert answers == [(True, "Download")] * 4
+
+    @awaited
+    async def test_threads_that_are_not_needed_any_more(self) -> None:
+        """What waited for a server that hung goes, but for as many as there are downloads at once."""
+        self._prepare(free_floor_bytes=0, download_timeout_s=0.1, stall_timeout_s=0.5)
+        server = self._serve({"/file": hang, "/ok": whole(CONTENT)})
+        wanted = [Sha1(f"{number:040x}") for number in range(3 * DOWNLOADS_MAX)]
+        await gatherResults([self._ask(Source(server.url("/file")), sha1) for sha1 in wanted])
+        await self._threads_end()
+        assert await self._ask(Source(server.url("/ok"))) == (True, "Download")
+        while self.fetching._threads.workers > DOWNLOADS_MAX:
+            await _pause(0.02)
 
     @awaited
     async def test_the_next_connection_ends_as_well(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.threadable import isInIOThread
 from twisted.trial.unittest import TestCase
@@ -219,6 +220,18 @@ class TestCalls(OverHttp):
         assert isinstance(await self.failure(client.status()), BuilderSilent)
         assert isinstance(await self.failure(client.log()), BuilderSilent)
         assert client.unheard.tries == 2
+
+    async def test_at_the_same_time(self) -> None:
+        """Of requests that go on at once and get no answer one counts: a master that stood still has had no answer to
+        any of them."""
+        silent = socket.create_server(("127.0.0.1", 0))  # Nobody takes what comes there.
+        self.addCleanup(silent.close)
+        client = BuilderClient(f"http://127.0.0.1:{silent.getsockname()[1]}/", self.http, Timeouts(0.2, 0.2, 0.2))
+        for tries in (1, 2):
+            failures = [self.failure(client.status()) for _ in range(3)]
+            going = gatherResults([Deferred.fromCoroutine(each) for each in failures])
+            assert all(isinstance(each, BuilderSilent) for each in await going)
+            assert client.unheard.tries == tries
 
     async def test_http_error(self) -> None:
         """Another HTTP status than 200 is an error that names it."""

@@ -18,11 +18,12 @@ from buildmaster.tests.farm_case import FarmCase
 from buildmaster.tests.test_press import Mine
 
 GROW = "publication|binary|build|build_queue|build_file|source|source_file|stored_file|notification|deleted_file"
-# In SQLite's words: a table, or tables that are joined before there is anything to join them with. The first build of
-# each archive (shares.py) is what is to be found first; what goes through an index of what waits stops early.
+# In SQLite's words: a table; tables that are joined before there is anything to join them with; what was built for an
+# architecture. The first build of each archive (shares.py) is what is to be found first; what goes through an index of
+# what waits stops early.
 READS_ALL = re.compile(
     rf"SCAN ({GROW})\b(?! USING (COVERING )?INDEX ix_build_queue_(turns|entered))"
-    r"|MATERIALIZE (?!heads$)"
+    r"|MATERIALIZE (?!heads$)|SEARCH .* INDEX ix_build_series_architecture_id_state"
 )
 SMALL = {"build", "build_queue", "build_file", "deleted_file"}  # Those of which _grow() makes none: read at once.
 
