@@ -109,6 +109,7 @@ class TestWhatIsSent(AheadCase):
         when it may have made room for other files, it is."""
         ids = await self.building("aa", "bb", "cc")
         await self.reaches(lambda: self.has(self.fake, "aa", "bb"))
+        await self.reaches(lambda: self.work.ahead._sent[self.builder_id].going is None)  # Their other files are, too.
         self.fake.calls.clear()
         with patch.object(orders, "find", wraps=orders.find) as find:
             self.fake.end()
