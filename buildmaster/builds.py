@@ -6,7 +6,7 @@ active has a row in build_queue, one that ended has none; an active one has a bu
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Connection, FromClause, Row, Select, and_, bindparam, delete, select, update
 
@@ -215,7 +215,7 @@ def record(
     if old in ACTIVE and new not in ACTIVE:
         shares.settle(connection, build_id, now - row.started_at)
     # Asked while the row is ours: who supersedes its source looks at it before or after.
-    unwanted = old in ACTIVE and new in PENDING and standing(connection, build_id).superseded
+    unwanted = old in ACTIVE and new in PENDING and entries.standing(connection, build_id).superseded
     if old in ACTIVE and new in notifications.STATES and not unwanted and row.reproduces_id is None:
         notifications.write(connection, build_id, now)
     if new in ENDED:
@@ -338,21 +338,6 @@ def set_stage(connection: Connection, build_id: int, stage: str) -> None:
     connection.execute(_CHANGE_QUEUED, {"this": build_id, "stage": stage})
 
 
-class Standing(NamedTuple):
-    """How a build has fared since it was queued."""
-
-    attempts: int = 0  # So often it was claimed.
-    # A newer source has taken the place of its own since: what a person has retried in spite of that is wanted, and so
-    # is a reproduction, whatever has become of the original.
-    superseded: bool = False
-
-
-def standing(connection: Connection, build_id: int) -> Standing:
-    """How a build has fared; as at its beginning where it is not in the queue."""
-    row = connection.execute(_STANDING, {"this": build_id}).first()
-    return Standing() if row is None else Standing(row.attempts, bool(row.superseded))
-
-
 def count_failure(connection: Connection, build_id: int) -> int:
     """Count one more failure in a row against a build, and say how many there are now."""
     row = update(build).where(build.c.id == build_id).values(failures=build.c.failures + 1)
@@ -398,15 +383,5 @@ _QUEUED = build_queue.c.build_id == bindparam("this")
 _CHANGE_QUEUED = update(build_queue).where(_QUEUED)
 _BEGIN_ATTEMPT = _CHANGE_QUEUED.values(attempts=build_queue.c.attempts + 1)
 _LEAVE_QUEUE = delete(build_queue).where(_QUEUED)
-_STANDING = (
-    select(
-        build_queue.c.attempts,
-        and_(build.c.reproduces_id.is_(None), source.c.superseded_at >= build_queue.c.queued_at).label("superseded"),
-    )
-    .select_from(
-        build_queue.join(build, build.c.id == build_queue.c.build_id).join(source, source.c.id == build.c.source_id)
-    )
-    .where(_THIS)
-)
 _FORGET_RESULTS = delete(build_file).where(build_file.c.build_id == bindparam("this"))
 _KEEP_RESULT = build_file.insert()

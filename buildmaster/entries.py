@@ -1,12 +1,13 @@
-"""The rows of build_queue, as queries: what builds.py writes there when a build goes into the queue, or back.
+"""The rows of build_queue, as queries: what builds.py writes there when a build goes into the queue, or back, and how
+that has fared since.
 
 A row says again what its build, source and archive say, so that candidates are found by one index. So whoever changes
 those changes what waits as well, and holds the archive meanwhile: see needs.py.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, and_, bindparam, func, select, update
 
 from buildmaster import needs
 from buildmaster.lifecycle import BuildState
@@ -113,6 +114,21 @@ def expected_s(connection: Connection, build_id: int) -> float:
     return EXPECTED_S if size is None else max(30.0, float(size) / _SOURCE_BYTES_A_SECOND)
 
 
+class Standing(NamedTuple):
+    """How a build has fared since it was queued."""
+
+    attempts: int = 0  # So often it was claimed.
+    # A newer source has taken the place of its own since: what a person has retried in spite of that is wanted, and so
+    # is a reproduction, whatever has become of the original.
+    superseded: bool = False
+
+
+def standing(connection: Connection, build_id: int) -> Standing:
+    """How a build has fared; as at its beginning where it is not in the queue."""
+    row = connection.execute(_STANDING, {"this": build_id}).first()
+    return Standing() if row is None else Standing(row.attempts, bool(row.superseded))
+
+
 # Made once: to make a statement takes longer than to execute it.
 _ADD = build_queue.insert()
 _BEFORE, _ITS_SOURCE = build.alias("before"), source.alias("its_source")
@@ -136,5 +152,15 @@ _SIZE = (
 _EXPECTED = (
     select(_LAST_TOOK.scalar_subquery(), _SIZE.scalar_subquery())
     .select_from(build.join(source, source.c.id == build.c.source_id))
+    .where(build.c.id == bindparam("this"))
+)
+_STANDING = (
+    select(
+        build_queue.c.attempts,
+        and_(build.c.reproduces_id.is_(None), source.c.superseded_at >= build_queue.c.queued_at).label("superseded"),
+    )
+    .select_from(
+        build_queue.join(build, build.c.id == build_queue.c.build_id).join(source, source.c.id == build.c.source_id)
+    )
     .where(build.c.id == bindparam("this"))
 )

@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from buildd.protocol import BuildStatus, Cause, FileName, Sha1
-from buildmaster import builders, builds, debs, entering, holding, publications, queue, recovery, results
+from buildmaster import builders, builds, debs, entering, entries, holding, publications, queue, recovery, results
 from buildmaster.at_once import together
 from buildmaster.binaries import Deb
 from buildmaster.builder_answers import BadAnswer, Status
@@ -275,7 +275,7 @@ class Gatherer:
         if ending.published:
             publications.hold_sources(connection, [ending.published.id])  # The last two may end at once.
         row = builds.held(connection, build_id)
-        standing = builds.standing(connection, build_id)
+        standing = entries.standing(connection, build_id)
         if event is Event.GATHERED and standing.superseded:
             event = Event.GATHERED_LATE
         elif event is Event.GATHERED and (taken := _taken(connection, ending)):

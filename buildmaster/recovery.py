@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 from twisted.logger import Logger
 
 from buildd.protocol import Cause
-from buildmaster import blame, builders, builds, queue
+from buildmaster import blame, builders, builds, entries, queue
 from buildmaster.blame import BuilderVerdict, JobVerdict, Verdict
 from buildmaster.builders import Cleanliness
 from buildmaster.lifecycle import BuildState, Event
@@ -85,7 +85,7 @@ def punish_builder(
     if verdict.job is JobVerdict.FAIL:
         event, pause_s, why = Event.CONDEMNED, 0.0, f"builders have failed with it {len(breakdowns)} times: {reason}"
     else:
-        event, pause_s, why = Event.REQUEUED, queue.pause_s(builds.standing(connection, job.build_id).attempts), reason
+        event, pause_s, why = Event.REQUEUED, queue.pause_s(entries.standing(connection, job.build_id).attempts), reason
     state = builds.record(connection, job.build_id, event, now, reason=why, cause=cause, error=error, pause_s=pause_s)
     if log is not None:
         builds.keep_log(connection, job.build_id, builds.log_of(connection, job.build_id, log), now)

@@ -38,7 +38,7 @@ def take_place(connection: Connection, source_id: int, now: float) -> Superseded
         return Superseded()
     older.sort(key=lambda row: Version(row.version))
     ids = [row.id for row in older]
-    # What is queued was queued before this, whatever the clock said by which it was: see builds.Standing.
+    # What is queued was queued before this, whatever the clock said by which it was: see entries.Standing.
     queued = select(func.max(build_queue.c.queued_at)).join_from(build_queue, build).where(build.c.source_id.in_(ids))
     moment = max(now, connection.execute(queued).scalar() or now)
     connection.execute(update(source).where(source.c.id.in_(ids)).values(superseded_at=moment))

@@ -392,6 +392,6 @@ def test_a_superseded_build_that_was_retried_is_wanted(farm: Farm, queued: int) 
     assert record(farm, queued, E.SUPERSEDE) is S.SUPERSEDED
     with farm.transaction() as connection:
         builds.retry(connection, queued, 100.0)
-        assert not builds.standing(connection, queued).superseded
+        assert not entries.standing(connection, queued).superseded
     make_busy(farm, "x86", queued)
     assert record(farm, queued, E.REQUEUED) is S.NEEDS_BUILD

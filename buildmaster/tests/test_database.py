@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import func, select
 
 import buildmaster.migrations
-from buildmaster import builds, queue
+from buildmaster import builds, entries, queue
 from buildmaster.builders import Cleanliness
 from buildmaster.database import Database
 from buildmaster.farm import Farm, NoFarm
@@ -53,7 +53,7 @@ def test_an_older_farm_is_brought_up_to_date(farm: Farm) -> None:
         assert "cause" not in [column["name"] for column in sqlalchemy.inspect(connection).get_columns("build")]
     again = Farm.open(farm.places)
     with again.reading() as connection:
-        assert builds.standing(connection, build_id).attempts == 0
+        assert entries.standing(connection, build_id).attempts == 0
         assert queue.breakdowns(connection, build_id) == ()
         assert builds.find(connection, build_id).cause == ""
     again.close()
