@@ -9,7 +9,8 @@ takes longer.
 import threading
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial as partly
 from typing import ParamSpec, TypeAlias, TypeVar
@@ -255,12 +256,8 @@ class Fetcher:
         """Take what is still to come of a file. Returns the last piece of it, which is not in it yet: most files have
         but one, and to take turns with a thread costs more than to write that. None: the builder has nothing."""
         partial.count(0)  # What came before it may have been too much.
-        began = client.now()
-        allowance.begin(began)
-        try:
-            body = await begin(partial.size, began + allowance.left_s)
-        finally:
-            allowance.end(client.now())
+        with _waiting(client, allowance) as deadline:
+            body = await begin(partial.size, deadline)
         if body is None:
             return b"" if partial.size else None
         try:
@@ -275,14 +272,10 @@ class Fetcher:
 
     async def _read(self, client: BuilderClient, body: BodyReader, allowance: Allowance) -> bytes:
         """The next piece. Only how long the builder is waited for counts, and not how long our disks take."""
-        began, count = client.now(), 0
-        allowance.begin(began)
-        try:
-            data = await client.read(body, began + allowance.left_s)
-            count = len(data)
-            return data
-        finally:
-            allowance.end(client.now(), count)
+        with _waiting(client, allowance) as deadline:
+            data = await client.read(body, deadline)
+        allowance.earn(len(data))
+        return data
 
     def _tell(self, client: BuilderClient, name: str, attempt: int, error: BuilderError) -> None:
         self.log.warn(
@@ -294,3 +287,14 @@ class Fetcher:
         pool = self._reactor.getThreadPool()
         result: T = await deferToThreadPool(self._reactor, pool, function, *args, **kwargs)
         return result
+
+
+@contextmanager
+def _waiting(client: BuilderClient, allowance: Allowance) -> Iterator[float]:
+    """Spend an allowance; says until when it lasts."""
+    began = client.now()
+    allowance.begin(began)
+    try:
+        yield began + allowance.left_s
+    finally:
+        allowance.end(client.now())

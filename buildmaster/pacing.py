@@ -90,10 +90,13 @@ class Allowance:
         self._pass(now)
         self._waiting += 1
 
-    def end(self, now: float, count: int = 0) -> None:
-        """Somebody has waited, and so many bytes have come."""
+    def end(self, now: float) -> None:
+        """Somebody has waited."""
         self._pass(now)
         self._waiting -= 1
+
+    def earn(self, count: int) -> None:
+        """So many bytes have come."""
         self.left_s += count / _SLOWEST_BYTES_PER_S
 
     def _pass(self, now: float) -> None:

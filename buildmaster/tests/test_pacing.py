@@ -62,7 +62,8 @@ def test_an_allowance() -> None:
     for second in range(800):
         for allowance, count in ((drip, 50), (stream, 2 << 20)):
             allowance.begin(second)
-            allowance.end(second + 1, count)
+            allowance.end(second + 1)
+            allowance.earn(count)
     assert -0.1 < drip.left_s < 0.1
     assert stream.left_s == 1600
 
@@ -77,7 +78,8 @@ def test_two_who_wait() -> None:
     allowance.end(22.0)
     assert allowance.left_s == 88
     allowance.begin(50.0)
-    allowance.end(51.0, 1 << 20)
+    allowance.end(51.0)
+    allowance.earn(1 << 20)
     assert allowance.left_s == 88
 
 
