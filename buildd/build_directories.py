@@ -55,10 +55,11 @@ class BuildDirectories:
             _log.warn("no directory for the next build can be made: {why}", why=exc.strerror or str(exc))
 
     async def _make(self, path: Path) -> None:
-        if self._clock() - self._chosen_at < _CHOOSE_EVERY_S:
+        now = self._clock()
+        if now - self._chosen_at < _CHOOSE_EVERY_S:
             path.mkdir()
             return
-        self._chosen_at = self._clock()
+        self._chosen_at = now
         took = await self._in_thread(make_directory, path, _GOOD * self._least_s)
         self._least_s = min(took, self._least_s or took)
 

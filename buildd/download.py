@@ -125,27 +125,26 @@ def download(source: Source, limits: Limits, take: Callable[[bytes], None], cut:
     :raises OSError: from `take`.
     """
     source.check()
-    session = _kept.take()
+    kept = _kept.take()
+    session = kept or _new_session()
     try:
-        if session is None:
+        try:
+            response = _open(session, source, limits)
+        except _NoAnswer:
+            if kept is None:
+                raise
+            kept.close()  # The other side may have closed its connection at this very moment.
             session = _new_session()
             response = _open(session, source, limits)
-        else:
-            try:
-                response = _open(session, source, limits)
-            except _NoAnswer:  # The other side may have closed the connection at this very moment.
-                session.close()
-                session = _new_session()
-                response = _open(session, source, limits)
         with response:
             cut.watch(response)
             _receive(response, source, limits, take, cut)
-        _kept.put(session)
-        session = None
+    except BaseException:
+        session.close()
+        raise
     finally:
         cut.close()
-        if session is not None:
-            session.close()
+    _kept.put(session)
 
 
 class _Kept(threading.local):

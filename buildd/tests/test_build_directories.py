@@ -55,7 +55,7 @@ def test_what_is_good(directories: BuildDirectories, monkeypatch: pytest.MonkeyP
 
 def test_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What follows at once has any place: to look for a good one for each would make all places bad ones."""
-    times, looked = iter([0.0, 0.0, 4.9, 5.0, 5.0, 9.9]), []
+    times, looked = iter([0.0, 4.9, 5.0, 9.9]), []
 
     def make(path: Path, good_s: float) -> float:
         looked.append(path)
