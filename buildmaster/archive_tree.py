@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import stat
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from buildmaster.conditions import File
+from buildmaster.publishing.snapshots import name_at
 
 SNAPSHOTS = "snapshot"
 POOL = "pool"
@@ -109,7 +109,7 @@ def newest(snapshots: Sequence[str], wanted: str, now: float) -> str:
     if match is None:
         raise NotThere
     moment = f"{match[1]}T{match[2] or '00'}{match[3] or '00'}{match[4] or '00'}Z"
-    if moment >= time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)):
+    if moment >= name_at(now):
         raise NotThere
     known = [name for name in snapshots if _TIME.fullmatch(name) and name <= moment]
     if not known:

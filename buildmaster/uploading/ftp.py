@@ -55,6 +55,8 @@ class _Factory(ftp.FTPFactory):
         self.clients = Clients(_CLIENTS_MAX, _CLIENTS_OF_PEER)
 
     def buildProtocol(self, addr: Any) -> Any:
+        """Where there are too many in all, one that says so; None, and the connection is closed at once, when there are
+        too many of this address."""
         peer = who(addr.host)
         counted = self.clients.come(peer)
         if not counted and self.clients.total() < _CLIENTS_MAX:
@@ -226,6 +228,7 @@ class _Shell:
         return told
 
     def access(self, path: Any) -> "Deferred[None]":
+        """Enter a folder, if there is one of this name: see Session.enter()."""
         assert self._session is not None
 
         def refuse(failure: Any) -> None:

@@ -137,6 +137,7 @@ class _Factory(SSHFactory):
         self.clients = Clients(_CLIENTS_MAX, _CLIENTS_OF_PEER)
 
     def buildProtocol(self, addr: Any) -> Any:
+        """None, and the connection is closed at once, when there are too many."""
         peer = who(addr.host)
         if not self.clients.come(peer):
             return None
